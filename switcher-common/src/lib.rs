@@ -1,0 +1,2 @@
+//! What Switcher means.
+#![no_std]

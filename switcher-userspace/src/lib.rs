@@ -1,0 +1,1 @@
+//! Switcher as a library.

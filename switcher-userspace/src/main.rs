@@ -1,0 +1,3 @@
+//! The `switcher` binary.
+
+fn main() {}

@@ -1,0 +1,2 @@
+//! Empty on purpose, as in `switcher-ebpf`: a handle for build dependencies.
+#![no_std]

@@ -1,0 +1,1 @@
+//! Namespaces, servers, clients and agents for tests and the demo.

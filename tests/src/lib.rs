@@ -1,0 +1,1 @@
+//! What the test targets share: packet cases as data.

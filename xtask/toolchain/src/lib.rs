@@ -1,0 +1,54 @@
+//! Which Rust compiler builds the kernel object, shared by `cargo xtask setup` and the build scripts.
+//!
+//! A BPF target has no prebuilt `core`, so the compiler must come with its library source. Two are
+//! known to work: rustup's nightly with `rust-src`, and Debian's `rustc-web` with `rust-web-src`, which
+//! `setup` links into rustup as [`DISTRIBUTION`].
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::Context as _;
+pub use aya_build::Package;
+use aya_build::Toolchain;
+
+/// The rustup name that `cargo xtask setup` gives to the distribution's compiler.
+pub const DISTRIBUTION: &str = "switcher-bpf";
+
+/// In order of preference.
+const CANDIDATES: [&str; 2] = ["nightly", DISTRIBUTION];
+
+/// The rustup toolchain that can build for BPF on this host, if one can.
+pub fn find() -> Option<&'static str> {
+    CANDIDATES.into_iter().find(|name| has_library_source(name))
+}
+
+/// Builds `package`'s binaries for BPF and copies them to the build script's `OUT_DIR`.
+///
+/// For build scripts only: it sets `RUSTC_BOOTSTRAP` for the compiler that it starts.
+///
+/// # Errors
+/// When no toolchain is found or the compiler refuses the source.
+pub fn build(package: Package<'_>) -> anyhow::Result<()> {
+    let name = find().context(
+        "no Rust toolchain here can build the kernel object: run `cargo xtask setup`, which installs one or says how",
+    )?;
+    // SAFETY: build scripts call this first thing in `main`, before any other thread exists.
+    unsafe { std::env::set_var("RUSTC_BOOTSTRAP", "1") };
+    aya_build::build_ebpf([package], Toolchain::Custom(name))
+        .with_context(|| format!("building the kernel object with rustup toolchain `{name}`"))
+}
+
+fn has_library_source(name: &str) -> bool {
+    let Ok(output) = Command::new("rustup")
+        .args(["run", name, "rustc", "--print", "sysroot"])
+        .env_remove("RUSTC")
+        .output()
+    else {
+        return false;
+    };
+    let sysroot = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim());
+    output.status.success()
+        && sysroot
+            .join("lib/rustlib/src/rust/library/core/Cargo.toml")
+            .exists()
+}
