@@ -1,2 +1,21 @@
-//! What Switcher means.
+//! What Switcher means: frames, tables and the choice of an endpoint, without I/O and without a clock.
+//!
+//! The kernel programs, the agent's `explain` and the tests on the host all run these very lines; they
+//! differ in where bytes come from ([`frame::Frame`]), where look-ups go ([`tables::Tables`]) and who
+//! answers for the network stack ([`tables::Stack`]).
 #![no_std]
+
+#[cfg(feature = "std")]
+extern crate std;
+
+pub mod abi;
+pub mod checksum;
+// pub mod classify;
+pub mod frame;
+pub mod parse;
+// pub mod pipeline;
+pub mod rewrite;
+pub mod steer;
+// pub mod tables;
+pub mod verdict;
+pub mod word;

@@ -1,1 +1,3 @@
-//! Switcher as a library.
+//! Switcher as a library: what the `switcher` binary and the tests are made of.
+
+pub mod datapath;

@@ -1,0 +1,469 @@
+//! Keys, values, limits and names of the BPF maps: the one truth both sides compile against.
+//!
+//! Every struct is `repr(C)` without hidden padding (`Pod` refuses it) and has its size asserted beside
+//! it. Addresses and ports are kept in network order, as they stand in a packet. A change of anything
+//! here is a change of [`ABI`].
+
+use bytemuck::{Pod, Zeroable};
+
+/// Version of the map layout; part of the pin path, so that two layouts never meet in one directory.
+pub const ABI: u32 = 1;
+
+/// Tables a group can hold at once.
+pub const SLOTS: usize = 8;
+/// Colours a group can have.
+pub const COLOURS: usize = 8;
+/// Groups on one host.
+pub const MAX_GROUPS: u32 = 256;
+/// Services (and previews, which are services to the data path) on one host.
+pub const MAX_SERVICES: u32 = 1024;
+/// Endpoints on one host, over all services and colours.
+pub const MAX_ENDPOINTS: u32 = 8192;
+/// Buckets of all tables together.
+pub const MAX_BUCKETS: u32 = 1 << 20;
+/// Buckets that one element of the `TABLES` array holds (an array's stride is 8 bytes).
+pub const BUCKETS_PER_ELEMENT: u32 = 4;
+/// Cells of the `COUNTERS` map: one per (service, colour).
+pub const MAX_COUNTERS: u32 = MAX_SERVICES * COLOURS as u32;
+/// Entries of the window's flow map unless the configuration says otherwise.
+pub const DEFAULT_FLOWS: u32 = 1 << 20;
+/// Entries of a group's UDP flow map.
+pub const UDP_FLOWS: u32 = 1 << 15;
+/// Exceptions remembered: direct and preview connections.
+pub const MAX_NOTES: u32 = 1 << 14;
+/// Bytes of a name in [`GroupName`] and [`ServiceName`], NUL padded.
+pub const NAME: usize = 32;
+
+/// [`PortEntry`]: more than one candidate uses this port, ask the `ADDRESSES` map.
+pub const MANY: u16 = u16::MAX;
+
+/// IP protocol number of TCP.
+pub const TCP: u8 = 6;
+/// IP protocol number of UDP.
+pub const UDP: u8 = 17;
+
+/// An address in network order; IPv4 as an IPv4-mapped IPv6 address (RFC 4291, 2.5.5.2).
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Pod, Zeroable)]
+pub struct Address(pub [u32; 4]);
+
+impl Address {
+    const V4_PREFIX: u32 = 0x0000_ffff_u32.to_be();
+
+    /// From the four bytes of an IPv4 header.
+    #[inline(always)]
+    pub const fn v4(bytes: [u8; 4]) -> Self {
+        Self([0, 0, Self::V4_PREFIX, u32::from_ne_bytes(bytes)])
+    }
+
+    /// From the sixteen bytes of an IPv6 header.
+    pub const fn v6(b: [u8; 16]) -> Self {
+        Self([
+            u32::from_ne_bytes([b[0], b[1], b[2], b[3]]),
+            u32::from_ne_bytes([b[4], b[5], b[6], b[7]]),
+            u32::from_ne_bytes([b[8], b[9], b[10], b[11]]),
+            u32::from_ne_bytes([b[12], b[13], b[14], b[15]]),
+        ])
+    }
+
+    /// The IPv4 part as it stands in a packet (network order). Meaningless for an IPv6 address.
+    #[inline(always)]
+    pub const fn v4_word(self) -> u32 {
+        self.0[3]
+    }
+}
+
+impl From<core::net::IpAddr> for Address {
+    fn from(address: core::net::IpAddr) -> Self {
+        match address {
+            core::net::IpAddr::V4(v4) => Self::v4(v4.octets()),
+            core::net::IpAddr::V6(v6) => Self::v6(v6.octets()),
+        }
+    }
+}
+
+impl From<Address> for core::net::IpAddr {
+    fn from(address: Address) -> Self {
+        let v6 = core::net::Ipv6Addr::from(bytemuck::cast::<[u32; 4], [u8; 16]>(address.0));
+        v6.to_canonical()
+    }
+}
+
+/// A port in network order.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Pod, Zeroable)]
+pub struct Port(pub u16);
+
+impl Port {
+    /// From the number people write.
+    pub const fn new(host_order: u16) -> Self {
+        Self(host_order.to_be())
+    }
+
+    /// From the two bytes of a header.
+    #[inline(always)]
+    pub const fn from_wire(bytes: [u8; 2]) -> Self {
+        Self(u16::from_ne_bytes(bytes))
+    }
+
+    /// The number people write.
+    #[inline(always)]
+    pub const fn number(self) -> u16 {
+        u16::from_be(self.0)
+    }
+}
+
+/// Element of `PORTS`, indexed by port number: who might be concerned by a packet with this port.
+///
+/// A field is 0 (nobody), an index plus one, or [`MANY`]. The address still has to be compared. This
+/// array answers "not ours" and, in the common case, "which service" without a hash look-up.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct PortEntry {
+    /// Service whose VIP (or preview) has this TCP port.
+    pub tcp_service: u16,
+    /// Service whose VIP (or preview) has this UDP port.
+    pub udp_service: u16,
+    /// Endpoint with this TCP port.
+    pub tcp_endpoint: u16,
+    /// Endpoint with this UDP port.
+    pub udp_endpoint: u16,
+}
+const _: () = assert!(size_of::<PortEntry>() == 8);
+
+/// Which kind of thing an [`AddressKey`] names: see [`AddressKey::kind`].
+pub mod address_kind {
+    /// The value is an index of `SERVICES`.
+    pub const SERVICE: u8 = 0;
+    /// The value is an index of `ENDPOINTS`.
+    pub const ENDPOINT: u8 = 1;
+}
+
+/// Key of `ADDRESSES`, asked where `PORTS` says [`MANY`]; the value is an index.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Pod, Zeroable)]
+pub struct AddressKey {
+    /// Address of the service or endpoint.
+    pub address: Address,
+    /// Its port.
+    pub port: Port,
+    /// IP protocol number.
+    pub protocol: u8,
+    /// One of [`address_kind`].
+    pub kind: u8,
+}
+const _: () = assert!(size_of::<AddressKey>() == 20);
+
+/// Where a table lies in `TABLES`, and how many buckets it has.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct TableRef(pub u32);
+
+impl TableRef {
+    /// Tables begin at multiples of this many buckets; also the smallest table.
+    pub const UNIT: u32 = 256;
+
+    /// A table of `1 << bits` buckets (at least [`Self::UNIT`]) that begins at bucket `first`, a
+    /// multiple of [`Self::UNIT`].
+    pub const fn new(first: u32, bits: u32) -> Self {
+        assert!(first.is_multiple_of(Self::UNIT) && bits >= 8 && bits < 32);
+        Self((first / Self::UNIT) << 5 | bits)
+    }
+
+    /// False for the zero value: no table here.
+    #[inline(always)]
+    pub const fn exists(self) -> bool {
+        self.0 != 0
+    }
+
+    /// Base-two logarithm of the number of buckets.
+    #[inline(always)]
+    pub const fn bits(self) -> u32 {
+        self.0 & 31
+    }
+
+    /// First bucket.
+    #[inline(always)]
+    pub const fn first(self) -> u32 {
+        (self.0 >> 5) * Self::UNIT
+    }
+
+    /// The bucket of a flow.
+    #[inline(always)]
+    pub const fn bucket(self, hash: u32) -> u32 {
+        self.first() + (hash & ((1 << self.bits()) - 1))
+    }
+}
+
+/// Bits of [`Service::flags`].
+pub mod service_flags {
+    /// The entry is in use.
+    pub const PRESENT: u8 = 1;
+    /// All endpoints are sockets of this network namespace and the protocol is TCP: in a window the
+    /// kernel's socket table says who owns a flow, and no tags are kept.
+    pub const SOCKETS: u8 = 1 << 1;
+    /// UDP: each datagram on its own.
+    pub const PER_PACKET: u8 = 1 << 2;
+    /// The entry is a preview: it reaches the staging slot of `parent`'s group.
+    pub const PREVIEW: u8 = 1 << 3;
+    /// Buckets are chosen by the client's address alone.
+    pub const BY_SOURCE: u8 = 1 << 4;
+}
+
+/// Element of `SERVICES`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Service {
+    /// The address that clients use.
+    pub address: Address,
+    /// The port that clients use.
+    pub port: Port,
+    /// IP protocol number.
+    pub protocol: u8,
+    /// Bits of [`service_flags`].
+    pub flags: u8,
+    /// Index of its group's word.
+    pub group: u16,
+    /// For a preview the index of the service it previews, else its own index.
+    pub parent: u16,
+    /// Its table in each slot of the group.
+    pub tables: [TableRef; SLOTS],
+    /// Zero.
+    pub reserved: [u32; 2],
+}
+const _: () = assert!(size_of::<Service>() == 64);
+
+impl Service {
+    /// Whether all bits of `flag` are set.
+    #[inline(always)]
+    pub const fn has(&self, flag: u8) -> bool {
+        self.flags & flag == flag
+    }
+}
+
+/// Bits of [`Endpoint::flags`].
+pub mod endpoint_flags {
+    /// The entry is in use.
+    pub const PRESENT: u8 = 1;
+    /// On another host: packets are forwarded by the program, replies come back through it.
+    pub const ROUTED: u8 = 1 << 1;
+    /// The endpoint is the VIP itself: packets pass untouched both ways.
+    pub const UNTOUCHED: u8 = 1 << 2;
+}
+
+/// Element of `ENDPOINTS`: one server of one colour of one service.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Endpoint {
+    /// Its address.
+    pub address: Address,
+    /// Its port.
+    pub port: Port,
+    /// IP protocol number.
+    pub protocol: u8,
+    /// Bits of [`endpoint_flags`].
+    pub flags: u8,
+    /// Index of the service it serves.
+    pub service: u16,
+    /// Colour number within the group.
+    pub colour: u8,
+    /// Zero.
+    pub reserved: u8,
+    /// Cell of `COUNTERS`.
+    pub counter: u32,
+    /// Set by the program when an exception for this endpoint's replies was noted; until then no
+    /// reply needs a look-up in `NOTES`.
+    pub noted: u32,
+}
+const _: () = assert!(size_of::<Endpoint>() == 32);
+
+impl Endpoint {
+    /// Whether all bits of `flag` are set.
+    #[inline(always)]
+    pub const fn has(&self, flag: u8) -> bool {
+        self.flags & flag == flag
+    }
+}
+
+/// Values of [`FlowKey::space`]: what the flow is remembered for.
+pub mod flow_space {
+    /// A TCP flow's tag in a window; `id` is the service.
+    pub const WINDOW: u32 = 0;
+    /// A UDP flow's tag; `id` is the service.
+    pub const UDP: u32 = 1;
+    /// How replies of an endpoint to this client are to be treated; `id` is the endpoint.
+    pub const REPLY: u32 = 2;
+    /// The endpoint that a preview flow was given; `id` is the preview's service index.
+    pub const PREVIEW: u32 = 3;
+}
+
+/// A flow, seen from the service or endpoint named by `id` (which implies the rest of the tuple).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Pod, Zeroable)]
+pub struct FlowKey {
+    /// The client's address.
+    pub client: Address,
+    /// The client's port.
+    pub port: Port,
+    /// Service or endpoint: see [`flow_space`].
+    pub id: u16,
+    /// One of [`flow_space`].
+    pub space: u32,
+}
+const _: () = assert!(size_of::<FlowKey>() == 24);
+
+/// What a window, or a UDP service, remembers of a flow.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Pod, Zeroable)]
+pub struct Tag {
+    /// Where the flow's packets go.
+    pub endpoint: u16,
+    /// 1 if `sequence` is the initial sequence number of the SYN that made this tag.
+    pub from_syn: u16,
+    /// The word's epoch when the tag was made; another epoch makes it void.
+    pub epoch: u32,
+    /// Initial sequence number, as in the header.
+    pub sequence: u32,
+    /// Time of the last packet in [`TICK_SHIFT`] units.
+    pub seen: u32,
+}
+const _: () = assert!(size_of::<Tag>() == 16);
+
+/// A tick is `1 << TICK_SHIFT` nanoseconds (about 1.07 s) of `CLOCK_MONOTONIC`.
+pub const TICK_SHIFT: u32 = 30;
+
+/// Values of [`Note::kind`].
+pub mod note_kind {
+    /// The client talks to the endpoint's own address: leave replies alone.
+    pub const DIRECT: u16 = 1;
+    /// The client came by the preview `id`: replies get the preview's address.
+    pub const PREVIEW: u16 = 2;
+    /// A preview flow goes to endpoint `id`.
+    pub const CHOSEN: u16 = 3;
+}
+
+/// Value of `NOTES`, the exceptions.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Note {
+    /// One of [`note_kind`].
+    pub kind: u16,
+    /// What the kind says.
+    pub id: u16,
+}
+const _: () = assert!(size_of::<Note>() == 4);
+
+/// The only element of `SETTINGS`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Settings {
+    /// Seed of the flow hash; drawn once per installation.
+    pub seed: u64,
+    /// A UDP flow that was idle for more ticks is forgotten.
+    pub udp_idle: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+const _: () = assert!(size_of::<Settings>() == 16);
+
+/// Element of `GROUPS`, read off the fast path.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct GroupState {
+    /// UDP tags of an earlier epoch are void: set by a hard rollback.
+    pub udp_floor: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+const _: () = assert!(size_of::<GroupState>() == 8);
+
+/// Per-CPU cell of `COUNTERS`; never reset.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Counters {
+    /// Packets from clients to this colour.
+    pub packets: u64,
+    /// Their bytes, Ethernet header included.
+    pub bytes: u64,
+    /// SYNs of new connections, or UDP flows begun.
+    pub connections: u64,
+    /// RSTs seen from its endpoints.
+    pub resets: u64,
+}
+const _: () = assert!(size_of::<Counters>() == 32);
+
+/// Per-CPU element of `NEXT_HOPS`: the last answer of the FIB for an endpoint.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct NextHop {
+    /// Tick until which it may be used; see [`TICK_SHIFT`].
+    pub expires: u32,
+    /// Interface index.
+    pub interface: u32,
+    /// Destination MAC address.
+    pub destination: [u8; 6],
+    /// Source MAC address.
+    pub source: [u8; 6],
+    /// Link MTU of the route in bytes, without the Ethernet header; 0 if unknown.
+    pub mtu: u32,
+}
+const _: () = assert!(size_of::<NextHop>() == 24);
+
+/// Element of `GROUP_NAMES`: what people call the numbers. Written by the agent, never read by the
+/// program; pinned, so that `emergency` works with nothing but the kernel.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+pub struct GroupName {
+    /// The group's name; empty where the element is unused.
+    pub name: [u8; NAME],
+    /// Colour number -> name; empty where unused.
+    pub colours: [[u8; NAME]; COLOURS],
+    /// Slot -> colour number plus one; 0 where the slot is unused.
+    pub slots: [u8; SLOTS],
+}
+const _: () = assert!(size_of::<GroupName>() == 296);
+
+/// Element of `SERVICE_NAMES`, in step with `SERVICES`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct ServiceName {
+    /// The service's name; empty where the element is unused.
+    pub name: [u8; NAME],
+}
+const _: () = assert!(size_of::<ServiceName>() == NAME);
+
+/// Names of the maps, as in the object and under the pin directory.
+pub mod map {
+    /// `Array<PortEntry, 65536>`, mapped.
+    pub const PORTS: &str = "PORTS";
+    /// `HashMap<AddressKey, u32>`.
+    pub const ADDRESSES: &str = "ADDRESSES";
+    /// `Array<Service, MAX_SERVICES>`, mapped.
+    pub const SERVICES: &str = "SERVICES";
+    /// `Array<u64, MAX_GROUPS>`: the steering words, mapped.
+    pub const STEERING: &str = "STEERING";
+    /// `Array<GroupState, MAX_GROUPS>`, mapped.
+    pub const GROUPS: &str = "GROUPS";
+    /// `Array<[u16; 4], MAX_BUCKETS / 4>`: the buckets of all tables, endpoint ids, mapped.
+    pub const TABLES: &str = "TABLES";
+    /// `Array<Endpoint, MAX_ENDPOINTS>`, mapped.
+    pub const ENDPOINTS: &str = "ENDPOINTS";
+    /// `Array<Settings, 1>`, mapped.
+    pub const SETTINGS: &str = "SETTINGS";
+    /// `PerCpuArray<NextHop, MAX_ENDPOINTS>`.
+    pub const NEXT_HOPS: &str = "NEXT_HOPS";
+    /// `PerCpuArray<Counters, MAX_COUNTERS>`.
+    pub const COUNTERS: &str = "COUNTERS";
+    /// `PerCpuArray<u64, 32>` by `Reason`.
+    pub const REASONS: &str = "REASONS";
+    /// `LruHashMap<FlowKey, Note, MAX_NOTES>`.
+    pub const NOTES: &str = "NOTES";
+    /// `ArrayOfMaps<HashMap<FlowKey, Tag>, MAX_GROUPS>`: a group's tags while its window is open.
+    pub const WINDOWS: &str = "WINDOWS";
+    /// `ArrayOfMaps<LruHashMap<FlowKey, Tag>, MAX_GROUPS>`: a group's UDP flows.
+    pub const UDP_FLOWS_OF: &str = "UDP_FLOWS_OF";
+    /// `Array<GroupName, MAX_GROUPS>`: for people and `emergency`; not read by the programs.
+    pub const GROUP_NAMES: &str = "GROUP_NAMES";
+    /// `Array<ServiceName, MAX_SERVICES>`: likewise.
+    pub const SERVICE_NAMES: &str = "SERVICE_NAMES";
+}

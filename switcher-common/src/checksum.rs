@@ -1,0 +1,44 @@
+//! Incremental update of the Internet checksum (RFC 1624, equation 3).
+//!
+//! The one's complement sum does not depend on byte order (RFC 1071, 2B): words are taken as they stand
+//! in the packet. 2^16 is 1 modulo 65,535, so words of 16 and 32 bits may be added up alike.
+
+/// The change that replacing one value by another makes to a sum. Add changes up freely: 64 bits hold
+/// four thousand million of them.
+#[inline(always)]
+pub const fn change(from: u32, to: u32) -> u64 {
+    !from as u64 + to as u64
+}
+
+/// As [`change`], for 16-bit words.
+#[inline(always)]
+pub const fn change16(from: u16, to: u16) -> u64 {
+    !from as u64 + to as u64
+}
+
+/// The checksum field after `change`.
+#[inline(always)]
+pub const fn update(check: u16, change: u64) -> u16 {
+    !fold(!check as u64 + change)
+}
+
+/// As [`update`], for UDP over IPv4: zero means "no checksum" and stays, and a computed zero is sent as
+/// all ones (RFC 768).
+#[inline(always)]
+pub const fn update_udp(check: u16, change: u64) -> u16 {
+    if check == 0 {
+        return 0;
+    }
+    match update(check, change) {
+        0 => 0xffff,
+        updated => updated,
+    }
+}
+
+#[inline(always)]
+const fn fold(sum: u64) -> u16 {
+    let sum = (sum & 0xffff_ffff) + (sum >> 32);
+    let sum = (sum & 0xffff) + (sum >> 16);
+    let sum = (sum & 0xffff) + (sum >> 16);
+    ((sum & 0xffff) + (sum >> 16)) as u16
+}

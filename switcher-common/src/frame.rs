@@ -1,0 +1,66 @@
+//! Bytes of a packet, wherever they are.
+
+use network_types::eth::EthHdr;
+use network_types::ip::Ipv4Hdr;
+use network_types::tcp::TcpHdr;
+use network_types::udp::UdpHdr;
+
+use crate::rewrite::Edit;
+
+/// A header that can be read from, and written to, any bytes.
+///
+/// # Safety
+/// Implementors have no padding, are valid for every bit pattern and have an alignment of 1 or are only
+/// moved by unaligned copies.
+pub unsafe trait Header: Copy {}
+
+// SAFETY: byte arrays and integers only, declared `repr(C)` with alignment 1 or 2 and no padding.
+unsafe impl Header for EthHdr {}
+// SAFETY: as above.
+unsafe impl Header for Ipv4Hdr {}
+// SAFETY: as above.
+unsafe impl Header for TcpHdr {}
+// SAFETY: as above.
+unsafe impl Header for UdpHdr {}
+// SAFETY: plain bytes.
+unsafe impl<const N: usize> Header for [u8; N] {}
+// SAFETY: plain integers, valid for every bit pattern.
+unsafe impl Header for u16 {}
+// SAFETY: as above.
+unsafe impl Header for u32 {}
+
+/// A frame, from the Ethernet header on. Headers are copied out and in by value: no aliasing and no
+/// alignment to worry about.
+pub trait Frame {
+    /// Bytes in the frame.
+    fn length(&self) -> u32;
+    /// The header at `offset`, or nothing where the frame is too short.
+    fn read<T: Header>(&self, offset: usize) -> Option<T>;
+    /// Puts a header at `offset`; nothing happens where the frame is too short.
+    fn write<T: Header>(&mut self, offset: usize, header: T) -> Option<()>;
+    /// Carries out an edit of the headers, checksums included. All or nothing.
+    fn edit(&mut self, edit: &Edit) -> Option<()>;
+}
+
+impl Frame for [u8] {
+    fn length(&self) -> u32 {
+        self.len() as u32
+    }
+
+    fn read<T: Header>(&self, offset: usize) -> Option<T> {
+        let bytes = self.get(offset..offset.checked_add(size_of::<T>())?)?;
+        // SAFETY: `bytes` holds exactly `size_of::<T>()` bytes and a `Header` is valid for all of them.
+        Some(unsafe { bytes.as_ptr().cast::<T>().read_unaligned() })
+    }
+
+    fn write<T: Header>(&mut self, offset: usize, header: T) -> Option<()> {
+        let bytes = self.get_mut(offset..offset.checked_add(size_of::<T>())?)?;
+        // SAFETY: `bytes` holds exactly `size_of::<T>()` bytes and a `Header` has no padding.
+        unsafe { bytes.as_mut_ptr().cast::<T>().write_unaligned(header) };
+        Some(())
+    }
+
+    fn edit(&mut self, edit: &Edit) -> Option<()> {
+        crate::rewrite::in_place(self, edit)
+    }
+}

@@ -1,0 +1,234 @@
+//! Which endpoint a packet goes to: the window's algorithm, once, for the kernel, `explain` and the proofs.
+//!
+//! Outside a window the answer is `table[current][hash]` and nothing is remembered. Inside one, a flow
+//! must stay where its SYN went. Who knows where that was?
+//!
+//! - For sockets of this host ([`owned`]) the kernel's socket table: exact, and nothing to fill.
+//! - For everything else ([`tagged`]) tags, and a default for flows without one: *old* while the window
+//!   is `open`, *new* while it drains.
+//! - For UDP flows ([`flow`]) a tag at all times.
+//!
+//! The invariant that the model check and the random sequences in `tests/window.rs` prove: as long as a
+//! flow's tag fits in the map and the flow is never idle for as long as a phase lasts, every packet of it
+//! goes to the endpoint that its SYN went to.
+
+use crate::abi::Tag;
+use crate::word::{Phase, Word};
+
+/// What steering needs to know of a TCP segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Segment {
+    /// A connection begins, with this initial sequence number.
+    Syn {
+        /// As it stands in the header.
+        sequence: u32,
+    },
+    /// Anything else.
+    Other,
+}
+
+/// The flow map, seen from one flow.
+pub trait Flows {
+    /// The flow's tag, valid or not.
+    fn get(&self) -> Option<Tag>;
+    /// Sets the flow's tag. False if the map refuses: full, or over the rate cap.
+    fn put(&self, tag: Tag) -> bool;
+    /// Forgets the flow.
+    fn remove(&self);
+}
+
+/// What the socket table says about a flow at one endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ownership {
+    /// No socket, or only a listener.
+    None,
+    /// Only a listener, but this segment carries a SYN cookie of its making.
+    Cookie,
+    /// The remains of a connection that ended here.
+    TimeWait,
+    /// A connection, or a request for one.
+    Owns,
+}
+
+/// Why an endpoint was chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum How {
+    /// The current table's choice.
+    Current,
+    /// The previous table's choice: the flow is unknown and the window is open.
+    Unknown,
+    /// A tag's choice.
+    Tag,
+    /// The socket table's choice.
+    Socket,
+    /// The map refused a tag, so the flow stays where its next packet would go.
+    Refused,
+}
+
+/// The endpoint and why.
+pub type Choice = (u16, How);
+
+/// TCP to endpoints that tags have to speak for. `old` and `new` are the choices of the previous and the
+/// current table; not called while the word is steady.
+#[inline(always)]
+pub fn tagged(
+    word: Word,
+    old: u16,
+    new: u16,
+    segment: Segment,
+    now: u32,
+    flows: &impl Flows,
+) -> Choice {
+    let tag = flows.get().filter(|tag| tag.epoch == word.epoch());
+    match (segment, tag) {
+        (Segment::Syn { sequence }, Some(tag)) if tag.from_syn == 1 && tag.sequence == sequence => {
+            (tag.endpoint, How::Tag)
+        }
+        (Segment::Syn { sequence }, stale) => begin(word, old, new, sequence, now, stale, flows),
+        (Segment::Other, Some(tag)) => (tag.endpoint, How::Tag),
+        (Segment::Other, None) => carry_on(word, old, new, now, flows),
+    }
+}
+
+/// A new connection. It may only be put where its next packet will be found again.
+#[inline(always)]
+fn begin(
+    word: Word,
+    old: u16,
+    new: u16,
+    sequence: u32,
+    now: u32,
+    stale: Option<Tag>,
+    flows: &impl Flows,
+) -> Choice {
+    let needs_tag = match word.phase() {
+        Phase::Arming => true,
+        Phase::Open => old != new,
+        Phase::Steady | Phase::Draining => false,
+    };
+    if !needs_tag {
+        if stale.is_some() {
+            flows.remove();
+        }
+        return (new, How::Current);
+    }
+    let tag = Tag {
+        endpoint: new,
+        from_syn: 1,
+        epoch: word.epoch(),
+        sequence,
+        seen: now,
+    };
+    if flows.put(tag) {
+        return (new, How::Current);
+    }
+    match stale {
+        Some(stale) => (stale.endpoint, How::Refused),
+        None if old == new => (new, How::Current),
+        None => (old, How::Refused),
+    }
+}
+
+/// A flow without a tag that began before: best effort to know it when the window drains.
+#[inline(always)]
+fn carry_on(word: Word, old: u16, new: u16, now: u32, flows: &impl Flows) -> Choice {
+    match word.phase() {
+        Phase::Open if old != new => {
+            let tag = Tag {
+                endpoint: old,
+                from_syn: 0,
+                epoch: word.epoch(),
+                sequence: 0,
+                seen: now,
+            };
+            // A refusal is harmless while the window is open: unknown means old.
+            let _refused = flows.put(tag);
+            (old, How::Unknown)
+        }
+        Phase::Steady | Phase::Arming | Phase::Open | Phase::Draining => (new, How::Current),
+    }
+}
+
+/// TCP to sockets of this host. `new` is the current table's choice, `choice` that of another slot, and
+/// `owner` asks the socket table; not called while the word is steady.
+#[inline(always)]
+pub fn owned(
+    word: Word,
+    new: u16,
+    segment: Segment,
+    choice: impl Fn(u32) -> Option<u16>,
+    owner: impl Fn(u16) -> Ownership,
+) -> Choice {
+    let others = word.in_use() & !(1 << word.current());
+    let mut slot = 0;
+    let mut asked = new;
+    while slot < crate::abi::SLOTS as u32 {
+        if others & 1 << slot != 0
+            && let Some(candidate) = choice(slot)
+            && candidate != new
+            && candidate != asked
+        {
+            asked = candidate;
+            match (owner(candidate), segment) {
+                (Ownership::Owns, _) | (Ownership::Cookie, Segment::Other) => {
+                    return (candidate, How::Socket);
+                }
+                // The client may have used the port again for a connection to `new`.
+                (Ownership::TimeWait, Segment::Other) if owner(new) != Ownership::Owns => {
+                    return (candidate, How::Socket);
+                }
+                (Ownership::None | Ownership::TimeWait | Ownership::Cookie, _) => {}
+            }
+        }
+        slot += 1;
+    }
+    (new, How::Current)
+}
+
+/// UDP flows: a tag decides as long as the flow is not idle, whatever the word says.
+///
+/// `floor` is the epoch before which tags are void, `idle` the number of ticks after which a flow is
+/// forgotten. A flow without a tag is new.
+#[inline(always)]
+pub fn flow(
+    word: Word,
+    floor: u32,
+    new: u16,
+    now: u32,
+    idle: u32,
+    flows: &impl Flows,
+) -> (Choice, bool) {
+    let known = flows.get().filter(|tag| {
+        tag.epoch.wrapping_sub(floor).cast_signed() >= 0 && now.wrapping_sub(tag.seen) <= idle
+    });
+    if let Some(tag) = known {
+        if tag.seen != now {
+            let _kept_anyway = flows.put(Tag { seen: now, ..tag });
+        }
+        return ((tag.endpoint, How::Tag), false);
+    }
+    let tag = Tag {
+        endpoint: new,
+        from_syn: 0,
+        epoch: word.epoch(),
+        sequence: 0,
+        seen: now,
+    };
+    let _refused = flows.put(tag);
+    ((new, How::Current), true)
+}
+
+/// The hash that picks a bucket. Seeded, so that clients cannot aim at one; the service is not part of
+/// it, since every service has its own table.
+#[inline(always)]
+pub const fn hash(seed: u64, client: crate::abi::Address, port: u16) -> u32 {
+    // Constants of splitmix64 (Steele, Lea, Flood 2014): each step is a bijection of 64 bits.
+    const A: u64 = 0xbf58_476d_1ce4_e5b9;
+    const B: u64 = 0x94d0_49bb_1331_11eb;
+    let high = client.0[0] as u64 | (client.0[1] as u64) << 32;
+    let low = client.0[2] as u64 | (client.0[3] as u64) << 32;
+    let mut h = (low ^ seed).wrapping_mul(A);
+    h ^= h >> 31;
+    h = (h ^ high ^ (port as u64) << 40).wrapping_mul(B);
+    (h ^ h >> 29) as u32 ^ (h >> 32) as u32
+}

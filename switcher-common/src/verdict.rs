@@ -1,0 +1,74 @@
+//! Why a packet is treated as it is, and what that means.
+
+/// What happens to a frame.
+#[must_use]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// To this host's stack, untouched, because of the reason.
+    Pass(Reason),
+    /// Rewritten, to this host's stack.
+    Deliver,
+    /// Rewritten, out of the interface it came from.
+    Transmit,
+    /// Rewritten, out of the interface with this index.
+    Redirect(u32),
+}
+
+macro_rules! reasons {
+    ($($(#[$doc:meta])+ $name:ident = $label:literal,)+) => {
+        /// Why a packet was not forwarded. The number is its cell in the `REASONS` map.
+        #[repr(u32)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Reason { $($(#[$doc])+ $name,)+ }
+
+        impl Reason {
+            /// All of them, in the order of their numbers.
+            pub const ALL: &[Self] = &[$(Self::$name,)+];
+
+            /// Its name in metrics and in `status`.
+            pub const fn label(self) -> &'static str {
+                match self { $(Self::$name => $label,)+ }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// No service, preview or endpoint of ours: most packets of a host. Not counted.
+    NotOurs = "not-ours",
+    /// Shorter than its headers say, or a header that contradicts itself.
+    Malformed = "malformed",
+    /// An Ethernet type other than IPv4.
+    NotIpv4 = "not-ipv4",
+    /// An IPv4 header with options.
+    Options = "ip-options",
+    /// A fragment: only the first has ports.
+    Fragment = "fragment",
+    /// A protocol other than TCP and UDP.
+    Protocol = "protocol",
+    /// A service without a table in the slot that the word names.
+    NoTable = "no-table",
+    /// A bucket without a usable endpoint.
+    NoEndpoint = "no-endpoint",
+    /// To an endpoint's own address, on purpose.
+    Direct = "direct",
+    /// The endpoint is the VIP: nothing to rewrite.
+    Untouched = "untouched",
+    /// The hop limit would reach zero; the stack answers.
+    Expired = "ttl-expired",
+    /// A reply for this host itself.
+    OwnReply = "own-reply",
+    /// Not a reason to pass: a window's flow map refused a tag and the flow stayed on the old colour.
+    TagRefused = "tag-refused",
+    /// Not a reason to pass: rewritten but left to the stack, which knows no next hop yet or has to
+    /// fragment.
+    LeftToStack = "left-to-stack",
+}
+
+impl Reason {
+    /// Whether the program counts it.
+    #[inline(always)]
+    pub const fn counted(self) -> bool {
+        !matches!(self, Self::NotOurs)
+    }
+}

@@ -1,0 +1,205 @@
+//! What the agent may ask of the kernel.
+//!
+//! `release` and `reconcile` decide, the runner carries out, and this trait is all it has for that:
+//! the kernel's maps in production, ordinary memory in tests.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use switcher_common::abi::{AddressKey, Counters, Endpoint, Service, TableRef};
+use switcher_common::verdict::Reason;
+use switcher_common::word::Word;
+
+/// Index of a group: of its word, its names, its flow maps.
+pub type GroupIndex = u16;
+/// Number of a table within its group.
+pub type Slot = u8;
+/// Number of a colour within its group.
+pub type Colour = u8;
+
+/// What the kernel holds, read back from its maps.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Have {
+    /// By group index.
+    pub groups: BTreeMap<GroupIndex, HaveGroup>,
+    /// By index in `SERVICES`.
+    pub services: BTreeMap<u16, HaveService>,
+    /// By endpoint id.
+    pub endpoints: BTreeMap<u16, Endpoint>,
+}
+
+/// A group in the kernel.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HaveGroup {
+    /// Its name.
+    pub name: String,
+    /// Colour number -> name.
+    pub colours: BTreeMap<Colour, String>,
+    /// Slot -> the colour whose table lies there.
+    pub slots: BTreeMap<Slot, Colour>,
+    /// Its steering word.
+    pub word: Word,
+}
+
+/// A service (or preview) in the kernel.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HaveService {
+    /// Its name; a preview has the name of its service.
+    pub name: String,
+    /// The map's element.
+    pub service: Service,
+    /// Whether clients reach it: it stands in `PORTS` and `ADDRESSES`.
+    pub published: bool,
+}
+
+/// One step from what the kernel has to what it should have. After each of them, in the order that
+/// `reconcile` puts them, traffic is served.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Change {
+    /// Writes a group's names and slots.
+    NameGroup {
+        /// Which.
+        group: GroupIndex,
+        /// Its name; empty to free the element.
+        name: String,
+        /// Colour number -> name.
+        colours: BTreeMap<Colour, String>,
+        /// Slot -> colour.
+        slots: BTreeMap<Slot, Colour>,
+    },
+    /// Writes an endpoint; a zero endpoint frees the id.
+    SetEndpoint {
+        /// Its id.
+        id: u16,
+        /// The map's element.
+        endpoint: Endpoint,
+    },
+    /// Fills a table that no word points at.
+    FillTable {
+        /// Where.
+        table: TableRef,
+        /// Endpoint ids, `1 << table.bits()` of them.
+        buckets: Vec<u16>,
+    },
+    /// Writes a service; a zero service frees the index.
+    SetService {
+        /// Its index.
+        index: u16,
+        /// Its name.
+        name: String,
+        /// The map's element.
+        service: Service,
+    },
+    /// Sets a group's word without a window: only for a group that carries no traffic yet, or to move
+    /// the staging slot.
+    SetWord {
+        /// Which group.
+        group: GroupIndex,
+        /// The word.
+        word: Word,
+    },
+    /// Lets clients (or replies) reach an entry: the last step of adding.
+    Publish {
+        /// Address, port, protocol, and whether `index` is a service or an endpoint.
+        key: AddressKey,
+        /// Index of the service or endpoint.
+        index: u16,
+    },
+    /// The first step of removing.
+    Unpublish {
+        /// What [`Change::Publish`] was given.
+        key: AddressKey,
+    },
+    /// Moves the live colour to another slot by a window: its endpoints have changed.
+    Switch {
+        /// Which group.
+        group: GroupIndex,
+        /// The slot that is filled and ready.
+        slot: Slot,
+    },
+    /// Waits until no CPU can be acting on anything that was changed before.
+    Settle,
+}
+
+/// An interface and how the programs are attached to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attachment {
+    /// Interface name.
+    pub interface: String,
+    /// `native` or `generic`.
+    pub xdp: String,
+    /// Whether both programs are attached.
+    pub attached: bool,
+}
+
+/// What the agent may ask of the kernel.
+pub trait Datapath: Send {
+    /// Reads everything back.
+    ///
+    /// # Errors
+    /// When a map can't be read or holds what no agent of this ABI writes.
+    fn have(&self) -> anyhow::Result<Have>;
+
+    /// Carries out one change ([`Change::Switch`] excepted: that is the release logic's).
+    ///
+    /// # Errors
+    /// When the kernel refuses; what was done before stays and is consistent.
+    fn apply(&mut self, change: &Change) -> anyhow::Result<()>;
+
+    /// A group's word, as the program sees it.
+    fn word(&self, group: GroupIndex) -> Word;
+
+    /// One atomic store of a group's word.
+    fn store(&mut self, group: GroupIndex, word: Word);
+
+    /// Waits for an RCU grace period: afterwards no CPU can act on a word, table or entry that was
+    /// replaced before the call. Returns how long it took.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    fn settle(&mut self) -> anyhow::Result<Duration>;
+
+    /// Gives the group's window a fresh flow map of at most `flows` tags. Keeps an existing one.
+    ///
+    /// # Errors
+    /// When the kernel has no memory for it.
+    fn open_window(&mut self, group: GroupIndex, flows: u32) -> anyhow::Result<()>;
+
+    /// Drops the group's flow map and all its tags.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    fn close_window(&mut self, group: GroupIndex) -> anyhow::Result<()>;
+
+    /// Voids the group's UDP flows that began before `epoch`: the second half of a hard rollback.
+    fn void_udp_flows(&mut self, group: GroupIndex, epoch: u32);
+
+    /// Flows that the kernel would still send to each endpoint because they began there: live tags of
+    /// the open window (of `word`'s epoch), connections in the socket table of this namespace, and UDP
+    /// flows that are not idle. Endpoints without any are left out.
+    ///
+    /// # Errors
+    /// When a map or the socket table can't be read.
+    fn flows(&self, group: GroupIndex) -> anyhow::Result<BTreeMap<u16, u64>>;
+
+    /// How full the group's flow map is, from 0 to 1; 0 without a window.
+    ///
+    /// # Errors
+    /// When the map can't be read.
+    fn flow_map_used(&self, group: GroupIndex) -> anyhow::Result<f64>;
+
+    /// A counter cell, summed over CPUs.
+    ///
+    /// # Errors
+    /// When the map can't be read.
+    fn counters(&self, cell: u32) -> anyhow::Result<Counters>;
+
+    /// Packets not forwarded, by reason, summed over CPUs.
+    ///
+    /// # Errors
+    /// When the map can't be read.
+    fn reasons(&self) -> anyhow::Result<Vec<(Reason, u64)>>;
+
+    /// The interfaces and whether the programs are on them.
+    fn attachments(&self) -> Vec<Attachment>;
+}
