@@ -1,1 +1,3 @@
 //! Switcher as a library.
+
+pub mod config;
