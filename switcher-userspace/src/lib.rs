@@ -1,3 +1,4 @@
 //! Switcher as a library: what the `switcher` binary and the tests are made of.
 
+pub mod config;
 pub mod datapath;

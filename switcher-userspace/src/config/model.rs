@@ -1,0 +1,188 @@
+//! What a configuration means, once every check has passed.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// A checked configuration: every name resolves, every limit holds, every default is filled in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Where and how the agent runs.
+    pub agent: AgentConfig,
+    /// Groups by name.
+    pub groups: BTreeMap<String, GroupConfig>,
+    /// SHA-256 of the file's bytes, in lower-case hexadecimal.
+    pub digest: String,
+}
+
+/// Where and how the agent runs: section `[agent]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AgentConfig {
+    /// Interfaces whose incoming traffic is steered; at least one, none twice.
+    pub interfaces: Vec<String>,
+    /// How the program is attached to them.
+    pub xdp: XdpMode,
+    /// The agent's Unix socket.
+    pub socket: PathBuf,
+    /// Where the agent keeps its records.
+    pub state_dir: PathBuf,
+    /// Where programs and maps are pinned.
+    pub bpffs: PathBuf,
+    /// Capacity of the window's flow map, in flows.
+    pub flows: u32,
+}
+
+/// How an XDP program is attached; never changed silently.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum XdpMode {
+    /// In the driver, before the kernel allocates anything for the packet.
+    Native,
+    /// In the kernel's receive path: any driver, less speed.
+    Generic,
+}
+
+/// Services that are switched together: section `[groups.NAME]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupConfig {
+    /// The group's name, at most [`NAME_MAX`](super::limits::NAME_MAX) bytes.
+    pub name: String,
+    /// The colour that is live the very first time; one of `colours`.
+    pub initial: String,
+    /// The group's colours: in the order written, or sorted when they come from the endpoints.
+    pub colours: Vec<String>,
+    /// How long the phases of a window last.
+    pub drain: Drain,
+    /// How endpoints are checked.
+    pub health: Health,
+    /// Services by name; at least one.
+    pub services: BTreeMap<String, ServiceConfig>,
+}
+
+/// How long the phases of a window last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Drain {
+    /// Time spent in *arming* before the store; zero skips it.
+    pub arm: Duration,
+    /// Time spent in *open*, in which flows of the old colour are learnt.
+    pub learn: Duration,
+    /// The end of *draining*, counted from the switch; never shorter than `learn`.
+    pub deadline: Duration,
+}
+
+/// How endpoints are checked, each at its own address and port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Health {
+    /// What is asked of an endpoint.
+    pub kind: HealthKind,
+    /// Time from the start of one check to the start of the next.
+    pub interval: Duration,
+    /// Time after which a check has failed.
+    pub timeout: Duration,
+    /// Passed checks in a row that make an endpoint healthy.
+    pub rise: u32,
+    /// Failed checks in a row that make an endpoint unhealthy.
+    pub fall: u32,
+}
+
+/// What a health check asks of an endpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HealthKind {
+    /// Nothing: endpoints count as healthy.
+    None,
+    /// That it accepts a connection.
+    Tcp,
+    /// That it answers a GET of `path` with a 2xx or 3xx status.
+    Http {
+        /// The path, with its leading slash.
+        path: String,
+    },
+}
+
+/// One address, port and protocol that clients use: section `[groups.NAME.services.NAME]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceConfig {
+    /// The service's name, unique in its group.
+    pub name: String,
+    /// What clients connect to.
+    pub vip: SocketAddr,
+    /// The protocol of `vip`, `preview` and every endpoint.
+    pub protocol: Protocol,
+    /// How packets get to endpoints, as written; see [`resolve`](super::resolve).
+    pub forward: Forward,
+    /// What a flow is, for UDP; [`UdpMode::Flow`] and without meaning for TCP.
+    pub udp: UdpMode,
+    /// An address that always reaches the idle colour.
+    pub preview: Option<SocketAddr>,
+    /// Endpoints by colour: an entry for every colour of the group, none of them empty.
+    pub endpoints: BTreeMap<String, Vec<EndpointConfig>>,
+}
+
+/// One server of a colour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EndpointConfig {
+    /// Where it listens. Equal to the VIP: packets are not rewritten.
+    pub address: SocketAddr,
+    /// Its share of new flows, relative to the others of its colour: 1 to 1000.
+    pub weight: u16,
+}
+
+/// A service's transport protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+}
+
+/// How packets get to a service's endpoints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Forward {
+    /// Whatever the endpoints' addresses ask for; see [`resolve`](super::resolve).
+    Auto,
+    /// Endpoints on this host, or in containers and machines behind it.
+    Local,
+    /// Endpoints on other hosts whose way back leads through this one.
+    Routed,
+}
+
+/// Which datagrams of a UDP service stay together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum UdpMode {
+    /// Those of one pair of addresses and ports, while it is not idle for long.
+    Flow,
+    /// None: each datagram is on its own.
+    Packet,
+}
+
+macro_rules! named {
+    ($($type:ident { $($variant:ident = $name:literal),+ $(,)? })+) => {$(
+        impl $type {
+            /// The name used in configuration and JSON.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name),+ }
+            }
+        }
+
+        impl std::fmt::Display for $type {
+            fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                formatter.pad(self.name())
+            }
+        }
+    )+};
+}
+
+named! {
+    XdpMode { Native = "native", Generic = "generic" }
+    Protocol { Tcp = "tcp", Udp = "udp" }
+    Forward { Auto = "auto", Local = "local", Routed = "routed" }
+    UdpMode { Flow = "flow", Packet = "packet" }
+}

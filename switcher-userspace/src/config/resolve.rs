@@ -1,0 +1,140 @@
+//! What `forward = "auto"` comes to on this host.
+
+use std::net::{IpAddr, SocketAddr};
+
+use thiserror::Error;
+
+use super::{Forward, ServiceConfig};
+
+/// Why a service's endpoints can't be reached the way its configuration asks for.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum ResolveError {
+    /// `auto` met an endpoint of another host.
+    #[error(
+        "service {service}: forward = \"auto\" would need \"masquerade\" for endpoint {endpoint}, \
+         which is not an address of this host, and masquerade is not available in this version; \
+         choose forward = \"routed\" if the endpoint's way back leads through this host, or \
+         \"local\" if it is a container or virtual machine on it"
+    )]
+    NeedsMasquerade {
+        /// The service's name.
+        service: String,
+        /// The first endpoint that is not on this host.
+        endpoint: SocketAddr,
+    },
+    /// `routed` met an endpoint of this host.
+    #[error(
+        "service {service}: forward = \"routed\" sends packets to other hosts, but endpoint \
+         {endpoint} is an address of this host; choose forward = \"local\""
+    )]
+    RoutedToSelf {
+        /// The service's name.
+        service: String,
+        /// The first endpoint that is on this host.
+        endpoint: SocketAddr,
+    },
+}
+
+/// Says how a service's packets are forwarded, given which addresses are this host's own:
+/// [`Forward::Local`] or [`Forward::Routed`], never [`Forward::Auto`].
+///
+/// # Errors
+///
+/// When `auto` would need a mode that this version lacks, and when `routed` names an endpoint of
+/// this host.
+pub fn resolve(
+    service: &ServiceConfig,
+    is_own: impl Fn(IpAddr) -> bool,
+) -> Result<Forward, ResolveError> {
+    let endpoint = |own: bool| {
+        let mut all = service.endpoints.values().flatten().map(|e| e.address);
+        all.find(|address| is_own(address.ip()) == own)
+    };
+    let name = || service.name.clone();
+    match service.forward {
+        Forward::Local => Ok(Forward::Local),
+        Forward::Auto => match endpoint(false) {
+            None => Ok(Forward::Local),
+            Some(endpoint) => Err(ResolveError::NeedsMasquerade {
+                service: name(),
+                endpoint,
+            }),
+        },
+        Forward::Routed => match endpoint(true) {
+            None => Ok(Forward::Routed),
+            Some(endpoint) => Err(ResolveError::RoutedToSelf {
+                service: name(),
+                endpoint,
+            }),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::config::{EndpointConfig, Protocol, UdpMode};
+
+    #[test]
+    fn auto_is_local_when_every_endpoint_is_here() {
+        let service = service(Forward::Auto, &["10.0.0.1:81", "10.0.0.1:82"]);
+        assert_eq!(resolve(&service, own), Ok(Forward::Local));
+    }
+
+    #[test]
+    fn auto_names_the_endpoint_that_is_elsewhere() {
+        let service = service(Forward::Auto, &["10.0.0.1:81", "10.0.0.2:81"]);
+        let error = resolve(&service, own)
+            .expect_err("10.0.0.2 is elsewhere")
+            .to_string();
+        assert!(error.contains("10.0.0.2:81"), "{error}");
+        assert!(
+            error.contains("masquerade is not available in this version"),
+            "{error}"
+        );
+        assert!(
+            error.contains("\"routed\"") && error.contains("\"local\""),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn local_reaches_containers_too() {
+        let service = service(Forward::Local, &["172.17.0.2:80"]);
+        assert_eq!(resolve(&service, own), Ok(Forward::Local));
+    }
+
+    #[test]
+    fn routed_never_points_at_this_host() {
+        let elsewhere = service(Forward::Routed, &["10.0.0.2:80"]);
+        assert_eq!(resolve(&elsewhere, own), Ok(Forward::Routed));
+        let here = service(Forward::Routed, &["10.0.0.1:80"]);
+        assert!(matches!(
+            resolve(&here, own),
+            Err(ResolveError::RoutedToSelf { .. })
+        ));
+    }
+
+    fn own(address: IpAddr) -> bool {
+        address == IpAddr::from([10, 0, 0, 1])
+    }
+
+    fn service(forward: Forward, endpoints: &[&str]) -> ServiceConfig {
+        let parse = |text: &str| text.parse().expect("an address");
+        let endpoint = |text: &&str| EndpointConfig {
+            address: parse(text),
+            weight: 1,
+        };
+        ServiceConfig {
+            name: "web".into(),
+            vip: parse("10.0.0.1:80"),
+            protocol: Protocol::Tcp,
+            forward,
+            udp: UdpMode::Flow,
+            preview: None,
+            endpoints: BTreeMap::from([("blue".into(), endpoints.iter().map(endpoint).collect())]),
+        }
+    }
+}
