@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 enum Do {
     Flip {
         to: Option<&'static str>,

@@ -1,0 +1,309 @@
+//! What the agent must not forget: who is live, what was done, what was about to be done.
+//!
+//! SQLite in the state directory. An intent is committed before the word is stored, its result after the
+//! word was read back; on start the kernel's word tells which of the two a crash has left behind.
+
+mod record;
+mod schema;
+#[cfg(test)]
+mod tests;
+
+use std::hash::{BuildHasher, RandomState};
+use std::path::Path;
+
+use anyhow::Context;
+use jiff::Timestamp;
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+pub use record::{Answer, CutoverRecord, GroupRecord, Stage, Who};
+
+use crate::release::{Cutover, End, Intent, Kind};
+use record::{kind, number, timestamp};
+
+/// The journal's file in the state directory.
+pub const FILE: &str = "state.db";
+
+/// The open journal.
+pub struct Journal {
+    db: Connection,
+}
+
+/// What is written once a cut-over's word is stored and settled.
+#[derive(Clone, Debug)]
+pub struct Switched<'a> {
+    /// The cut-over.
+    pub id: &'a str,
+    /// When the word was stored, as far as is known.
+    pub stored: Timestamp,
+    /// From just before the store until no CPU could act on the old word.
+    pub store_to_settled_us: Option<u64>,
+}
+
+impl Journal {
+    /// Opens the journal of a state directory, and makes both if they aren't there.
+    ///
+    /// # Errors
+    /// When the directory or file can't be made, read or written, when the file is damaged, and when a
+    /// newer version has written it.
+    pub fn open(directory: &Path) -> anyhow::Result<Self> {
+        std::fs::create_dir_all(directory)
+            .with_context(|| format!("make the state directory {}", directory.display()))?;
+        let file = directory.join(FILE);
+        let db = Connection::open(&file)
+            .with_context(|| format!("open the state file {}", file.display()))?;
+        schema::prepare(&db).with_context(|| format!("state file {}", file.display()))?;
+        Ok(Self { db })
+    }
+
+    /// The installation's hash seed, drawn when it is first asked for.
+    ///
+    /// # Errors
+    /// When the file can't be read or written.
+    pub fn seed(&self) -> anyhow::Result<u64> {
+        let drawn = RandomState::new()
+            .hash_one(std::process::id())
+            .cast_signed();
+        self.db
+            .execute("INSERT OR IGNORE INTO meta VALUES ('seed', ?1)", [drawn])
+            .context("record the hash seed")?;
+        let seed: i64 = self
+            .db
+            .query_row("SELECT value FROM meta WHERE key = 'seed'", [], |row| {
+                row.get(0)
+            })
+            .context("read the hash seed")?;
+        Ok(seed.cast_unsigned())
+    }
+
+    /// What was recorded of a group.
+    ///
+    /// # Errors
+    /// When the file can't be read.
+    pub fn group(&self, name: &str) -> anyhow::Result<Option<GroupRecord>> {
+        self.db
+            .prepare_cached("SELECT * FROM groups WHERE name = ?1")?
+            .query_row([name], GroupRecord::read)
+            .optional()
+            .with_context(|| format!("read the record of group {name}"))
+    }
+
+    /// Records a group.
+    ///
+    /// # Errors
+    /// When the file can't be written.
+    pub fn put_group(&self, group: &GroupRecord) -> anyhow::Result<()> {
+        let GroupRecord {
+            name,
+            live,
+            previous,
+            revision,
+            epoch,
+            since,
+            by,
+        } = group;
+        let sql = "INSERT OR REPLACE INTO groups VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+        self.db
+            .prepare_cached(sql)?
+            .execute(params![
+                name,
+                live,
+                previous,
+                number(*revision),
+                epoch,
+                since.to_string(),
+                by
+            ])
+            .with_context(|| format!("record group {name}"))?;
+        Ok(())
+    }
+
+    /// A name for a cut-over: sorts by time, and nobody has it.
+    #[must_use]
+    pub fn fresh_id(&self, now: Timestamp) -> String {
+        let time = now.strftime("%Y%m%d-%H%M%S");
+        loop {
+            let random = RandomState::new().hash_one(()) & 0xffff;
+            let id = format!("{time}-{random:04x}");
+            if !matches!(self.cutover(&id), Ok(Some(_))) {
+                return id;
+            }
+        }
+    }
+
+    /// Commits an intent: afterwards the word may be stored.
+    ///
+    /// # Errors
+    /// When the file can't be written.
+    pub fn begin(
+        &self,
+        group: &str,
+        cutover: &Cutover,
+        who: &Who,
+        now: Timestamp,
+    ) -> anyhow::Result<()> {
+        let Cutover {
+            id,
+            kind,
+            from,
+            to,
+            slot,
+            forced,
+            hard,
+        } = cutover;
+        let sql = "INSERT INTO cutovers
+            (id, grp, kind, from_colour, to_colour, slot, forced, hard, actor, reason, stage, started)
+            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";
+        self.db
+            .prepare_cached(sql)?
+            .execute(params![
+                id,
+                group,
+                kind.name(),
+                from,
+                to,
+                slot,
+                forced,
+                hard,
+                who.actor,
+                who.reason,
+                Stage::Preparing.name(),
+                now.to_string()
+            ])
+            .with_context(|| format!("record the intent of cut-over {id}"))?;
+        Ok(())
+    }
+
+    /// Records that a cut-over's colour is live, and the group as it is now.
+    ///
+    /// # Errors
+    /// When the file can't be written.
+    pub fn switched(
+        &self,
+        switched: &Switched<'_>,
+        group: &GroupRecord,
+        now: Timestamp,
+    ) -> anyhow::Result<()> {
+        let Switched {
+            id,
+            stored,
+            store_to_settled_us,
+        } = switched;
+        let transaction = self.db.unchecked_transaction()?;
+        let sql = "UPDATE cutovers SET stage = ?2, result = ?3, stored = ?4, settled = ?5,
+            store_to_settled_us = ?6, revision = ?7 WHERE id = ?1";
+        transaction
+            .prepare_cached(sql)?
+            .execute(params![
+                id,
+                Stage::Draining.name(),
+                End::Switched.name(),
+                stored.to_string(),
+                now.to_string(),
+                store_to_settled_us.map(number),
+                number(group.revision)
+            ])
+            .with_context(|| format!("record the switch of cut-over {id}"))?;
+        self.put_group(group)?;
+        transaction
+            .commit()
+            .with_context(|| format!("commit the switch of cut-over {id}"))
+    }
+
+    /// Records that a cut-over is over.
+    ///
+    /// # Errors
+    /// When the file can't be written.
+    pub fn ended(&self, id: &str, end: End, leftovers: u64, now: Timestamp) -> anyhow::Result<()> {
+        let sql = "UPDATE cutovers SET stage = ?2, result = ?3, leftovers = ?4, ended = ?5
+            WHERE id = ?1";
+        let (stage, end) = (Stage::Ended.name(), end.name());
+        self.db
+            .prepare_cached(sql)?
+            .execute(params![id, stage, end, number(leftovers), now.to_string()])
+            .with_context(|| format!("record the end of cut-over {id}"))?;
+        Ok(())
+    }
+
+    /// The cut-overs of a group that aren't over, the oldest first.
+    ///
+    /// # Errors
+    /// When the file can't be read or holds what no agent writes.
+    pub fn open_cutovers(&self, group: &str) -> anyhow::Result<Vec<Intent>> {
+        let sql = "SELECT * FROM cutovers WHERE grp = ?1 AND ended IS NULL ORDER BY started, rowid";
+        let mut statement = self.db.prepare_cached(sql)?;
+        let intents = statement
+            .query_map([group], intent)?
+            .collect::<Result<_, _>>();
+        intents.with_context(|| format!("read the unfinished cut-overs of group {group}"))
+    }
+
+    /// One cut-over.
+    ///
+    /// # Errors
+    /// When the file can't be read.
+    pub fn cutover(&self, id: &str) -> anyhow::Result<Option<CutoverRecord>> {
+        self.db
+            .prepare_cached("SELECT * FROM cutovers WHERE id = ?1")?
+            .query_row([id], CutoverRecord::read)
+            .optional()
+            .with_context(|| format!("read cut-over {id}"))
+    }
+
+    /// Cut-overs of one group or all, the newest first.
+    ///
+    /// # Errors
+    /// When the file can't be read.
+    pub fn history(&self, group: Option<&str>, limit: u32) -> anyhow::Result<Vec<CutoverRecord>> {
+        let sql = "SELECT * FROM cutovers WHERE ?1 IS NULL OR grp = ?1
+            ORDER BY started DESC, rowid DESC LIMIT ?2";
+        let mut statement = self.db.prepare_cached(sql)?;
+        let rows = statement.query_map(params![group, limit], CutoverRecord::read)?;
+        rows.collect::<Result<_, _>>().context("read the history")
+    }
+
+    /// The answer that was given to a change that carried this key.
+    ///
+    /// # Errors
+    /// When the file can't be read.
+    pub fn answer(&self, key: &str) -> anyhow::Result<Option<Answer>> {
+        self.db
+            .query_row("SELECT * FROM answers WHERE key = ?1", [key], Answer::read)
+            .optional()
+            .context("look up the idempotency key")
+    }
+
+    /// Remembers an answer, and forgets those of more than a week ago.
+    ///
+    /// # Errors
+    /// When the file can't be written.
+    pub fn remember(&self, key: &str, answer: &Answer, now: Timestamp) -> anyhow::Result<()> {
+        let Answer {
+            request,
+            status,
+            body,
+        } = answer;
+        let week_ago = now - jiff::SignedDuration::from_hours(7 * 24);
+        self.db
+            .execute("DELETE FROM answers WHERE at < ?1", [week_ago.to_string()])?;
+        let sql = "INSERT OR IGNORE INTO answers VALUES (?1, ?2, ?3, ?4, ?5)";
+        self.db
+            .execute(sql, params![key, request, status, body, now.to_string()])
+            .context("record the answer to an idempotency key")?;
+        Ok(())
+    }
+}
+
+fn intent(row: &Row<'_>) -> rusqlite::Result<Intent> {
+    let kind: Kind = kind(row)?;
+    let cutover = Cutover {
+        id: row.get("id")?,
+        kind,
+        from: row.get("from_colour")?,
+        to: row.get("to_colour")?,
+        slot: row.get("slot")?,
+        forced: row.get("forced")?,
+        hard: row.get("hard")?,
+    };
+    let switched = timestamp(row, "settled")?.is_some();
+    Ok(Intent { cutover, switched })
+}

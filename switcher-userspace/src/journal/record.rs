@@ -1,0 +1,195 @@
+//! Rows.
+
+use jiff::Timestamp;
+use rusqlite::types::Type;
+use rusqlite::{Error, Row};
+use serde::{Deserialize, Serialize};
+
+use crate::release::{End, Kind};
+
+/// What is recorded of a group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupRecord {
+    /// Its name.
+    pub name: String,
+    /// The colour that is live.
+    pub live: String,
+    /// The one that was live before.
+    pub previous: Option<String>,
+    /// Counts changes of `live`.
+    pub revision: u64,
+    /// The word's epoch.
+    pub epoch: u32,
+    /// Since when it is live.
+    pub since: Timestamp,
+    /// Who has made it so.
+    pub by: String,
+}
+
+/// Who asks for a change, and why.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Who {
+    /// A user, process or part of the agent.
+    pub actor: String,
+    /// What they gave as the reason.
+    pub reason: Option<String>,
+}
+
+/// How far a cut-over has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Stage {
+    /// Its word isn't stored.
+    Preparing,
+    /// Its word is stored, its window open.
+    Draining,
+    /// It is over.
+    Ended,
+}
+
+impl Stage {
+    /// As in JSON.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Preparing => "preparing",
+            Self::Draining => "draining",
+            Self::Ended => "ended",
+        }
+    }
+}
+
+/// A cut-over's record, as the API gives it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CutoverRecord {
+    /// Its name.
+    pub id: String,
+    /// The group.
+    pub group: String,
+    /// What it is.
+    pub kind: Kind,
+    /// The colour that was live.
+    pub from: String,
+    /// The colour that is to be live.
+    pub to: String,
+    /// How far it has come.
+    pub stage: Stage,
+    /// How it came out; none while its word isn't stored.
+    pub result: Option<End>,
+    /// The group's revision after the switch.
+    pub revision: Option<u64>,
+    /// Who asked for it.
+    pub actor: String,
+    /// Why.
+    pub reason: Option<String>,
+    /// Gates were skipped.
+    pub forced: bool,
+    /// Existing flows were moved too.
+    pub hard: bool,
+    /// When it was asked for.
+    pub started: Timestamp,
+    /// When the word was stored.
+    pub stored: Option<Timestamp>,
+    /// When that was known to hold on every CPU.
+    pub settled: Option<Timestamp>,
+    /// When its window closed, or it was stopped.
+    pub ended: Option<Timestamp>,
+    /// From just before the store until no CPU could act on the old word, in microseconds.
+    pub store_to_settled_us: Option<u64>,
+    /// Flows that were still elsewhere at the deadline.
+    pub leftovers: u64,
+}
+
+/// The answer to a change, kept for whoever sends the same change again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// What was asked.
+    pub request: String,
+    /// HTTP status.
+    pub status: u16,
+    /// JSON.
+    pub body: String,
+}
+
+impl GroupRecord {
+    pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
+        Ok(Self {
+            name: row.get("name")?,
+            live: row.get("live")?,
+            previous: row.get("previous")?,
+            revision: row.get::<_, i64>("revision")?.cast_unsigned(),
+            epoch: row.get("epoch")?,
+            since: timestamp(row, "since")?.unwrap_or_default(),
+            by: row.get("by")?,
+        })
+    }
+}
+
+impl CutoverRecord {
+    pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
+        let stage: String = row.get("stage")?;
+        let result: Option<String> = row.get("result")?;
+        let count = |column: &str| {
+            let value: Option<i64> = row.get(column)?;
+            Ok::<_, Error>(value.map(i64::cast_unsigned))
+        };
+        Ok(Self {
+            id: row.get("id")?,
+            group: row.get("grp")?,
+            kind: kind(row)?,
+            from: row.get("from_colour")?,
+            to: row.get("to_colour")?,
+            stage: word("stage", &stage)?,
+            result: result.map(|result| word("result", &result)).transpose()?,
+            revision: count("revision")?,
+            actor: row.get("actor")?,
+            reason: row.get("reason")?,
+            forced: row.get("forced")?,
+            hard: row.get("hard")?,
+            started: timestamp(row, "started")?.unwrap_or_default(),
+            stored: timestamp(row, "stored")?,
+            settled: timestamp(row, "settled")?,
+            ended: timestamp(row, "ended")?,
+            store_to_settled_us: count("store_to_settled_us")?,
+            leftovers: count("leftovers")?.unwrap_or(0),
+        })
+    }
+}
+
+impl Answer {
+    pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
+        Ok(Self {
+            request: row.get("request")?,
+            status: row.get("status")?,
+            body: row.get("body")?,
+        })
+    }
+}
+
+pub(super) fn kind(row: &Row<'_>) -> rusqlite::Result<Kind> {
+    let kind: String = row.get("kind")?;
+    word("kind", &kind)
+}
+
+pub(super) fn timestamp(row: &Row<'_>, column: &str) -> rusqlite::Result<Option<Timestamp>> {
+    let text: Option<String> = row.get(column)?;
+    let parsed = text.map(|text| text.parse::<Timestamp>());
+    parsed
+        .transpose()
+        .map_err(|error| unreadable(column, Box::new(error)))
+}
+
+/// SQLite's integers are signed; bits are kept.
+pub(super) const fn number(value: u64) -> i64 {
+    value.cast_signed()
+}
+
+fn word<T: serde::de::DeserializeOwned>(column: &str, text: &str) -> rusqlite::Result<T> {
+    let value = serde_json::Value::from(text);
+    serde_json::from_value(value).map_err(|error| unreadable(column, Box::new(error)))
+}
+
+fn unreadable(column: &str, error: Box<dyn std::error::Error + Send + Sync>) -> Error {
+    let error: Box<dyn std::error::Error + Send + Sync> = format!("{column}: {error}").into();
+    Error::FromSqlConversionFailure(0, Type::Text, error)
+}
