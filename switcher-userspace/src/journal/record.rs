@@ -176,7 +176,7 @@ pub(super) fn timestamp(row: &Row<'_>, column: &str) -> rusqlite::Result<Option<
     let parsed = text.map(|text| text.parse::<Timestamp>());
     parsed
         .transpose()
-        .map_err(|error| unreadable(column, Box::new(error)))
+        .map_err(|error| unreadable(column, &error))
 }
 
 /// SQLite's integers are signed; bits are kept.
@@ -186,10 +186,10 @@ pub(super) const fn number(value: u64) -> i64 {
 
 fn word<T: serde::de::DeserializeOwned>(column: &str, text: &str) -> rusqlite::Result<T> {
     let value = serde_json::Value::from(text);
-    serde_json::from_value(value).map_err(|error| unreadable(column, Box::new(error)))
+    serde_json::from_value(value).map_err(|error| unreadable(column, &error))
 }
 
-fn unreadable(column: &str, error: Box<dyn std::error::Error + Send + Sync>) -> Error {
+fn unreadable(column: &str, error: &dyn std::error::Error) -> Error {
     let error: Box<dyn std::error::Error + Send + Sync> = format!("{column}: {error}").into();
     Error::FromSqlConversionFailure(0, Type::Text, error)
 }
