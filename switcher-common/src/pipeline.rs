@@ -4,8 +4,8 @@
 //! address back.
 
 use crate::abi::{
-    Endpoint, FlowKey, NextHop, Note, Service, TCP, Tag, endpoint_flags, flow_space, note_kind,
-    service_flags,
+    Address, Endpoint, FlowKey, NextHop, Note, Port, Service, TCP, Tag, endpoint_flags, flow_space,
+    note_kind, service_flags,
 };
 use crate::classify::{self, Class};
 use crate::frame::Frame;
@@ -27,14 +27,41 @@ pub fn ingress<F: Frame + ?Sized, T: Tables, S: Stack>(
         Ok(packet) => packet,
         Err(reason) => return pass(reason, tables),
     };
-    match classify::incoming(&packet, tables) {
-        None => Verdict::Pass(Reason::NotOurs),
+    let step = match classify::incoming(&packet, tables) {
+        None => return Verdict::Pass(Reason::NotOurs),
         Some(Class::Request(index, service)) => {
             request(frame, &packet, index, service, tables, stack)
         }
-        Some(Class::Direct(id)) => direct(frame, &packet, id, tables),
-        Some(Class::Reply(id, endpoint)) => reply(frame, &packet, id, endpoint, tables, stack),
+        Some(Class::Direct(id)) => Err(direct(frame, &packet, id, tables)),
+        Some(Class::Reply(id, endpoint)) => reply(frame, &packet, id, endpoint, tables),
+    };
+    match step.and_then(|step| send(&packet, step, tables, stack)) {
+        Ok((edit, verdict)) => match frame.edit(&edit) {
+            Some(()) => verdict,
+            None => pass(Reason::Malformed, tables),
+        },
+        Err(reason) => pass(reason, tables),
     }
+}
+
+/// What is to be done with a packet of ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Step {
+    /// New addresses.
+    edit: Edit,
+    /// Who takes it further.
+    via: Via,
+}
+
+/// Who takes a packet further.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Via {
+    /// This host's stack.
+    Host,
+    /// The program, to a routed endpoint, whose next hop is remembered.
+    Endpoint(u16),
+    /// The program, to a client.
+    Client,
 }
 
 /// A packet leaves by one of our interfaces, from the host itself or through its stack.
@@ -78,36 +105,31 @@ pub fn choice<T: Tables>(service: &Service, slot: u32, hash: u32, tables: &T) ->
 
 #[inline(always)]
 fn request<F: Frame + ?Sized, T: Tables, S: Stack>(
-    frame: &mut F,
+    frame: &F,
     packet: &Packet,
     index: u16,
     service: &Service,
     tables: &T,
     stack: &S,
-) -> Verdict {
+) -> Result<Step, Reason> {
     let segment = match packet.protocol {
         TCP => parse::segment(frame),
-        _ => Segment::Other,
+        _ => Segment::OTHER,
     };
     let chosen = if service.has(service_flags::PREVIEW) {
         preview(packet, index, service, segment, tables)
     } else {
         steer(packet, index, service, segment, tables, stack)
     };
-    let Some(Steered {
+    let Steered {
         endpoint: id,
         how,
         begins,
-    }) = chosen
-    else {
-        return pass(Reason::NoTable, tables);
-    };
-    let Some(endpoint) = tables
+    } = chosen.ok_or(Reason::NoTable)?;
+    let endpoint = tables
         .endpoint(id)
-        .filter(|e| e.has(endpoint_flags::PRESENT))
-    else {
-        return pass(Reason::NoEndpoint, tables);
-    };
+        .filter(|endpoint| endpoint.has(endpoint_flags::PRESENT))
+        .ok_or(Reason::NoEndpoint)?;
     if how == How::Refused {
         tables.count_reason(Reason::TagRefused);
     }
@@ -121,7 +143,18 @@ fn request<F: Frame + ?Sized, T: Tables, S: Stack>(
             begins,
         },
     );
-    deliver(frame, packet, id, endpoint, tables, stack)
+    if endpoint.has(endpoint_flags::UNTOUCHED) {
+        return Err(Reason::Untouched);
+    }
+    let via = if endpoint.has(endpoint_flags::ROUTED) {
+        Via::Endpoint(id)
+    } else {
+        Via::Host
+    };
+    Ok(Step {
+        edit: Edit::to(packet, endpoint.address, endpoint.port),
+        via,
+    })
 }
 
 /// Where a packet of a service goes.
@@ -158,7 +191,7 @@ pub fn steer<T: Tables, S: Stack>(
             packet, index, service, segment, word, hash, new, tables, stack,
         )
     };
-    let begins = matches!(segment, Segment::Syn { .. });
+    let begins = segment.opens;
     Some(Steered {
         endpoint,
         how,
@@ -249,7 +282,9 @@ fn preview<T: Tables>(
     let known = tables
         .note(&key)
         .filter(|note| note.kind == note_kind::CHOSEN);
-    if let (Some(note), Segment::Other) = (known, segment) {
+    if let Some(note) = known
+        && !segment.opens
+    {
         return Some(Steered {
             endpoint: note.id,
             how: How::Tag,
@@ -288,12 +323,7 @@ fn preview<T: Tables>(
 
 /// Past the VIP, on purpose: the replies must not get the VIP's address.
 #[inline(always)]
-fn direct<F: Frame + ?Sized, T: Tables>(
-    frame: &F,
-    packet: &Packet,
-    id: u16,
-    tables: &T,
-) -> Verdict {
+fn direct<F: Frame + ?Sized, T: Tables>(frame: &F, packet: &Packet, id: u16, tables: &T) -> Reason {
     let key = reply_key(packet.source, packet.source_port, id);
     let begins = packet.protocol != TCP || parse::flags(frame).opens();
     let noted = tables.note(&key);
@@ -307,106 +337,119 @@ fn direct<F: Frame + ?Sized, T: Tables>(
         );
         tables.mark_noted(id);
     }
-    Verdict::Pass(Reason::Direct)
-}
-
-/// To the endpoint: by this host's stack, or by the program itself.
-#[inline(always)]
-fn deliver<F: Frame + ?Sized, T: Tables, S: Stack>(
-    frame: &mut F,
-    packet: &Packet,
-    id: u16,
-    endpoint: &Endpoint,
-    tables: &T,
-    stack: &S,
-) -> Verdict {
-    if endpoint.has(endpoint_flags::UNTOUCHED) {
-        return Verdict::Pass(Reason::Untouched);
-    }
-    let edit = Edit::to(packet, endpoint.address, endpoint.port);
-    if !endpoint.has(endpoint_flags::ROUTED) {
-        return leave(frame, &edit, Verdict::Deliver, tables);
-    }
-    let now = stack.now();
-    let remembered = tables
-        .next_hop(id)
-        .filter(|hop| hop.expires.wrapping_sub(now).cast_signed() >= 0 && hop.interface != 0)
-        .filter(|hop| fits(packet, hop.mtu));
-    if let Some(NextHop {
-        interface,
-        destination,
-        source,
-        ..
-    }) = remembered
-    {
-        return forward(
-            frame,
-            packet,
-            edit,
-            interface,
-            Hop {
-                destination,
-                source,
-            },
-            tables,
-            stack,
-        );
-    }
-    match stack.route(packet.source, endpoint.address, packet) {
-        Route::Neighbour {
-            interface,
-            hop,
-            mtu,
-        } => {
-            let Hop {
-                destination,
-                source,
-            } = hop;
-            let expires = now.wrapping_add(1);
-            tables.set_next_hop(
-                id,
-                NextHop {
-                    expires,
-                    interface,
-                    destination,
-                    source,
-                    mtu,
-                },
-            );
-            forward(frame, packet, edit, interface, hop, tables, stack)
-        }
-        Route::Local | Route::Stack => {
-            tables.count_reason(Reason::LeftToStack);
-            leave(frame, &edit, Verdict::Deliver, tables)
-        }
-    }
+    Reason::Direct
 }
 
 /// A routed endpoint's reply on its way through this host.
 #[inline(always)]
-fn reply<F: Frame + ?Sized, T: Tables, S: Stack>(
-    frame: &mut F,
+fn reply<F: Frame + ?Sized, T: Tables>(
+    frame: &F,
     packet: &Packet,
     id: u16,
     endpoint: &Endpoint,
     tables: &T,
+) -> Result<Step, Reason> {
+    let edit = reply_as(frame, packet, id, endpoint, tables)?;
+    Ok(Step {
+        edit,
+        via: Via::Client,
+    })
+}
+
+/// Out of this host, or up its stack.
+#[inline(always)]
+fn send<T: Tables, S: Stack>(
+    packet: &Packet,
+    step: Step,
+    tables: &T,
     stack: &S,
-) -> Verdict {
-    let edit = match reply_as(frame, packet, id, endpoint, tables) {
-        Ok(edit) => edit,
-        Err(reason) => return pass(reason, tables),
+) -> Result<(Edit, Verdict), Reason> {
+    let Step { mut edit, via } = step;
+    let (source, destination, endpoint) = match via {
+        Via::Host => return Ok((edit, Verdict::Deliver)),
+        Via::Endpoint(id) => (packet.source, edit.to_address(), Some(id)),
+        Via::Client => (edit.to_address(), packet.destination, None),
     };
-    let source = crate::abi::Address::v4(edit.to_address.to_ne_bytes());
-    match stack.route(source, packet.destination, packet) {
-        Route::Neighbour { interface, hop, .. } => {
-            forward(frame, packet, edit, interface, hop, tables, stack)
+    match way(source, destination, endpoint, packet, tables, stack) {
+        // At the end of its time to live the stack answers for us (RFC 1812, 5.2.7.3).
+        Route::Neighbour { interface, hop, .. } if packet.ttl > 1 => {
+            edit.hop = Some(hop);
+            let same = interface == stack.interface();
+            Ok((
+                edit,
+                if same {
+                    Verdict::Transmit
+                } else {
+                    Verdict::Redirect(interface)
+                },
+            ))
         }
-        Route::Local => pass(Reason::OwnReply, tables),
-        Route::Stack => {
+        Route::Local if endpoint.is_none() => Err(Reason::OwnReply),
+        Route::Neighbour { .. } | Route::Local | Route::Stack => {
             tables.count_reason(Reason::LeftToStack);
-            leave(frame, &edit, Verdict::Deliver, tables)
+            Ok((edit, Verdict::Deliver))
         }
     }
+}
+
+/// The FIB's answer, remembered per endpoint for a second or two.
+#[inline(always)]
+fn way<T: Tables, S: Stack>(
+    source: Address,
+    destination: Address,
+    endpoint: Option<u16>,
+    packet: &Packet,
+    tables: &T,
+    stack: &S,
+) -> Route {
+    let Some(id) = endpoint else {
+        return stack.route(source, destination, packet);
+    };
+    let now = stack.now();
+    if let Some(known) = tables.next_hop(id)
+        && known.interface != 0
+        && known.expires.wrapping_sub(now).cast_signed() >= 0
+        && fits(packet, known.mtu)
+    {
+        let NextHop {
+            interface,
+            destination,
+            source,
+            mtu,
+            ..
+        } = known;
+        return Route::Neighbour {
+            interface,
+            hop: Hop {
+                destination,
+                source,
+            },
+            mtu,
+        };
+    }
+    let route = stack.route(source, destination, packet);
+    if let Route::Neighbour {
+        interface,
+        hop: Hop {
+            destination,
+            source,
+        },
+        mtu,
+    } = route
+    {
+        let expires = now.wrapping_add(1);
+        tables.set_next_hop(
+            id,
+            NextHop {
+                expires,
+                interface,
+                destination,
+                source,
+                mtu,
+            },
+        );
+    }
+    route
 }
 
 /// The edit that gives a reply the address its client expects, or why it stays as it is.
@@ -446,44 +489,6 @@ fn reply_as<F: Frame + ?Sized, T: Tables>(
     Ok(Edit::from(packet, service.address, service.port))
 }
 
-/// Out of an interface, by the program itself.
-#[inline(always)]
-fn forward<F: Frame + ?Sized, T: Tables, S: Stack>(
-    frame: &mut F,
-    packet: &Packet,
-    mut edit: Edit,
-    interface: u32,
-    hop: Hop,
-    tables: &T,
-    stack: &S,
-) -> Verdict {
-    if packet.ttl <= 1 {
-        // The stack answers with "time exceeded" (RFC 1812, 5.2.7.3).
-        tables.count_reason(Reason::LeftToStack);
-        return leave(frame, &edit, Verdict::Deliver, tables);
-    }
-    edit.hop = Some(hop);
-    let out = if interface == stack.interface() {
-        Verdict::Transmit
-    } else {
-        Verdict::Redirect(interface)
-    };
-    leave(frame, &edit, out, tables)
-}
-
-#[inline(always)]
-fn leave<F: Frame + ?Sized, T: Tables>(
-    frame: &mut F,
-    edit: &Edit,
-    verdict: Verdict,
-    tables: &T,
-) -> Verdict {
-    match frame.edit(edit) {
-        Some(()) => verdict,
-        None => pass(Reason::Malformed, tables),
-    }
-}
-
 #[inline(always)]
 fn pass<T: Tables>(reason: Reason, tables: &T) -> Verdict {
     if reason.counted() {
@@ -508,7 +513,7 @@ const fn flow_key(packet: &Packet, id: u16, space: u32) -> FlowKey {
 }
 
 #[inline(always)]
-const fn reply_key(client: crate::abi::Address, port: crate::abi::Port, endpoint: u16) -> FlowKey {
+const fn reply_key(client: Address, port: Port, endpoint: u16) -> FlowKey {
     FlowKey {
         client,
         port,
