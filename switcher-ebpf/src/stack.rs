@@ -1,10 +1,11 @@
 //! Questions to the network stack.
 
-use crate::packet::XdpFrame;
+use core::ffi::c_void;
+
 use aya_ebpf::EbpfContext as _;
 use aya_ebpf::bindings::{
     BPF_F_CURRENT_NETNS, BPF_FIB_LKUP_RET_NOT_FWDED, BPF_FIB_LKUP_RET_SUCCESS,
-    bpf_fib_lookup as FibLookup, bpf_sock_tuple,
+    bpf_fib_lookup as FibLookup, bpf_sock_tuple, xdp_md,
 };
 use aya_ebpf::helpers::generated::{
     bpf_fib_lookup, bpf_ktime_get_coarse_ns, bpf_sk_release, bpf_skc_lookup_tcp,
@@ -17,10 +18,14 @@ use switcher_common::rewrite::{Hop, L3, L4};
 use switcher_common::steer::{Ownership, Segment};
 use switcher_common::tables::{Route, Stack};
 
+use crate::packet::XdpFrame;
+
 const AF_INET: u8 = 2;
 /// Socket states (include/net/tcp_states.h).
 const TIME_WAIT: u32 = 6;
 const LISTEN: u32 = 10;
+/// Bytes of the IPv4 variant of `struct bpf_sock_tuple`.
+const IPV4_TUPLE: u32 = 12;
 
 /// The network stack, asked from an XDP program.
 pub(crate) struct XdpStack<'a>(pub(crate) &'a XdpContext);
@@ -39,37 +44,12 @@ impl Stack for XdpStack<'_> {
 
     #[inline(always)]
     fn owner(&self, packet: &Packet, endpoint: &Endpoint, segment: Segment) -> Ownership {
-        // SAFETY: plain integers; zero is valid.
-        let mut tuple: bpf_sock_tuple = unsafe { core::mem::zeroed() };
-        tuple.__bindgen_anon_1.ipv4.saddr = packet.source.v4_word();
-        tuple.__bindgen_anon_1.ipv4.daddr = endpoint.address.v4_word();
-        tuple.__bindgen_anon_1.ipv4.sport = packet.source_port.0;
-        tuple.__bindgen_anon_1.ipv4.dport = endpoint.port.0;
-        let size = 12; // of the IPv4 variant
-        // SAFETY: the context is this program's; the tuple outlives the call.
-        let socket = unsafe {
-            bpf_skc_lookup_tcp(
-                self.0.as_ptr(),
-                &raw mut tuple,
-                size,
-                BPF_F_CURRENT_NETNS as u64,
-                0,
-            )
-        };
-        if socket.is_null() {
-            return Ownership::None;
+        let ports = u32::from(packet.source_port.0) | u32::from(endpoint.port.0) << 16;
+        let (client, server) = (packet.source.v4_word(), endpoint.address.v4_word());
+        match socket_at(self.0.ctx, client, server, ports, segment.opens) {
+            Some(ownership) => ownership,
+            None => Ownership::None,
         }
-        // SAFETY: not null, and held until released below.
-        let state = unsafe { (*socket).state };
-        let ownership = match state {
-            TIME_WAIT => Ownership::TimeWait,
-            LISTEN if !segment.opens && self.carries_cookie(socket.cast()) => Ownership::Cookie,
-            LISTEN => Ownership::None,
-            _ => Ownership::Owns,
-        };
-        // SAFETY: the reference that the look-up took.
-        unsafe { bpf_sk_release(socket.cast()) };
-        ownership
     }
 
     #[inline(always)]
@@ -109,20 +89,53 @@ impl Stack for XdpStack<'_> {
     }
 }
 
-impl XdpStack<'_> {
-    /// Whether the segment acknowledges a SYN cookie of this listener.
-    #[inline(always)]
-    fn carries_cookie(&self, listener: *mut core::ffi::c_void) -> bool {
-        const TCP_HEADER: usize = 20;
-        let (start, end) = XdpFrame(self.0).bounds();
-        if start + L4 + TCP_HEADER > end {
-            return false;
-        }
-        let (ip, tcp) = ((start + L3) as *mut _, (start + L4) as *mut _);
-        // SAFETY: both headers lie inside the frame; the listener is held by the caller.
-        let answer = unsafe {
-            bpf_tcp_check_syncookie(listener, ip, (L4 - L3) as u32, tcp, TCP_HEADER as u32)
-        };
-        answer == 0
+/// Looks a connection up in the socket table. A function of its own with scalar arguments: it is asked
+/// once per slot, and inlined copies would multiply what the verifier walks.
+#[inline(never)]
+fn socket_at(
+    context: *mut xdp_md,
+    client: u32,
+    server: u32,
+    ports: u32,
+    opens: bool,
+) -> Option<Ownership> {
+    // SAFETY: plain integers; zero is valid.
+    let mut tuple: bpf_sock_tuple = unsafe { core::mem::zeroed() };
+    tuple.__bindgen_anon_1.ipv4.saddr = client;
+    tuple.__bindgen_anon_1.ipv4.daddr = server;
+    tuple.__bindgen_anon_1.ipv4.sport = ports as u16;
+    tuple.__bindgen_anon_1.ipv4.dport = (ports >> 16) as u16;
+    let namespace = BPF_F_CURRENT_NETNS as u64;
+    // SAFETY: the context is this program's; the tuple outlives the call.
+    let socket =
+        unsafe { bpf_skc_lookup_tcp(context.cast(), &raw mut tuple, IPV4_TUPLE, namespace, 0) };
+    if socket.is_null() {
+        return None;
     }
+    // SAFETY: not null, and held until released below.
+    let state = unsafe { (*socket).state };
+    let ownership = match state {
+        TIME_WAIT => Ownership::TimeWait,
+        LISTEN if !opens && carries_cookie(context, socket.cast()) => Ownership::Cookie,
+        LISTEN => Ownership::None,
+        _ => Ownership::Owns,
+    };
+    // SAFETY: the reference that the look-up took.
+    unsafe { bpf_sk_release(socket.cast()) };
+    Some(ownership)
+}
+
+/// Whether the segment acknowledges a SYN cookie of this listener.
+#[inline(always)]
+fn carries_cookie(context: *mut xdp_md, listener: *mut c_void) -> bool {
+    const TCP_HEADER: usize = 20;
+    let (start, end) = XdpFrame(&XdpContext::new(context)).bounds();
+    if start + L4 + TCP_HEADER > end {
+        return false;
+    }
+    let (ip, tcp) = ((start + L3) as *mut _, (start + L4) as *mut _);
+    // SAFETY: both headers lie inside the frame; the listener is held by the caller.
+    let answer =
+        unsafe { bpf_tcp_check_syncookie(listener, ip, (L4 - L3) as u32, tcp, TCP_HEADER as u32) };
+    answer == 0
 }
