@@ -9,7 +9,7 @@ use crate::abi::{
     Address, AddressKey, BUCKETS_PER_ELEMENT, Counters, Endpoint, FlowKey, MANY, NextHop, Note,
     Port, PortEntry, Service, Settings, TCP, TableRef, Tag, address_kind,
 };
-use crate::parse::Packet;
+use crate::parse::{Carriage, Packet};
 use crate::steer::{Ownership, Segment};
 use crate::tables::{Count, Route, Stack, Tables};
 use crate::verdict::Reason;
@@ -254,10 +254,16 @@ impl Stack for Told {
         self.sockets.get(&key).copied().unwrap_or(Ownership::None)
     }
 
-    fn route(&self, _source: Address, destination: Address, packet: &Packet) -> Route {
+    fn route(
+        &self,
+        _source: Address,
+        destination: Address,
+        _protocol: u8,
+        carriage: Carriage,
+    ) -> Route {
         match self.routes.get(&destination) {
             Some(Route::Neighbour { mtu, .. })
-                if *mtu != 0 && u32::from(packet.total_length) > *mtu =>
+                if *mtu != 0 && u32::from(carriage.length) > *mtu =>
             {
                 Route::Stack
             }

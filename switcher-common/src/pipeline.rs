@@ -9,7 +9,7 @@ use crate::abi::{
 };
 use crate::classify::{self, Class};
 use crate::frame::Frame;
-use crate::parse::{self, Packet};
+use crate::parse::{self, Carriage, Packet};
 use crate::rewrite::{Edit, Hop};
 use crate::steer::{self, Choice, Flows, How, Ownership, Segment};
 use crate::tables::{Count, Route, Stack, Tables};
@@ -35,7 +35,7 @@ pub fn ingress<F: Frame + ?Sized, T: Tables, S: Stack>(
         Some(Class::Direct(id)) => Err(direct(frame, &packet, id, tables)),
         Some(Class::Reply(id, endpoint)) => reply(frame, &packet, id, endpoint, tables),
     };
-    match step.and_then(|step| send(&packet, step, tables, stack)) {
+    match step.and_then(|step| send(frame, &packet, step, tables, stack)) {
         Ok((edit, verdict)) => match frame.edit(&edit) {
             Some(()) => verdict,
             None => pass(Reason::Malformed, tables),
@@ -358,7 +358,8 @@ fn reply<F: Frame + ?Sized, T: Tables>(
 
 /// Out of this host, or up its stack.
 #[inline(always)]
-fn send<T: Tables, S: Stack>(
+fn send<F: Frame + ?Sized, T: Tables, S: Stack>(
+    frame: &F,
     packet: &Packet,
     step: Step,
     tables: &T,
@@ -370,9 +371,16 @@ fn send<T: Tables, S: Stack>(
         Via::Endpoint(id) => (packet.source, edit.to_address(), Some(id)),
         Via::Client => (edit.to_address(), packet.destination, None),
     };
-    match way(source, destination, endpoint, packet, tables, stack) {
+    let carriage = parse::carriage(frame).ok_or(Reason::Malformed)?;
+    let way = Way {
+        source,
+        destination,
+        protocol: packet.protocol,
+        carriage,
+    };
+    match way.find(endpoint, tables, stack) {
         // At the end of its time to live the stack answers for us (RFC 1812, 5.2.7.3).
-        Route::Neighbour { interface, hop, .. } if packet.ttl > 1 => {
+        Route::Neighbour { interface, hop, .. } if carriage.ttl > 1 => {
             edit.hop = Some(hop);
             let same = interface == stack.interface();
             Ok((
@@ -392,64 +400,72 @@ fn send<T: Tables, S: Stack>(
     }
 }
 
-/// The FIB's answer, remembered per endpoint for a second or two.
-#[inline(always)]
-fn way<T: Tables, S: Stack>(
+/// A way to be found.
+struct Way {
     source: Address,
     destination: Address,
-    endpoint: Option<u16>,
-    packet: &Packet,
-    tables: &T,
-    stack: &S,
-) -> Route {
-    let Some(id) = endpoint else {
-        return stack.route(source, destination, packet);
-    };
-    let now = stack.now();
-    if let Some(known) = tables.next_hop(id)
-        && known.interface != 0
-        && known.expires.wrapping_sub(now).cast_signed() >= 0
-        && fits(packet, known.mtu)
-    {
-        let NextHop {
-            interface,
-            destination,
-            source,
-            mtu,
-            ..
-        } = known;
-        return Route::Neighbour {
+    protocol: u8,
+    carriage: Carriage,
+}
+
+impl Way {
+    /// The FIB's answer; for an endpoint it is remembered for a second or two.
+    #[inline(always)]
+    fn find<T: Tables, S: Stack>(&self, endpoint: Option<u16>, tables: &T, stack: &S) -> Route {
+        let Some(id) = endpoint else {
+            return self.ask(stack);
+        };
+        let now = stack.now();
+        if let Some(known) = tables.next_hop(id)
+            && known.interface != 0
+            && known.expires.wrapping_sub(now).cast_signed() >= 0
+            && (known.mtu == 0 || u32::from(self.carriage.length) <= known.mtu)
+        {
+            let NextHop {
+                interface,
+                destination,
+                source,
+                mtu,
+                ..
+            } = known;
+            return Route::Neighbour {
+                interface,
+                hop: Hop {
+                    destination,
+                    source,
+                },
+                mtu,
+            };
+        }
+        let route = self.ask(stack);
+        if let Route::Neighbour {
             interface,
             hop: Hop {
                 destination,
                 source,
             },
             mtu,
-        };
+        } = route
+        {
+            let expires = now.wrapping_add(1);
+            tables.set_next_hop(
+                id,
+                NextHop {
+                    expires,
+                    interface,
+                    destination,
+                    source,
+                    mtu,
+                },
+            );
+        }
+        route
     }
-    let route = stack.route(source, destination, packet);
-    if let Route::Neighbour {
-        interface,
-        hop: Hop {
-            destination,
-            source,
-        },
-        mtu,
-    } = route
-    {
-        let expires = now.wrapping_add(1);
-        tables.set_next_hop(
-            id,
-            NextHop {
-                expires,
-                interface,
-                destination,
-                source,
-                mtu,
-            },
-        );
+
+    #[inline(always)]
+    fn ask<S: Stack>(&self, stack: &S) -> Route {
+        stack.route(self.source, self.destination, self.protocol, self.carriage)
     }
-    route
 }
 
 /// The edit that gives a reply the address its client expects, or why it stays as it is.
@@ -495,11 +511,6 @@ fn pass<T: Tables>(reason: Reason, tables: &T) -> Verdict {
         tables.count_reason(reason);
     }
     Verdict::Pass(reason)
-}
-
-#[inline(always)]
-const fn fits(packet: &Packet, mtu: u32) -> bool {
-    mtu == 0 || packet.total_length as u32 <= mtu
 }
 
 #[inline(always)]

@@ -3,7 +3,7 @@
 use crate::abi::{
     Address, AddressKey, Endpoint, FlowKey, NextHop, Note, Port, PortEntry, Service, Settings, Tag,
 };
-use crate::parse::Packet;
+use crate::parse::{Carriage, Packet};
 use crate::rewrite::Hop;
 use crate::steer::{Ownership, Segment};
 use crate::verdict::Reason;
@@ -82,8 +82,14 @@ pub trait Stack {
     fn interface(&self) -> u32;
     /// What the socket table says about `packet`'s client and `endpoint`.
     fn owner(&self, packet: &Packet, endpoint: &Endpoint, segment: Segment) -> Ownership;
-    /// The way from `source` to `destination` for a packet of this size and type of service.
-    fn route(&self, source: Address, destination: Address, packet: &Packet) -> Route;
+    /// The way from `source` to `destination` for a packet of this protocol, size and type of service.
+    fn route(
+        &self,
+        source: Address,
+        destination: Address,
+        protocol: u8,
+        carriage: Carriage,
+    ) -> Route;
 }
 
 /// An answer of the FIB.

@@ -13,7 +13,7 @@ use aya_ebpf::helpers::generated::{
 };
 use aya_ebpf::programs::XdpContext;
 use switcher_common::abi::{Address, Endpoint, TICK_SHIFT};
-use switcher_common::parse::Packet;
+use switcher_common::parse::{Carriage, Packet};
 use switcher_common::rewrite::{Hop, L3, L4};
 use switcher_common::steer::{Ownership, Segment};
 use switcher_common::tables::{Route, Stack};
@@ -53,14 +53,20 @@ impl Stack for XdpStack<'_> {
     }
 
     #[inline(always)]
-    fn route(&self, source: Address, destination: Address, packet: &Packet) -> Route {
+    fn route(
+        &self,
+        source: Address,
+        destination: Address,
+        protocol: u8,
+        carriage: Carriage,
+    ) -> Route {
         // SAFETY: plain integers; zero is valid.
         let mut query: FibLookup = unsafe { core::mem::zeroed() };
         query.family = AF_INET;
-        query.l4_protocol = packet.protocol;
+        query.l4_protocol = protocol;
         query.ifindex = self.interface();
-        query.__bindgen_anon_1.tot_len = packet.total_length;
-        query.__bindgen_anon_2.tos = packet.tos;
+        query.__bindgen_anon_1.tot_len = carriage.length;
+        query.__bindgen_anon_2.tos = carriage.tos;
         query.__bindgen_anon_3.ipv4_src = source.v4_word();
         query.__bindgen_anon_4.ipv4_dst = destination.v4_word();
         // SAFETY: the context is this program's; the query outlives the call.
