@@ -69,7 +69,7 @@ fn read(path: &Path) -> std::io::Result<Vec<u8>> {
 }
 
 fn text<'a>(file: &str, bytes: &'a [u8]) -> Result<&'a str, ConfigErrors> {
-    std::str::from_utf8(bytes).map_err(|error| {
+    str::from_utf8(bytes).map_err(|error| {
         let valid = str::from_utf8(&bytes[..error.valid_up_to()]).unwrap_or_default();
         let report = Report::new(file, valid);
         let at = Place {

@@ -35,3 +35,6 @@ pub const DEFAULT_STATE_DIR: &str = "/var/lib/switcher";
 pub const DEFAULT_BPFFS: &str = "/sys/fs/bpf/switcher";
 /// Capacity of the window's flow map, in flows.
 pub const DEFAULT_FLOWS: u32 = 1 << 20;
+
+#[cfg(test)]
+mod tests;

@@ -32,7 +32,7 @@ pub(super) struct Complaint {
 /// The errors of one file. Readers share it, hence the cell.
 pub(super) struct Report<'a> {
     file: &'a str,
-    text: &'a str,
+    lines: Lines<'a>,
     found: RefCell<Vec<(Place, Complaint)>>,
 }
 
@@ -54,7 +54,7 @@ impl<'a> Report<'a> {
     pub(super) fn new(file: &'a str, text: &'a str) -> Self {
         Self {
             file,
-            text,
+            lines: Lines::new(text),
             found: RefCell::default(),
         }
     }
@@ -73,7 +73,7 @@ impl<'a> Report<'a> {
 
     /// A place as other errors refer to it.
     pub(super) fn refer(&self, at: &Place) -> String {
-        format!("{}, line {}", at.key, position(self.text, at.span.start).0)
+        format!("{}, line {}", at.key, self.lines.position(at.span.start).0)
     }
 
     /// All errors in the order of their lines.
@@ -81,7 +81,7 @@ impl<'a> Report<'a> {
         let mut found = self.found.into_inner();
         found.sort_by_key(|(at, _)| at.span.start);
         let error = |(at, complaint): (Place, Complaint)| {
-            let (line, column) = position(self.text, at.span.start);
+            let (line, column) = self.lines.position(at.span.start);
             let Complaint { message, advice } = complaint;
             ConfigError {
                 file: self.file.to_owned(),
@@ -96,29 +96,44 @@ impl<'a> Report<'a> {
     }
 }
 
-/// Line and column of a byte offset, both from 1; the column counts characters.
-fn position(text: &str, offset: usize) -> (usize, usize) {
-    let before = &text[..text.floor_char_boundary(offset)];
-    let start = before.rfind('\n').map_or(0, |newline| newline + 1);
-    (
-        before.matches('\n').count() + 1,
-        before[start..].chars().count() + 1,
-    )
+/// Where lines begin: bad files can have more errors than it is worth counting lines for.
+struct Lines<'a> {
+    text: &'a str,
+    starts: Vec<usize>,
+}
+
+impl<'a> Lines<'a> {
+    fn new(text: &'a str) -> Self {
+        let after_newlines = text.match_indices('\n').map(|(newline, _)| newline + 1);
+        Self {
+            text,
+            starts: std::iter::once(0).chain(after_newlines).collect(),
+        }
+    }
+
+    /// Line and column of a byte offset, both from 1; the column counts characters.
+    fn position(&self, offset: usize) -> (usize, usize) {
+        let offset = self.text.floor_char_boundary(offset);
+        let line = self.starts.partition_point(|start| *start <= offset);
+        let before = &self.text[self.starts[line - 1]..offset];
+        (line, before.chars().count() + 1)
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::position;
+    use super::Lines;
 
     #[test]
     fn positions_count_lines_and_characters_from_one() {
         let text = "a\nbö c\n";
-        let at = |needle: &str| position(text, text.find(needle).expect("in the text"));
+        let lines = Lines::new(text);
+        let at = |needle: &str| lines.position(text.find(needle).expect("in the text"));
         assert_eq!(at("a"), (1, 1));
         assert_eq!(at("b"), (2, 1));
         assert_eq!(at("c"), (2, 4));
-        assert_eq!(position(text, text.len()), (3, 1));
-        assert_eq!(position(text, 999), (3, 1), "past the end is the end");
-        assert_eq!(position(text, 4), (2, 2), "inside a character is its start");
+        assert_eq!(lines.position(text.len()), (3, 1));
+        assert_eq!(lines.position(999), (3, 1), "past the end is the end");
+        assert_eq!(lines.position(4), (2, 2), "inside a character is its start");
     }
 }

@@ -174,7 +174,7 @@ fn served(address: SocketAddr, advice: &str) -> Parsed<SocketAddr> {
     };
     let advice = match address.port() {
         0 => advice,
-        _ => "use an address of this host's interfaces, or of the host it is on",
+        _ => "use the address of a network interface",
     };
     Err(Complaint::new(format_args!("{address}: {why}"), advice))
 }

@@ -139,9 +139,8 @@ impl<'a> Section<'a> {
                 span: name.span(),
             };
             if refused.contains(&key) {
-                let what = format_args!("{key} is");
                 self.report
-                    .complain(&at, Complaint::unavailable(what, "remove it"));
+                    .complain(&at, Complaint::unavailable("this key is", "remove it"));
             } else if !known.contains(&key) {
                 let message = format_args!("unknown key {}", quoted(key));
                 self.report.error(&at, message, suggest(key, &known));

@@ -24,13 +24,16 @@ impl TypedConfig {
             Some(section) => TypedAgent::read(section),
             None => TypedAgent::absent(&root),
         };
-        let groups = root.section("groups").map(read_groups).unwrap_or_default();
+        let groups = root
+            .section("groups")
+            .map(|section| read_groups(&section))
+            .unwrap_or_default();
         root.finish();
         Self { agent, groups }
     }
 }
 
-fn read_groups(section: Section<'_>) -> Vec<TypedGroup> {
+fn read_groups(section: &Section<'_>) -> Vec<TypedGroup> {
     let named = section.entries().filter_map(|(name, mut value)| {
         check_name(section.report, &name);
         value.at.span = name.at.span.clone();

@@ -36,11 +36,12 @@ fn listed_colours(
     if let Some(first_over) = listed.get(COLOURS_MAX) {
         report_too_many(report, first_over, listed.len());
     }
-    for TypedColour { name, .. } in entries(group) {
+    // Of an empty list, which is reported, no endpoint can be part.
+    for TypedColour { name, .. } in entries(group).filter(|_| !listed.is_empty()) {
         if !colours.contains(&name.value) {
             let message = format_args!("{:?} is not among the group's colours", name.value);
             let names: Vec<_> = colours.iter().map(String::as_str).collect();
-            let advice = format!("{}, or add it to colours", suggest(&name.value, &names));
+            let advice = format!("add it to colours, or {}", suggest(&name.value, &names));
             report.error(&name.at, message, advice);
         }
     }

@@ -25,7 +25,7 @@ const FALL: u32 = 3;
 /// The group, or nothing if a part could not be understood; which is reported.
 pub(super) fn mean(group: TypedGroup, report: &Report<'_>) -> Option<GroupConfig> {
     let colours = colours(&group, report);
-    let has_tcp = group.services.iter().any(may_be_tcp);
+    let has_tcp = group.services.is_empty() || group.services.iter().any(may_be_tcp);
     let TypedGroup {
         name,
         initial,

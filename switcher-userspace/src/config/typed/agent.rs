@@ -34,7 +34,7 @@ impl TypedAgent {
         let agent = Self {
             interfaces: section
                 .required("interfaces", INTERFACES)
-                .map(interfaces)
+                .map(|value| interfaces(&value))
                 .unwrap_or_default(),
             xdp: section.value("xdp").and_then(xdp).map(bare),
             socket: section.value("socket").and_then(socket).map(bare),
@@ -63,7 +63,7 @@ impl TypedAgent {
     }
 }
 
-fn interfaces(value: Value<'_>) -> Vec<String> {
+fn interfaces(value: &Value<'_>) -> Vec<String> {
     let items = value.items(INTERFACES).unwrap_or_default();
     if items.is_empty() && value.is_list() {
         value

@@ -74,7 +74,7 @@ impl TypedGroup {
                 .unwrap_or_default(),
             services: section
                 .section("services")
-                .map(read_services)
+                .map(|section| read_services(&section))
                 .unwrap_or_default(),
             name,
         };
@@ -144,7 +144,11 @@ fn colours(value: &Value<'_>) -> Option<Vec<Typed<String>>> {
     )
 }
 
-fn read_services(section: Section<'_>) -> Vec<TypedService> {
+fn read_services(section: &Section<'_>) -> Vec<TypedService> {
+    if section.entries().next().is_none() {
+        let advice = format_args!("add [{}.NAME]", section.at.key);
+        section.report.error(&section.at, "no services", advice);
+    }
     let named = section.entries().filter_map(|(name, mut value)| {
         check_name(section.report, &name);
         value.at.span = name.at.span.clone();

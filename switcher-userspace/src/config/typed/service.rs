@@ -52,7 +52,7 @@ impl TypedService {
             preview: section.value("preview").and_then(address),
             endpoints: section
                 .section("endpoints")
-                .map(read_endpoints)
+                .map(|section| read_endpoints(&section))
                 .unwrap_or_default(),
             name,
         };
@@ -68,7 +68,7 @@ impl TypedService {
     }
 }
 
-fn read_endpoints(section: Section<'_>) -> Vec<TypedColour> {
+fn read_endpoints(section: &Section<'_>) -> Vec<TypedColour> {
     if section.entries().next().is_none() {
         section
             .report
