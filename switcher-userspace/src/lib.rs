@@ -1,3 +1,6 @@
 //! Switcher as a library.
 
+pub mod cli;
 pub mod config;
+pub mod exit;
+pub mod output;
