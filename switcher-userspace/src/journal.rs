@@ -13,12 +13,9 @@ use std::path::Path;
 
 use anyhow::Context;
 use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::{Connection, OptionalExtension, params};
 
 pub use record::{Answer, CutoverRecord, GroupRecord, Stage, Who};
-
-use crate::release::{Cutover, End, Intent, Kind};
-use record::{kind, number, timestamp};
 
 /// The journal's file in the state directory.
 pub const FILE: &str = "state.db";
@@ -26,17 +23,6 @@ pub const FILE: &str = "state.db";
 /// The open journal.
 pub struct Journal {
     db: Connection,
-}
-
-/// What is written once a cut-over's word is stored and settled.
-#[derive(Clone, Debug)]
-pub struct Switched<'a> {
-    /// The cut-over.
-    pub id: &'a str,
-    /// When the word was stored, as far as is known.
-    pub stored: Timestamp,
-    /// From just before the store until no CPU could act on the old word.
-    pub store_to_settled_us: Option<u64>,
 }
 
 impl Journal {
@@ -75,6 +61,35 @@ impl Journal {
         Ok(seed.cast_unsigned())
     }
 
+    /// How many configurations have been taken.
+    ///
+    /// # Errors
+    /// When the file can't be read.
+    pub fn config_revision(&self) -> anyhow::Result<u64> {
+        let sql = "SELECT value FROM meta WHERE key = 'config_revision'";
+        let revision: Option<i64> = self.db.query_row(sql, [], |row| row.get(0)).optional()?;
+        Ok(revision.unwrap_or(0).cast_unsigned())
+    }
+
+    /// Counts a configuration, unless it is the one that was counted last.
+    ///
+    /// # Errors
+    /// When the file can't be read or written.
+    pub fn count_config(&self, digest: &str) -> anyhow::Result<u64> {
+        let sql = "SELECT value FROM meta WHERE key = 'config_digest'";
+        let last: Option<String> = self.db.query_row(sql, [], |row| row.get(0)).optional()?;
+        let revision = self.config_revision()?;
+        if last.as_deref() == Some(digest) {
+            return Ok(revision);
+        }
+        let sql =
+            "INSERT OR REPLACE INTO meta VALUES ('config_digest', ?1), ('config_revision', ?2)";
+        self.db
+            .execute(sql, params![digest, (revision + 1).cast_signed()])
+            .context("record the configuration's digest")?;
+        Ok(revision + 1)
+    }
+
     /// What was recorded of a group.
     ///
     /// # Errors
@@ -92,29 +107,9 @@ impl Journal {
     /// # Errors
     /// When the file can't be written.
     pub fn put_group(&self, group: &GroupRecord) -> anyhow::Result<()> {
-        let GroupRecord {
-            name,
-            live,
-            previous,
-            revision,
-            epoch,
-            since,
-            by,
-        } = group;
-        let sql = "INSERT OR REPLACE INTO groups VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
-        self.db
-            .prepare_cached(sql)?
-            .execute(params![
-                name,
-                live,
-                previous,
-                number(*revision),
-                epoch,
-                since.to_string(),
-                by
-            ])
-            .with_context(|| format!("record group {name}"))?;
-        Ok(())
+        group
+            .write(&self.db)
+            .with_context(|| format!("record group {}", group.name))
     }
 
     /// A name for a cut-over: sorts by time, and nobody has it.
@@ -130,109 +125,32 @@ impl Journal {
         }
     }
 
-    /// Commits an intent: afterwards the word may be stored.
+    /// Commits what is known of a cut-over and, if it has changed, of its group.
     ///
     /// # Errors
     /// When the file can't be written.
-    pub fn begin(
+    pub fn put_cutover(
         &self,
-        group: &str,
-        cutover: &Cutover,
-        who: &Who,
-        now: Timestamp,
+        cutover: &CutoverRecord,
+        group: Option<&GroupRecord>,
     ) -> anyhow::Result<()> {
-        let Cutover {
-            id,
-            kind,
-            from,
-            to,
-            slot,
-            forced,
-            hard,
-        } = cutover;
-        let sql = "INSERT INTO cutovers
-            (id, grp, kind, from_colour, to_colour, slot, forced, hard, actor, reason, stage, started)
-            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";
-        self.db
-            .prepare_cached(sql)?
-            .execute(params![
-                id,
-                group,
-                kind.name(),
-                from,
-                to,
-                slot,
-                forced,
-                hard,
-                who.actor,
-                who.reason,
-                Stage::Preparing.name(),
-                now.to_string()
-            ])
-            .with_context(|| format!("record the intent of cut-over {id}"))?;
-        Ok(())
-    }
-
-    /// Records that a cut-over's colour is live, and the group as it is now.
-    ///
-    /// # Errors
-    /// When the file can't be written.
-    pub fn switched(
-        &self,
-        switched: &Switched<'_>,
-        group: &GroupRecord,
-        now: Timestamp,
-    ) -> anyhow::Result<()> {
-        let Switched {
-            id,
-            stored,
-            store_to_settled_us,
-        } = switched;
         let transaction = self.db.unchecked_transaction()?;
-        let sql = "UPDATE cutovers SET stage = ?2, result = ?3, stored = ?4, settled = ?5,
-            store_to_settled_us = ?6, revision = ?7 WHERE id = ?1";
-        transaction
-            .prepare_cached(sql)?
-            .execute(params![
-                id,
-                Stage::Draining.name(),
-                End::Switched.name(),
-                stored.to_string(),
-                now.to_string(),
-                store_to_settled_us.map(number),
-                number(group.revision)
-            ])
-            .with_context(|| format!("record the switch of cut-over {id}"))?;
-        self.put_group(group)?;
-        transaction
-            .commit()
-            .with_context(|| format!("commit the switch of cut-over {id}"))
-    }
-
-    /// Records that a cut-over is over.
-    ///
-    /// # Errors
-    /// When the file can't be written.
-    pub fn ended(&self, id: &str, end: End, leftovers: u64, now: Timestamp) -> anyhow::Result<()> {
-        let sql = "UPDATE cutovers SET stage = ?2, result = ?3, leftovers = ?4, ended = ?5
-            WHERE id = ?1";
-        let (stage, end) = (Stage::Ended.name(), end.name());
-        self.db
-            .prepare_cached(sql)?
-            .execute(params![id, stage, end, number(leftovers), now.to_string()])
-            .with_context(|| format!("record the end of cut-over {id}"))?;
-        Ok(())
+        cutover
+            .write(&transaction)
+            .and_then(|()| group.map_or(Ok(()), |group| group.write(&transaction)))
+            .and_then(|()| transaction.commit())
+            .with_context(|| format!("record cut-over {}", cutover.id))
     }
 
     /// The cut-overs of a group that aren't over, the oldest first.
     ///
     /// # Errors
     /// When the file can't be read or holds what no agent writes.
-    pub fn open_cutovers(&self, group: &str) -> anyhow::Result<Vec<Intent>> {
+    pub fn open_cutovers(&self, group: &str) -> anyhow::Result<Vec<CutoverRecord>> {
         let sql = "SELECT * FROM cutovers WHERE grp = ?1 AND ended IS NULL ORDER BY started, rowid";
         let mut statement = self.db.prepare_cached(sql)?;
         let intents = statement
-            .query_map([group], intent)?
+            .query_map([group], CutoverRecord::read)?
             .collect::<Result<_, _>>();
         intents.with_context(|| format!("read the unfinished cut-overs of group {group}"))
     }
@@ -291,19 +209,4 @@ impl Journal {
             .context("record the answer to an idempotency key")?;
         Ok(())
     }
-}
-
-fn intent(row: &Row<'_>) -> rusqlite::Result<Intent> {
-    let kind: Kind = kind(row)?;
-    let cutover = Cutover {
-        id: row.get("id")?,
-        kind,
-        from: row.get("from_colour")?,
-        to: row.get("to_colour")?,
-        slot: row.get("slot")?,
-        forced: row.get("forced")?,
-        hard: row.get("hard")?,
-    };
-    let switched = timestamp(row, "settled")?.is_some();
-    Ok(Intent { cutover, switched })
 }

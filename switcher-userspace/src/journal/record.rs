@@ -2,10 +2,10 @@
 
 use jiff::Timestamp;
 use rusqlite::types::Type;
-use rusqlite::{Error, Row};
+use rusqlite::{Connection, Error, Row, params};
 use serde::{Deserialize, Serialize};
 
-use crate::release::{End, Kind};
+use crate::release::{Cutover, End, Intent, Kind};
 
 /// What is recorded of a group.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,6 +72,8 @@ pub struct CutoverRecord {
     pub from: String,
     /// The colour that is to be live.
     pub to: String,
+    /// The slot of its table.
+    pub slot: u32,
     /// How far it has come.
     pub stage: Stage,
     /// How it came out; none while its word isn't stored.
@@ -112,6 +114,31 @@ pub struct Answer {
 }
 
 impl GroupRecord {
+    pub(super) fn write(&self, db: &Connection) -> rusqlite::Result<()> {
+        let Self {
+            name,
+            live,
+            previous,
+            revision,
+            epoch,
+            since,
+            by,
+        } = self;
+        let sql = "INSERT OR REPLACE INTO groups VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+        let since = since.to_string();
+        db.prepare_cached(sql)?
+            .execute(params![
+                name,
+                live,
+                previous,
+                number(*revision),
+                epoch,
+                since,
+                by
+            ])
+            .map(drop)
+    }
+
     pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
         Ok(Self {
             name: row.get("name")?,
@@ -126,6 +153,122 @@ impl GroupRecord {
 }
 
 impl CutoverRecord {
+    /// What is known when it is asked for.
+    #[must_use]
+    pub fn new(group: &str, cutover: &Cutover, who: Who, now: Timestamp) -> Self {
+        let Cutover {
+            id,
+            kind,
+            from,
+            to,
+            slot,
+            forced,
+            hard,
+        } = cutover.clone();
+        let Who { actor, reason } = who;
+        Self {
+            id,
+            group: group.to_owned(),
+            kind,
+            from,
+            to,
+            slot,
+            stage: Stage::Preparing,
+            result: None,
+            revision: None,
+            actor,
+            reason,
+            forced,
+            hard,
+            started: now,
+            stored: None,
+            settled: None,
+            ended: None,
+            store_to_settled_us: None,
+            leftovers: 0,
+        }
+    }
+
+    /// What a restarted agent has to finish or undo.
+    #[must_use]
+    pub fn intent(&self) -> Intent {
+        let Self {
+            id,
+            kind,
+            from,
+            to,
+            slot,
+            forced,
+            hard,
+            ..
+        } = self.clone();
+        let cutover = Cutover {
+            id,
+            kind,
+            from,
+            to,
+            slot,
+            forced,
+            hard,
+        };
+        Intent {
+            cutover,
+            switched: self.result.is_some(),
+        }
+    }
+
+    pub(super) fn write(&self, db: &Connection) -> rusqlite::Result<()> {
+        let Self {
+            id,
+            group,
+            kind,
+            from,
+            to,
+            slot,
+            stage,
+            result,
+            revision,
+            actor,
+            reason,
+            forced,
+            hard,
+            started,
+            stored,
+            settled,
+            ended,
+            store_to_settled_us,
+            leftovers,
+        } = self;
+        let time = |time: &Option<Timestamp>| time.map(|time| time.to_string());
+        let sql = "INSERT INTO cutovers VALUES
+            (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19)
+            ON CONFLICT (id) DO UPDATE SET stage = ?11, result = ?12, revision = ?13, stored = ?15,
+            settled = ?16, ended = ?17, store_to_settled_us = ?18, leftovers = ?19";
+        db.prepare_cached(sql)?
+            .execute(params![
+                id,
+                group,
+                kind.name(),
+                from,
+                to,
+                slot,
+                forced,
+                hard,
+                actor,
+                reason,
+                stage.name(),
+                result.map(End::name),
+                revision.map(number),
+                started.to_string(),
+                time(stored),
+                time(settled),
+                time(ended),
+                store_to_settled_us.map(number),
+                number(*leftovers),
+            ])
+            .map(drop)
+    }
+
     pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
         let stage: String = row.get("stage")?;
         let result: Option<String> = row.get("result")?;
@@ -139,6 +282,7 @@ impl CutoverRecord {
             kind: kind(row)?,
             from: row.get("from_colour")?,
             to: row.get("to_colour")?,
+            slot: row.get("slot")?,
             stage: word("stage", &stage)?,
             result: result.map(|result| word("result", &result)).transpose()?,
             revision: count("revision")?,
@@ -166,12 +310,12 @@ impl Answer {
     }
 }
 
-pub(super) fn kind(row: &Row<'_>) -> rusqlite::Result<Kind> {
+fn kind(row: &Row<'_>) -> rusqlite::Result<Kind> {
     let kind: String = row.get("kind")?;
     word("kind", &kind)
 }
 
-pub(super) fn timestamp(row: &Row<'_>, column: &str) -> rusqlite::Result<Option<Timestamp>> {
+fn timestamp(row: &Row<'_>, column: &str) -> rusqlite::Result<Option<Timestamp>> {
     let text: Option<String> = row.get(column)?;
     let parsed = text.map(|text| text.parse::<Timestamp>());
     parsed
@@ -180,7 +324,7 @@ pub(super) fn timestamp(row: &Row<'_>, column: &str) -> rusqlite::Result<Option<
 }
 
 /// SQLite's integers are signed; bits are kept.
-pub(super) const fn number(value: u64) -> i64 {
+const fn number(value: u64) -> i64 {
     value.cast_signed()
 }
 

@@ -1,60 +1,48 @@
 use tempfile::TempDir;
 
 use super::*;
+use crate::release::{Cutover, End, Kind};
 
 #[test]
 fn an_intent_becomes_a_result() {
     let (_directory, journal) = journal();
-    let cutover = cutover("a");
-    journal
-        .begin("shop", &cutover, &who(), at(0))
-        .expect("begins");
-    let open = journal.open_cutovers("shop").expect("reads");
-    assert_eq!(
-        open,
-        [Intent {
-            cutover: cutover.clone(),
-            switched: false
-        }]
-    );
+    let mut record = record("a", "shop", 0);
+    let open = || journal.open_cutovers("shop").expect("reads");
+    journal.put_cutover(&record, None).expect("records");
+    assert_eq!(open(), [record.clone()]);
+    assert!(!open()[0].intent().switched);
 
-    let switched = Switched {
-        id: "a",
-        stored: at(1),
-        store_to_settled_us: Some(4200),
-    };
+    record.stage = Stage::Draining;
+    record.result = Some(End::Switched);
+    record.revision = Some(7);
+    (record.stored, record.settled) = (Some(at(1)), Some(at(2)));
+    record.store_to_settled_us = Some(4200);
     journal
-        .switched(&switched, &group(), at(2))
+        .put_cutover(&record, Some(&group()))
         .expect("records");
     assert_eq!(journal.group("shop").expect("reads"), Some(group()));
-    let open = journal.open_cutovers("shop").expect("reads");
-    assert_eq!(
-        open,
-        [Intent {
-            cutover,
-            switched: true
-        }]
-    );
+    assert_eq!(open(), [record.clone()]);
+    assert!(open()[0].intent().switched);
 
-    journal
-        .ended("a", End::Succeeded, 3, at(9))
-        .expect("records");
-    assert_eq!(journal.open_cutovers("shop").expect("reads"), []);
-    let record = journal.cutover("a").expect("reads").expect("is there");
-    assert_eq!(record.result, Some(End::Succeeded));
-    assert_eq!((record.stage, record.leftovers), (Stage::Ended, 3));
+    record.stage = Stage::Ended;
+    record.result = Some(End::Succeeded);
+    record.ended = Some(at(9));
+    record.leftovers = 3;
+    journal.put_cutover(&record, None).expect("records");
+    assert_eq!(open(), []);
+    assert_eq!(journal.cutover("a").expect("reads"), Some(record));
+    assert_eq!(journal.cutover("b").expect("reads"), None);
+}
+
+#[test]
+fn another_configuration_counts() {
+    let (_directory, journal) = journal();
+    let count = |digest| journal.count_config(digest).expect("counts");
     assert_eq!(
-        (record.stored, record.settled, record.ended),
-        (Some(at(1)), Some(at(2)), Some(at(9)))
+        [count("a"), count("a"), count("b"), count("a")],
+        [1, 1, 2, 3]
     );
-    assert_eq!(
-        (record.store_to_settled_us, record.revision),
-        (Some(4200), Some(7))
-    );
-    assert_eq!(
-        (record.actor.as_str(), record.reason.as_deref()),
-        ("root", Some("v42"))
-    );
+    assert_eq!(journal.config_revision().expect("reads"), 3);
 }
 
 #[test]
@@ -74,8 +62,8 @@ fn history_is_the_newest_first() {
     let (_directory, journal) = journal();
     for (id, group, second) in [("a", "shop", 1), ("b", "blog", 2), ("c", "shop", 3)] {
         journal
-            .begin(group, &cutover(id), &who(), at(second))
-            .expect("begins");
+            .put_cutover(&record(id, group, second), None)
+            .expect("records");
     }
     let ids = |group, limit| {
         let history = journal.history(group, limit).expect("reads");
@@ -161,17 +149,15 @@ fn a_full_disk_is_an_error_that_passes() {
         .db
         .pragma_update(None, "max_page_count", pages)
         .expect("sets");
-    let long = Who {
-        actor: "root".into(),
-        reason: Some("x".repeat(100_000)),
-    };
-    assert!(journal.begin("shop", &cutover("a"), &long, at(0)).is_err());
+    let mut long = record("a", "shop", 0);
+    long.reason = Some("x".repeat(100_000));
+    assert!(journal.put_cutover(&long, None).is_err());
     journal
         .db
         .pragma_update(None, "max_page_count", 1 << 20)
         .expect("sets");
     journal
-        .begin("shop", &cutover("a"), &who(), at(0))
+        .put_cutover(&long, None)
         .expect("there is room again");
 }
 
@@ -181,8 +167,8 @@ fn journal() -> (TempDir, Journal) {
     (directory, journal)
 }
 
-fn cutover(id: &str) -> Cutover {
-    Cutover {
+fn record(id: &str, group: &str, second: i64) -> CutoverRecord {
+    let cutover = Cutover {
         id: id.into(),
         kind: Kind::Flip,
         from: "blue".into(),
@@ -190,7 +176,12 @@ fn cutover(id: &str) -> Cutover {
         slot: 1,
         forced: false,
         hard: false,
-    }
+    };
+    let who = Who {
+        actor: "root".into(),
+        reason: Some("v42".into()),
+    };
+    CutoverRecord::new(group, &cutover, who, at(second))
 }
 
 fn group() -> GroupRecord {
@@ -202,13 +193,6 @@ fn group() -> GroupRecord {
         epoch: 3,
         since: at(2),
         by: "root".into(),
-    }
-}
-
-fn who() -> Who {
-    Who {
-        actor: "root".into(),
-        reason: Some("v42".into()),
     }
 }
 

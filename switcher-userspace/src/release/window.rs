@@ -28,7 +28,7 @@ pub(super) fn settled(state: &mut GroupState, mut window: Window, now: Millis) -
         state.stage = Stage::Idle;
     } else {
         window.settled = true;
-        effects.push(Effect::WakeAt(now + COUNT_EVERY));
+        effects.push(Effect::WakeAt(next_count(&window, now)));
         state.stage = Stage::Draining(window);
     }
     effects
@@ -55,9 +55,16 @@ pub(super) fn counted(
         Phase::Draining if elsewhere == Some(0) => return end(state, window),
         Phase::Open | Phase::Draining | Phase::Arming | Phase::Steady => {}
     }
-    effects.push(Effect::WakeAt(now + COUNT_EVERY));
+    effects.push(Effect::WakeAt(next_count(&window, now)));
     state.stage = Stage::Draining(window);
     effects
+}
+
+/// Every so often, and when something is due.
+fn next_count(window: &Window, now: Millis) -> Millis {
+    let due = [window.learnt, window.deadline];
+    let due = due.into_iter().filter(|due| *due > now);
+    due.fold(now + COUNT_EVERY, Ord::min)
 }
 
 /// Nothing of the old table is needed any more, or not for any longer.

@@ -19,7 +19,7 @@ fn at_the_deadline_leftovers_are_counted_and_udp_is_let_go() {
     let _draining = step(&mut state, flows(12, 75), Millis(5000));
     let word = state.word;
     let effects = step(&mut state, flows(12, 10), Millis(3_602_999));
-    assert_eq!(effects, [Effect::WakeAt(Millis(3_603_999))]);
+    assert_eq!(effects, [Effect::WakeAt(Millis(3_603_000))]);
     let effects = step(&mut state, flows(11, 10), Millis(3_603_000));
     let epoch = word.epoch() + 1;
     let expected = [
