@@ -5,6 +5,7 @@ pub mod command;
 pub mod config;
 pub mod datapath;
 pub mod exit;
+pub mod health;
 pub mod journal;
 pub mod output;
 pub mod release;
