@@ -120,9 +120,8 @@ pub fn flags<F: Frame + ?Sized>(frame: &F) -> TcpFlags {
 /// What steering needs to know of a TCP packet.
 #[inline(always)]
 pub fn segment<F: Frame + ?Sized>(frame: &F) -> Segment {
-    if !flags(frame).opens() {
-        return Segment::Other;
+    Segment {
+        opens: flags(frame).opens(),
+        sequence: frame.read(L4 + 4).unwrap_or_default(),
     }
-    let sequence: u32 = frame.read(L4 + 4).unwrap_or_default();
-    Segment::Syn { sequence }
 }
