@@ -7,5 +7,7 @@ pub mod datapath;
 pub mod exit;
 pub mod health;
 pub mod journal;
+pub mod maglev;
 pub mod output;
+pub mod reconcile;
 pub mod release;
