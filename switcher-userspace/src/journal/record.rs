@@ -73,7 +73,7 @@ pub struct CutoverRecord {
     /// The colour that is to be live.
     pub to: String,
     /// The slot of its table.
-    pub slot: u32,
+    pub slot: u8,
     /// How far it has come.
     pub stage: Stage,
     /// How it came out; none while its word isn't stored.

@@ -3,6 +3,7 @@
 use super::event::{Effect, Order, Outcome, Refusal, Why};
 use super::preparing;
 use super::state::{Cutover, End, GroupState, Kind, Millis, Preparing, Stage, Window};
+use crate::datapath::Slot;
 
 /// From idle, or in a window. Nothing to do if the colour is live.
 pub(super) fn flip(state: &mut GroupState, stage: Stage, order: Order, now: Millis) -> Vec<Effect> {
@@ -49,13 +50,13 @@ pub(super) fn update(
     state: &mut GroupState,
     stage: Stage,
     id: String,
-    slot: u32,
+    slot: Slot,
     now: Millis,
 ) -> Vec<Effect> {
     if let Err(refusal) = not_busy(&stage) {
         return answer(state, stage, id, Outcome::Refused(refusal));
     }
-    if state.word.current() == slot {
+    if state.word.current() == u32::from(slot) {
         return answer(state, stage, id, Outcome::Unchanged);
     }
     let order = Order {
@@ -136,7 +137,7 @@ fn flip_target(
     state: &GroupState,
     stage: &Stage,
     order: &Order,
-) -> Result<Option<(String, u32)>, Refusal> {
+) -> Result<Option<(String, Slot)>, Refusal> {
     preconditions(state, order)?;
     let to = match &order.to {
         Some(to) => to.clone(),
@@ -211,7 +212,7 @@ fn preconditions(state: &GroupState, order: &Order) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn cutover(state: &GroupState, order: Order, kind: Kind, to: String, slot: u32) -> Cutover {
+fn cutover(state: &GroupState, order: Order, kind: Kind, to: String, slot: Slot) -> Cutover {
     Cutover {
         id: order.id,
         kind,

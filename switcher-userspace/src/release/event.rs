@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use switcher_common::word::{Phase, Word};
 
 use super::state::{Cutover, End, Millis};
+use crate::datapath::Slot;
 
 /// Something that has happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,7 +21,7 @@ pub enum Event {
         /// Name of the cut-over.
         id: String,
         /// Slot of the new table.
-        slot: u32,
+        slot: Slot,
     },
     /// Somebody wants what is going on to be stopped.
     Abort(Order),

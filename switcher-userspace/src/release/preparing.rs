@@ -4,6 +4,7 @@ use switcher_common::word::{Phase, Word};
 
 use super::event::{Blocker, Effect, Outcome, Record};
 use super::state::{Cutover, End, GroupState, Kind, Millis, Preparing, Stage, Window};
+use crate::datapath::refilled;
 
 /// Enters preparing.
 pub(super) fn begin(
@@ -121,8 +122,8 @@ pub(super) fn call_off(
         }
         Some(window) => {
             if armed.is_some() {
-                // It was armed from draining. All that was known then is known now.
-                state.word = state.word.drain();
+                // Right after `draining` too: `previous` is `current` then, so old and new agree.
+                state.word = state.word.with_phase(Phase::Open);
                 effects.push(Effect::Store(state.word));
             }
             effects.push(resume_window(state, window, now));
@@ -180,18 +181,16 @@ fn target_word(state: &GroupState, cutover: &Cutover) -> Word {
         kind, slot, hard, ..
     } = *cutover;
     if hard {
-        return state.word.force(slot);
+        return state.word.force(slot.into());
     }
-    let switched = state.word.switch_to(slot);
-    let staged = match kind {
-        // Previews go on reaching the colour that they reached.
-        Kind::Update => switched.with_staging(state.word.staging()),
-        Kind::Flip | Kind::Rollback | Kind::Emergency => switched,
+    let switched = match kind {
+        Kind::Update => refilled(state.word, slot),
+        Kind::Flip | Kind::Rollback | Kind::Emergency => state.word.switch_to(slot.into()),
     };
     if state.timing.tagged {
-        staged
+        switched
     } else {
-        staged.drain()
+        switched.drain()
     }
 }
 
@@ -219,11 +218,12 @@ pub(super) fn superseded(window: Window, by: &Cutover) -> Vec<Effect> {
     effects
 }
 
-/// A rollback doesn't wait. In `open`, SYNs are tagged already.
+/// A rollback doesn't wait. In `open`, a SYN on its way to where the window began can't go astray.
 fn needs_arming(state: &GroupState, cutover: &Cutover) -> bool {
-    let closed = match state.word.phase() {
+    let astray = match state.word.phase() {
         Phase::Steady | Phase::Draining => true,
-        Phase::Arming | Phase::Open => false,
+        Phase::Open => u32::from(cutover.slot) != state.word.previous(),
+        Phase::Arming => false,
     };
-    closed && state.timing.tagged && !state.timing.arm.is_zero() && cutover.kind != Kind::Rollback
+    astray && state.timing.tagged && !state.timing.arm.is_zero() && cutover.kind != Kind::Rollback
 }

@@ -9,7 +9,7 @@ use super::preparing::superseded;
 use super::state::{
     Cutover, End, GroupState, Kind, Millis, Preparing, Stage, Timing, Window, ready_slots,
 };
-use crate::datapath::HaveGroup;
+use crate::datapath::{HaveGroup, Slot};
 
 /// A cut-over that the journal says was not over.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,7 +52,7 @@ pub fn resume(
             continue;
         }
         let stored = match cutover.kind {
-            Kind::Update => have.word.current() == cutover.slot,
+            Kind::Update => have.word.current() == u32::from(cutover.slot),
             Kind::Flip | Kind::Rollback | Kind::Emergency => cutover.to == live,
         };
         if stored {
@@ -101,7 +101,7 @@ pub(super) fn found(
     }
     state.word = word;
     let live = state
-        .colour_of(word.current())
+        .colour_of(word.current() as Slot)
         .unwrap_or(&state.live)
         .to_owned();
     let mut effects = Vec::new();
@@ -176,8 +176,9 @@ fn adopt(state: &mut GroupState, last: Option<Cutover>, now: Millis) -> Vec<Effe
             state.word = state.word.settle();
             vec![Effect::Store(state.word), Effect::CloseWindow]
         }
+        // Armed in a window: it goes on without the switch.
         Phase::Arming => {
-            state.word = state.word.drain();
+            state.word = state.word.with_phase(Phase::Open);
             let mut effects = vec![Effect::Store(state.word)];
             effects.extend(watch(state, last, now));
             effects
@@ -192,7 +193,7 @@ fn watch(state: &mut GroupState, last: Option<Cutover>, now: Millis) -> Vec<Effe
         kind: Kind::Emergency,
         from: state.previous.clone().unwrap_or_else(|| state.live.clone()),
         to: state.live.clone(),
-        slot: state.word.current(),
+        slot: state.word.current() as Slot,
         forced: true,
         hard: false,
     });
@@ -221,7 +222,7 @@ fn emergency(state: &GroupState, live: &str, id: String) -> Cutover {
         kind: Kind::Emergency,
         from: state.live.clone(),
         to: live.to_owned(),
-        slot: state.word.current(),
+        slot: state.word.current() as Slot,
         forced: true,
         hard: state.word.phase() == Phase::Steady,
     }
@@ -235,10 +236,12 @@ fn as_rollback(cutover: &Cutover) -> Cutover {
     }
 }
 
-fn colour_at(have: &HaveGroup, slots: &BTreeMap<String, u32>, word: Word) -> Option<String> {
-    let ready = slots.iter().find(|(_, slot)| **slot == word.current());
+fn colour_at(have: &HaveGroup, slots: &BTreeMap<String, Slot>, word: Word) -> Option<String> {
+    let ready = slots
+        .iter()
+        .find(|(_, slot)| u32::from(**slot) == word.current());
     ready.map(|(colour, _)| colour.clone()).or_else(|| {
-        let slot = u8::try_from(word.current()).ok()?;
+        let slot = word.current() as Slot;
         have.colours.get(have.slots.get(&slot)?).cloned()
     })
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use switcher_common::word::Word;
 
-use crate::datapath::HaveGroup;
+use crate::datapath::{HaveGroup, Slot};
 
 /// A moment on the runner's monotonic clock, in milliseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -35,7 +35,7 @@ pub struct GroupState {
     /// Counts changes of `live`.
     pub revision: u64,
     /// The slot of each colour's table that is complete and up to date.
-    pub slots: BTreeMap<String, u32>,
+    pub slots: BTreeMap<String, Slot>,
     /// How long the phases of a window last.
     pub timing: Timing,
     /// What is going on.
@@ -81,7 +81,7 @@ pub struct Cutover {
     /// The colour that shall be live.
     pub to: String,
     /// The slot of its table.
-    pub slot: u32,
+    pub slot: Slot,
     /// Gates were skipped.
     pub forced: bool,
     /// Old flows are moved too, now.
@@ -234,7 +234,7 @@ impl GroupState {
 
     /// The colour whose table lies in a slot, if that table is up to date.
     #[must_use]
-    pub fn colour_of(&self, slot: u32) -> Option<&str> {
+    pub fn colour_of(&self, slot: Slot) -> Option<&str> {
         let found = self.slots.iter().find(|(_, ready)| **ready == slot);
         found.map(|(colour, _)| colour.as_str())
     }
@@ -265,21 +265,21 @@ impl fmt::Display for Cutover {
 #[must_use]
 pub fn ready_slots(
     have: &HaveGroup,
-    known: Option<&BTreeMap<String, u32>>,
-) -> BTreeMap<String, u32> {
+    known: Option<&BTreeMap<String, Slot>>,
+) -> BTreeMap<String, Slot> {
     let word = have.word;
-    let rank = |slot: u32, colour: &String| {
+    let rank = |slot: Slot, colour: &String| {
         let known = known.and_then(|known| known.get(colour)) == Some(&slot);
         (
-            slot == word.current(),
-            slot == word.staging(),
+            u32::from(slot) == word.current(),
+            u32::from(slot) == word.staging(),
             word.in_use() & 1 << slot == 0,
             known,
         )
     };
-    let mut ready: BTreeMap<String, u32> = BTreeMap::new();
+    let mut ready: BTreeMap<String, Slot> = BTreeMap::new();
     for (slot, colour) in &have.slots {
-        let (slot, Some(colour)) = (u32::from(*slot), have.colours.get(colour)) else {
+        let (slot, Some(colour)) = (*slot, have.colours.get(colour)) else {
             continue;
         };
         let best = ready.entry(colour.clone()).or_insert(slot);

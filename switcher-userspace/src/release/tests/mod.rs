@@ -67,7 +67,7 @@ fn order_to(id: &str, to: &str) -> Order {
     }
 }
 
-fn cutover(id: &str, kind: Kind, from: &str, to: &str, slot: u32) -> Cutover {
+fn cutover(id: &str, kind: Kind, from: &str, to: &str, slot: u8) -> Cutover {
     Cutover {
         id: id.into(),
         kind,

@@ -14,7 +14,7 @@ enum Do {
         hard: bool,
     },
     Update {
-        slot: u32,
+        slot: u8,
     },
     Abort,
     Prepared(bool),
@@ -26,7 +26,7 @@ enum Do {
     },
     Timer,
     Found {
-        slot: u32,
+        slot: u8,
         how: u8,
     },
     Later(u64),
@@ -42,7 +42,7 @@ fn anything() -> impl Strategy<Value = Do> {
     prop_oneof![
         (to, any::<bool>()).prop_map(|(to, force)| Do::Flip { to, force }),
         any::<bool>().prop_map(|hard| Do::Rollback { hard }),
-        (3_u32..5).prop_map(|slot| Do::Update { slot }),
+        (3_u8..5).prop_map(|slot| Do::Update { slot }),
         Just(Do::Abort),
         any::<bool>().prop_map(Do::Prepared),
         Just(Do::Prepared(true)),
@@ -51,7 +51,7 @@ fn anything() -> impl Strategy<Value = Do> {
         (proptest::option::of(0_u64..3), 0_u8..101)
             .prop_map(|(elsewhere, used)| Do::Flows { elsewhere, used }),
         Just(Do::Timer),
-        (0_u32..3, 0_u8..3).prop_map(|(slot, how)| Do::Found { slot, how }),
+        (0_u8..3, 0_u8..3).prop_map(|(slot, how)| Do::Found { slot, how }),
         (0_u64..200_000).prop_map(Do::Later),
     ]
 }
@@ -74,7 +74,7 @@ proptest! {
 struct Kernel {
     now: Millis,
     /// Slots that hold a table, now or until the window ends.
-    tables: Vec<u32>,
+    tables: Vec<u8>,
     asked: u32,
     waiting: Vec<String>,
     switched: Millis,
@@ -113,7 +113,7 @@ impl Kernel {
         );
         assert_ne!(state.previous.as_ref(), Some(&state.live));
         assert_eq!(
-            state.slots[&state.live],
+            u32::from(state.slots[&state.live]),
             state.word.current(),
             "{event:?}: {state:?}"
         );
@@ -163,7 +163,7 @@ impl Kernel {
     fn check(&mut self, before: &GroupState, event: &Event, effect: &Effect) {
         match effect {
             Effect::Store(word) => {
-                for slot in [word.current(), word.previous()] {
+                for slot in [word.current(), word.previous()].map(|slot| slot as u8) {
                     assert!(
                         self.tables.contains(&slot),
                         "slot {slot} of {word:?} is absent"
@@ -238,9 +238,9 @@ impl Kernel {
             Do::Found { slot, how } => {
                 state.colour_of(slot)?;
                 let word = match how {
-                    0 => state.word.switch_to(slot),
-                    1 => state.word.force(slot),
-                    _ => state.word.switch_to(slot).drain(),
+                    0 => state.word.switch_to(slot.into()),
+                    1 => state.word.force(slot.into()),
+                    _ => state.word.switch_to(slot.into()).drain(),
                 };
                 Event::Found {
                     id: self.order().id,

@@ -68,7 +68,7 @@ fn an_armed_flip_in_a_window_falls_back_to_the_window() {
     let (state, effects) = resumed(armed, recorded, open);
     let expected = [
         ended("g", End::Aborted, 0),
-        Effect::Store(armed.drain()),
+        Effect::Store(armed.with_phase(Phase::Open)),
         Effect::WakeAt(Millis(500)),
     ];
     assert_eq!(effects, expected);

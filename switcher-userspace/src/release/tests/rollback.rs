@@ -165,7 +165,7 @@ fn while_a_flip_is_prepared_in_a_window_it_goes_back_all_the_way() {
     assert_eq!(state.word, draining.arm());
 
     let effects = step(&mut state, Event::Rollback(order("r")), Millis(7000));
-    let undo = draining.arm().drain();
+    let undo = draining.arm().with_phase(Phase::Open);
     assert_eq!(effects[0], Effect::Store(undo));
     assert!(effects.contains(&reply("g", Outcome::Aborted)));
     assert!(matches!(effects.last(), Some(Effect::Prepare { .. })));

@@ -70,7 +70,7 @@ fn a_flip_in_draining_is_armed_and_keeps_the_epoch() {
 }
 
 #[test]
-fn a_flip_in_open_needs_no_arming() {
+fn a_flip_in_open_to_where_it_began_needs_no_arming() {
     let mut state = flipped(group());
     let word = state.word;
     let _begun = step(&mut state, Event::Flip(order("g")), Millis(6000));
@@ -87,7 +87,7 @@ fn a_flip_called_off_in_a_window_leaves_the_window() {
     let _begun = step(&mut state, Event::Flip(order("g")), Millis(6000));
     let _armed = step(&mut state, prepared("g"), Millis(6000));
     let effects = step(&mut state, Event::Abort(order("a")), Millis(6500));
-    let undo = before.word.arm().drain();
+    let undo = before.word.arm().with_phase(Phase::Open);
     let expected = [
         Effect::Store(undo),
         Effect::WakeAt(Millis(6500)),
@@ -103,9 +103,16 @@ fn a_flip_called_off_in_a_window_leaves_the_window() {
     assert_eq!(effects, expected);
     assert_eq!(
         (undo.phase(), undo.current(), undo.in_use()),
-        (Phase::Draining, 1, 0b11)
+        (Phase::Open, 1, 0b11)
+    );
+    assert_eq!(
+        undo.previous(),
+        undo.current(),
+        "unknown flows are not moved"
     );
     assert_eq!(state.stage, before.stage);
+    let _learnt = step(&mut state, flows(7, 75), Millis(7000));
+    assert_eq!(state.word, undo.drain());
 }
 
 #[test]
@@ -182,8 +189,14 @@ fn a_third_colour_joins_the_window() {
     };
     let _begun = step(&mut state, Event::Flip(to_red), Millis(6000));
     let effects = step(&mut state, prepared("g"), Millis(6000));
-    let open = word.switch_to(4);
+    assert_eq!(
+        effects[0],
+        Effect::Store(word.arm()),
+        "a SYN may be on its way"
+    );
+    let effects = step(&mut state, Event::Timer, Millis(9000));
+    let open = word.arm().switch_to(4);
     assert_eq!(effects[0], Effect::Store(open));
-    assert_eq!((open.previous(), open.in_use()), (0, 0b1_0011));
+    assert_eq!(open.in_use(), 0b1_0011);
     assert_eq!(state.previous.as_deref(), Some("green"));
 }
