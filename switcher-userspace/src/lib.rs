@@ -1,6 +1,9 @@
 //! Switcher as a library: what the `switcher` binary and the tests are made of.
 
+pub mod agent;
+pub mod api;
 pub mod cli;
+pub mod client;
 pub mod command;
 pub mod config;
 pub mod datapath;
