@@ -209,4 +209,13 @@ impl Journal {
             .context("record the answer to an idempotency key")?;
         Ok(())
     }
+
+    /// As on a full disk: no page more.
+    #[cfg(test)]
+    pub(crate) fn fill(&self) {
+        let full = "PRAGMA query_only = ON";
+        self.db
+            .execute_batch(full)
+            .unwrap_or_else(|error| panic!("{error}"));
+    }
 }
