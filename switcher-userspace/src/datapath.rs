@@ -3,6 +3,10 @@
 //! `release` and `reconcile` decide, the runner carries out, and this trait is all it has for that:
 //! the kernel's maps in production, ordinary memory in tests.
 
+pub mod detach;
+pub mod emergency;
+pub mod kernel;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
