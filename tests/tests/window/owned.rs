@@ -196,7 +196,7 @@ impl State {
     }
 
     fn begin(&mut self, cookie: bool) {
-        let home = self.went(Segment::Syn { sequence: 0 }, None);
+        let home = self.went(Segment::syn(0), None);
         self.stale |= home != self.bucket[self.word.current() as usize];
         // A SYN ends TIME_WAIT, whatever it is answered with (tcp_v4_rcv, TCP_TW_SYN).
         self.sockets[usize::from(home)] = match cookie {
@@ -212,12 +212,12 @@ impl State {
     }
 
     fn repeat(&mut self) {
-        let home = self.went(Segment::Syn { sequence: 0 }, None);
+        let home = self.went(Segment::syn(0), None);
         self.strayed |= self.connection.is_some_and(|c| c.home != home);
     }
 
     fn speak(&mut self, forged: Option<u16>) {
-        let went = self.went(Segment::Other, forged);
+        let went = self.went(Segment::OTHER, forged);
         if let Some(connection) = &mut self.connection {
             self.strayed |= connection.home != went;
             connection.opening = false;
@@ -236,7 +236,7 @@ impl State {
     }
 
     fn late(&mut self) {
-        let went = self.went(Segment::Other, None);
+        let went = self.went(Segment::OTHER, None);
         let asked = |slot: &usize| self.word.in_use() & 1 << slot != 0;
         let in_use = (0..SLOTS).filter(asked).map(|slot| self.bucket[slot]);
         let mut remains = in_use.filter(|e| self.sockets[usize::from(*e)] == Socket::TimeWait);
@@ -277,7 +277,7 @@ impl State {
             Socket::Request | Socket::Established => Ownership::Owns,
             Socket::TimeWait => Ownership::TimeWait,
             Socket::Listening
-                if segment == Segment::Other && (pending.is_some() || forged == Some(endpoint)) =>
+                if !segment.opens && (pending.is_some() || forged == Some(endpoint)) =>
             {
                 Ownership::Cookie
             }

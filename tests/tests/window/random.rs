@@ -140,7 +140,7 @@ impl World {
     fn begin(&mut self, flow: usize) -> Result<(), TestCaseError> {
         let sequence = self.begun;
         self.begun += 1;
-        let met = self.send(flow, Segment::Syn { sequence });
+        let met = self.send(flow, Segment::syn(sequence));
         prop_assert!(met.refused || met.went == met.new, "{met:?}");
         self.connections
             .insert(flow, Connection::begin(sequence, &met));
@@ -155,7 +155,7 @@ impl World {
             return Ok(());
         }
         let sequence = connection.sequence;
-        let met = self.send(flow, Segment::Syn { sequence });
+        let met = self.send(flow, Segment::syn(sequence));
         prop_assert!(connection.repeat(&met), "{connection:?} {met:?}");
         self.connections.insert(flow, connection);
         Ok(())
@@ -165,7 +165,7 @@ impl World {
         let Some(mut connection) = self.connections.get(&flow).copied() else {
             return Ok(());
         };
-        let met = self.send(flow, Segment::Other);
+        let met = self.send(flow, Segment::OTHER);
         prop_assert!(connection.speak(&met), "{connection:?} {met:?}");
         self.connections.insert(flow, connection);
         Ok(())

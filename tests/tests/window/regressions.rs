@@ -11,7 +11,7 @@ const fn endpoint(slot: u32) -> u16 {
     slot as u16 + 1
 }
 
-const SYN: Segment = Segment::Syn { sequence: 77 };
+const SYN: Segment = Segment::syn(77);
 
 /// A connection to the second table's endpoint was taken away by the remains of its predecessor at the
 /// first's, once a third table was current.
@@ -23,7 +23,7 @@ fn remains_do_not_hide_the_owner() {
         2 => Ownership::Owns,
         _ => Ownership::None,
     };
-    assert_eq!(owned(word, Segment::Other, owner), (2, How::Socket));
+    assert_eq!(owned(word, Segment::OTHER, owner), (2, How::Socket));
 }
 
 /// The last segment of a handshake by cookie with the current table's endpoint went to the remains of its
@@ -35,7 +35,7 @@ fn remains_do_not_take_a_cookie() {
         1 => Ownership::TimeWait,
         _ => Ownership::Cookie,
     };
-    assert_eq!(owned(word, Segment::Other, owner), (2, How::Current));
+    assert_eq!(owned(word, Segment::OTHER, owner), (2, How::Current));
 }
 
 /// A listener that took a segment for a cookie of its own by accident won over the connection's owner.
@@ -46,7 +46,7 @@ fn cookies_do_not_take_a_connection() {
         1 => Ownership::Cookie,
         _ => Ownership::Owns,
     };
-    assert_eq!(owned(word, Segment::Other, owner), (2, How::Current));
+    assert_eq!(owned(word, Segment::OTHER, owner), (2, How::Current));
 }
 
 /// Arming an open window made its current table the previous one, and old flows without a tag were taken
@@ -55,7 +55,7 @@ fn cookies_do_not_take_a_connection() {
 fn arming_an_open_window_keeps_what_unknown_means() {
     let word = Word::default().switch_to(1).arm();
     let flow = Entry::default();
-    let (went, _) = tagged(word, [1, 2, 3], Segment::Other, &flow);
+    let (went, _) = tagged(word, [1, 2, 3], Segment::OTHER, &flow);
     assert_eq!(went, 1);
 }
 
@@ -76,7 +76,7 @@ fn a_tag_is_as_old_as_its_last_packet() {
     let word = Word::default().switch_to(1);
     let flow = Entry::default();
     for now in [5, 6, 9] {
-        let choice = steer::tagged(word, 1, 2, Segment::Other, now, &flow);
+        let choice = steer::tagged(word, 1, 2, Segment::OTHER, now, &flow);
         assert_eq!(choice.0, 1);
         assert_eq!(flow.0.get().map(|tag| tag.seen), Some(now));
     }

@@ -255,7 +255,7 @@ impl<const FLOWS: usize, const SLOTS: usize> State<FLOWS, SLOTS> {
 
     fn begin(&mut self, flow: usize, sequence: u32, fits: Fits) {
         let flow = &mut self.flows[flow];
-        let met = flow.send(self.word, Segment::Syn { sequence }, fits);
+        let met = flow.send(self.word, Segment::syn(sequence), fits);
         flow.connection = Some(Connection::begin(sequence, &met));
         self.stale |= !met.refused && met.went != met.new;
     }
@@ -266,14 +266,14 @@ impl<const FLOWS: usize, const SLOTS: usize> State<FLOWS, SLOTS> {
             return;
         };
         let sequence = connection.sequence;
-        let met = flow.send(self.word, Segment::Syn { sequence }, fits);
+        let met = flow.send(self.word, Segment::syn(sequence), fits);
         self.strayed |= !connection.repeat(&met);
         flow.connection = Some(connection);
     }
 
     fn speak(&mut self, flow: usize, fits: Fits) {
         let flow = &mut self.flows[flow];
-        let met = flow.send(self.word, Segment::Other, fits);
+        let met = flow.send(self.word, Segment::OTHER, fits);
         if let Some(connection) = &mut flow.connection {
             self.strayed |= !connection.speak(&met);
         }
