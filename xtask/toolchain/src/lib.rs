@@ -14,8 +14,11 @@ use aya_build::Toolchain;
 /// The rustup name that `cargo xtask setup` gives to the distribution's compiler.
 pub const DISTRIBUTION: &str = "switcher-bpf";
 
-/// In order of preference.
-const CANDIDATES: [&str; 2] = ["nightly", DISTRIBUTION];
+/// rustup's own compiler that can build for BPF, if its `rust-src` component is installed.
+pub const NIGHTLY: &str = "nightly";
+
+/// In order of preference: a link only exists where `setup` or a person decided for it.
+const CANDIDATES: [&str; 2] = [DISTRIBUTION, NIGHTLY];
 
 /// The rustup toolchain that can build for BPF on this host, if one can.
 pub fn find() -> Option<&'static str> {
@@ -42,6 +45,8 @@ fn has_library_source(name: &str) -> bool {
     let Ok(output) = Command::new("rustup")
         .args(["run", name, "rustc", "--print", "sysroot"])
         .env_remove("RUSTC")
+        // Looking must not download a toolchain.
+        .env("RUSTUP_AUTO_INSTALL", "0")
         .output()
     else {
         return false;
