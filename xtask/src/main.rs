@@ -2,6 +2,7 @@
 
 mod build;
 mod cargo;
+mod check;
 mod progress;
 mod setup;
 mod test;
@@ -18,6 +19,8 @@ enum Task {
     Setup,
     /// Build the release binary
     Build,
+    /// Check format, lints, documentation and dependencies
+    Check,
     /// Run every test; as root also those that need network namespaces and BPF
     Test(test::Args),
 }
@@ -26,6 +29,7 @@ fn main() -> ExitCode {
     let done = match Task::parse() {
         Task::Setup => setup::run(),
         Task::Build => build::run(),
+        Task::Check => check::run(),
         Task::Test(args) => test::run(&args),
     };
     match done {
