@@ -1,5 +1,6 @@
 //! The project's tasks. Each is one file; CI runs nothing that is not here.
 
+mod bench;
 mod build;
 mod cargo;
 mod check;
@@ -23,6 +24,8 @@ enum Task {
     Check,
     /// Run every test; as root also those that need network namespaces and BPF
     Test(test::Args),
+    /// Measure the data path
+    Bench(bench::Args),
 }
 
 fn main() -> ExitCode {
@@ -31,6 +34,7 @@ fn main() -> ExitCode {
         Task::Build => build::run(),
         Task::Check => check::run(),
         Task::Test(args) => test::run(&args),
+        Task::Bench(args) => bench::run(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
