@@ -38,8 +38,6 @@ pub(crate) struct Have {
     pub(crate) linker: Option<Linker>,
     /// LLVM versions that a linker can be built against.
     pub(crate) llvm_libraries: Vec<u32>,
-    /// A C compiler.
-    pub(crate) cc: bool,
     /// Packages of missing programs.
     pub(crate) missing_programs: Vec<&'static str>,
     /// A BPF file system at /sys/fs/bpf.
@@ -88,7 +86,6 @@ impl Have {
                     Path::new(&format!("/usr/lib/llvm-{major}/bin/llvm-config")).exists()
                 })
                 .collect(),
-            cc: in_path("cc").is_some(),
             missing_programs: missing_programs(),
             bpffs: mounts().contains(" /sys/fs/bpf bpf "),
         }

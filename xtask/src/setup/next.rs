@@ -91,9 +91,6 @@ fn linker(have: &Have, llvm: u32, packages: &mut Vec<String>) -> Vec<Step> {
         packages.push(format!("libpolly-{llvm}-dev"));
         packages.extend(["libzstd-dev", "zlib1g-dev"].map(str::to_owned));
     }
-    if !have.cc {
-        packages.push("build-essential".to_owned());
-    }
     vec![Step::Linker { llvm }]
 }
 
@@ -213,14 +210,12 @@ mod tests {
                     "libpolly-22-dev",
                     "libzstd-dev",
                     "zlib1g-dev",
-                    "build-essential"
                 ]),
                 Step::Linker { llvm: 22 }
             ]
         );
         let have = Have {
             llvm_libraries: vec![22],
-            cc: true,
             ..with_compiler(NIGHTLY, 22)
         };
         assert_eq!(steps(&have, Need::Build), [Step::Linker { llvm: 22 }]);
