@@ -4,6 +4,7 @@ mod bench;
 mod build;
 mod cargo;
 mod check;
+mod inspect;
 mod progress;
 mod setup;
 mod test;
@@ -24,6 +25,8 @@ enum Task {
     Check,
     /// Run every test; as root also those that need network namespaces and BPF
     Test(test::Args),
+    /// Show how many instructions each kernel program has, as compiled and as verified
+    Inspect(inspect::Args),
     /// Measure the data path
     Bench(bench::Args),
 }
@@ -34,6 +37,7 @@ fn main() -> ExitCode {
         Task::Build => build::run(),
         Task::Check => check::run(),
         Task::Test(args) => test::run(&args),
+        Task::Inspect(args) => inspect::run(&args),
         Task::Bench(args) => bench::run(&args),
     };
     match done {
