@@ -30,6 +30,8 @@ pub(crate) struct Have {
     pub(crate) lists: bool,
     /// Those of the packages asked about that apt could install.
     pub(crate) offered: Vec<String>,
+    /// rustup, by which build scripts call the compiler.
+    pub(crate) rustup: bool,
     /// The compiler that build scripts would choose.
     pub(crate) compiler: Option<Compiler>,
     /// LLVM of a distribution compiler with library source, linked into rustup or not.
@@ -78,6 +80,7 @@ impl Have {
             apt,
             lists: apt && has_lists(),
             offered: if ask_apt { offered() } else { Vec::new() },
+            rustup: in_path("rustup").is_some(),
             compiler,
             distribution_llvm: distribution_llvm(),
             linker,
@@ -101,7 +104,7 @@ impl Have {
         match (self.root, self.apt) {
             (_, false) => "it only knows Debian's apt-get, and there is none",
             (false, true) => "it is not running as root",
-            (true, true) => "this distribution does not carry all of it",
+            (true, true) => "not everything is a package of this distribution",
         }
     }
 }

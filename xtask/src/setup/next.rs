@@ -55,6 +55,12 @@ fn needs_lists(steps: &[Step], packages: &[String]) -> bool {
 }
 
 fn toolchain(have: &Have, packages: &mut Vec<String>) -> Vec<Step> {
+    if !have.rustup {
+        return vec![Step::Person(
+            "rustup, by which the build finds a compiler for the kernel object: https://rustup.rs"
+                .to_owned(),
+        )];
+    }
     match &have.compiler {
         Some(compiler) if fits(have.linker.as_ref(), compiler.llvm) => Vec::new(),
         Some(compiler) if can_build_linker(have, compiler.llvm) => {
@@ -136,6 +142,7 @@ mod tests {
             root: true,
             apt: true,
             lists: true,
+            rustup: true,
             offered: vec!["rustc-web".to_owned(), "llvm-22-dev".to_owned()],
             missing_programs: vec!["iproute2", "wrk"],
             ..Have::default()
@@ -272,6 +279,21 @@ mod tests {
             },
             Need::Build
         )));
+    }
+
+    #[test]
+    fn without_rustup_nothing_is_installed() {
+        let have = Have {
+            rustup: false,
+            ..bare()
+        };
+        let steps = steps(&have, Need::Build);
+        assert!(asks_a_person(&steps));
+        assert!(
+            !steps
+                .iter()
+                .any(|step| matches!(step, Step::Packages(_) | Step::Link))
+        );
     }
 
     #[test]
