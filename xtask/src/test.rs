@@ -21,14 +21,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     } else {
         Need::Build
     })?;
-    // Tests of the command line and the agent start the binary; `cargo test` alone may not build it.
-    cargo::run(&mut cargo([
-        "build",
-        "--package",
-        "switcher-userspace",
-        "--bin",
-        "switcher",
-    ]))?;
+    // Tests of the command line and the agent start the binary, which `cargo test` alone does not build.
+    // `--tests` because what is built together shares its dependencies with the tests.
+    cargo::run(cargo(["build", "--bins", "--tests"]).args(HOST_PACKAGES))?;
     run_tests(args)
 }
 
