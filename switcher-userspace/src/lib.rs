@@ -2,5 +2,6 @@
 
 pub mod config;
 pub mod datapath;
+pub mod host;
 pub mod maglev;
 pub mod reconcile;
