@@ -116,14 +116,14 @@ fn a_driver_without_native_xdp_is_no_reason_to_fall_back() {
     let Some(lab) = Lab::new("no-native") else {
         return;
     };
-    ip(&["link", "add", "dummy0", "type", "dummy"]);
+    ip(&["link", "add", "bridge0", "type", "bridge"]);
     let mut config = lab.config(XdpMode::Native);
-    config.interfaces = vec!["dummy0".into()];
+    config.interfaces = vec!["bridge0".into()];
     let Err(error) = KernelDatapath::open(&config, 0) else {
-        panic!("dummy has no native XDP");
+        panic!("bridges have no native XDP");
     };
     let text = format!("{error:#}");
-    assert!(text.contains("dummy0 (driver dummy)"), "{text}");
+    assert!(text.contains("bridge0 (driver bridge)"), "{text}");
     assert!(text.contains("xdp = \"generic\""), "{text}");
     assert!(lab.pins().interfaces().is_empty());
 }

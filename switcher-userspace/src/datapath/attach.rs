@@ -139,6 +139,7 @@ fn clsact(pins: &Pins, program: &mut SchedClassifier, interface: &Interface) -> 
     let name = &interface.name;
     match qdisc_add_clsact(name) {
         Ok(()) | Err(TcError::AlreadyAttached) => {}
+        Err(TcError::NetlinkError(error)) if error.raw_os_error() == Some(libc::EEXIST) => {}
         Err(error) => {
             return Err(error).with_context(|| format!("{name}: no clsact qdisc can be added"));
         }
