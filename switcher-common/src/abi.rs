@@ -466,4 +466,24 @@ pub mod map {
     pub const GROUP_NAMES: &str = "GROUP_NAMES";
     /// `Array<ServiceName, MAX_SERVICES>`: likewise.
     pub const SERVICE_NAMES: &str = "SERVICE_NAMES";
+
+    /// All of them.
+    pub const ALL: [&str; 16] = [
+        PORTS,
+        ADDRESSES,
+        SERVICES,
+        STEERING,
+        GROUPS,
+        TABLES,
+        ENDPOINTS,
+        SETTINGS,
+        NEXT_HOPS,
+        COUNTERS,
+        REASONS,
+        NOTES,
+        WINDOWS,
+        UDP_FLOWS_OF,
+        GROUP_NAMES,
+        SERVICE_NAMES,
+    ];
 }

@@ -9,6 +9,7 @@ pub mod config;
 pub mod datapath;
 pub mod exit;
 pub mod health;
+pub mod host;
 pub mod journal;
 pub mod maglev;
 pub mod output;

@@ -170,7 +170,7 @@ impl Runner {
         let Some(group) = self.groups.get_mut(name) else {
             return;
         };
-        let counted = self.datapath.flows(group.index);
+        let counted = self.datapath.flows(group.index, group.state.timing.learn);
         if let Err(error) = &counted {
             warn!(group = name, "flows can't be counted: {error:#}");
         }

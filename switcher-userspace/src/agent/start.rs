@@ -25,6 +25,8 @@ pub struct Setup {
     pub config: Config,
     /// Where that came from.
     pub config_file: PathBuf,
+    /// The hash seed of the kernel's tables.
+    pub seed: u64,
     /// Its records.
     pub journal: Journal,
     /// The kernel.
@@ -61,6 +63,7 @@ fn runner(
     let Setup {
         config,
         config_file,
+        seed,
         journal,
         datapath,
         is_own,
@@ -72,7 +75,7 @@ fn runner(
         })));
     };
     Ok(Runner {
-        seed: journal.seed()?,
+        seed,
         have: datapath.have().context("read the kernel's maps")?,
         attachments: datapath.attachments(),
         datapath,

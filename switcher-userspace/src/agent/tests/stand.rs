@@ -91,6 +91,7 @@ impl Stand {
         start(Setup {
             config: parse(text),
             config_file: file,
+            seed: 1,
             journal: Journal::open(directory)?,
             datapath: Box::new(kernel.clone()),
             is_own: Box::new(|ip| ip.is_loopback() || ip == IpAddr::from([10, 0, 0, 1])),
@@ -252,8 +253,8 @@ impl Datapath for Kernel {
         self.lock().void_udp_flows(group, epoch);
     }
 
-    fn flows(&self, group: GroupIndex) -> anyhow::Result<BTreeMap<u16, u64>> {
-        self.lock().flows(group)
+    fn flows(&self, group: GroupIndex, idle: Duration) -> anyhow::Result<BTreeMap<u16, u64>> {
+        self.lock().flows(group, idle)
     }
 
     fn flow_map_used(&self, group: GroupIndex) -> anyhow::Result<f64> {
