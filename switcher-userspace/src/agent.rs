@@ -24,6 +24,6 @@ mod wait;
 pub use handle::Handle;
 pub use orders::{Asked, Verb};
 pub use recall::Recalled;
-pub use runner::Runner;
+pub use runner::{IsOwn, Runner};
 pub use start::{Setup, start};
 pub use wait::Met;

@@ -67,5 +67,5 @@ async fn no_such_path(uri: axum::http::Uri) -> Refused {
 
 async fn no_such_method(method: axum::http::Method, uri: axum::http::Uri) -> Refused {
     let why = format!("{} does not take {method}", uri.path());
-    Refused::with_status(Failure::new(Exit::Usage, "", why), 405)
+    Refused::with_status(&Failure::new(Exit::Usage, "", why), 405)
 }

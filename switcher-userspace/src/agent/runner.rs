@@ -23,7 +23,7 @@ use crate::release::{Event, Stage, ready_slots, step};
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 /// Which addresses are this host's own.
-pub(super) type IsOwn = Box<dyn Fn(IpAddr) -> bool + Send>;
+pub type IsOwn = Box<dyn Fn(IpAddr) -> bool + Send>;
 
 /// Owns the data path and the journal; see [`super`].
 pub struct Runner {

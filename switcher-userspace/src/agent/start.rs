@@ -1,7 +1,6 @@
 //! From a checked configuration to a running agent.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::mpsc::{Sender, channel};
 use std::thread::JoinHandle;
@@ -71,7 +70,7 @@ fn runner(
     } = setup;
     let tell = move |report| {
         let _gone = sender.send(Message::Do(Box::new(|runner: &mut Runner| {
-            runner.checked(report)
+            runner.checked(report);
         })));
     };
     Ok(Runner {
@@ -120,11 +119,5 @@ impl Runner {
             }
             other => other.context("bring the kernel to the configuration"),
         }
-    }
-
-    /// Whether an address is this host's own.
-    #[must_use]
-    pub fn owns(&self, address: IpAddr) -> bool {
-        (self.is_own)(address)
     }
 }

@@ -33,7 +33,7 @@ pub(super) async fn once(
         Recalled::UnderWay => {
             let why = format!("the change with idempotency key {key} is still under way");
             return Err(Refused::with_status(
-                Failure::new(Exit::Precondition, "", why),
+                &Failure::new(Exit::Precondition, "", why),
                 409,
             ));
         }

@@ -9,25 +9,25 @@ use crate::exit::{Exit, Failure, Problem};
 
 /// A failure on its way to a client.
 #[derive(Debug)]
-pub(super) struct Refused(Problem);
+pub(super) struct Refused(Box<Problem>);
 
 impl From<Failure> for Refused {
     fn from(failure: Failure) -> Self {
-        Self(failure.problem())
+        Self(Box::new(failure.problem()))
     }
 }
 
 impl Refused {
     /// With a status that says more than the exit code.
-    pub(super) fn with_status(failure: Failure, status: u16) -> Self {
+    pub(super) fn with_status(failure: &Failure, status: u16) -> Self {
         let mut problem = failure.problem();
         problem.status = status;
-        Self(problem)
+        Self(Box::new(problem))
     }
 
     /// A request that can't be understood.
     pub(super) fn malformed(why: impl Into<String>) -> Self {
-        Self::with_status(Failure::new(Exit::Usage, "", why), 400)
+        Self::with_status(&Failure::new(Exit::Usage, "", why), 400)
     }
 
     /// Status and body.
