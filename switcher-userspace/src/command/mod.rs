@@ -2,6 +2,10 @@
 
 mod check;
 mod completion;
+mod detach;
+mod doctor;
+mod emergency;
+mod explain;
 
 use crate::cli::{Cli, Command};
 use crate::exit::{Exit, Failure};
@@ -16,6 +20,10 @@ pub fn run(cli: Cli, output: &Output) -> Result<Exit, Failure> {
     match cli.command {
         Command::Check { file } => check::run(&file, output),
         Command::Completion { shell } => completion::run(shell),
+        Command::Detach(args) => detach::run(&args, output),
+        Command::Doctor { config } => doctor::run(config.as_deref(), output),
+        Command::Emergency(args) => emergency::run(&args, output),
+        Command::Explain(args) => explain::run(&args, output),
         Command::Agent { .. }
         | Command::Plan { .. }
         | Command::Apply(_)
@@ -25,11 +33,7 @@ pub fn run(cli: Cli, output: &Output) -> Result<Exit, Failure> {
         | Command::Abort(_)
         | Command::Wait { .. }
         | Command::History { .. }
-        | Command::Show { .. }
-        | Command::Explain(_)
-        | Command::Doctor { .. }
-        | Command::Emergency(_)
-        | Command::Detach(_) => Err(Failure::new(
+        | Command::Show { .. } => Err(Failure::new(
             Exit::Unexpected,
             "",
             "this command is not available in this version",
