@@ -6,6 +6,10 @@ mod apply;
 mod change;
 mod check;
 mod completion;
+mod detach;
+mod doctor;
+mod emergency;
+mod explain;
 mod flip;
 mod history;
 mod plan;
@@ -44,13 +48,9 @@ pub fn run(cli: Cli, output: &Output) -> Result<Exit, Failure> {
             history::run(&globals, output, group.as_deref(), limit)
         }
         Command::Show { id } => show::run(&globals, output, &id),
-        Command::Explain(_)
-        | Command::Doctor { .. }
-        | Command::Emergency(_)
-        | Command::Detach(_) => Err(Failure::new(
-            Exit::Unexpected,
-            "",
-            "this command is not available in this version",
-        )),
+        Command::Detach(args) => detach::run(&args, output),
+        Command::Doctor { config } => doctor::run(config.as_deref(), output),
+        Command::Emergency(args) => emergency::run(&args, output),
+        Command::Explain(args) => explain::run(&args, output),
     }
 }
