@@ -5,11 +5,13 @@
 
 pub mod agent;
 pub mod config;
+pub mod interrupt;
 pub mod load;
 pub mod netns;
 pub mod pattern;
 pub mod privilege;
 pub mod servers;
+pub mod stand;
 pub mod stats;
 pub mod topology;
 pub mod unique;
@@ -17,4 +19,5 @@ pub mod unique;
 pub use agent::{Agent, Place};
 pub use load::{Load, Plan};
 pub use netns::Namespace;
+pub use stand::Stand;
 pub use topology::{Mode, Topology};

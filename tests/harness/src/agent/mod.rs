@@ -61,6 +61,12 @@ impl Agent {
         std::fs::write(self.place.config(), config).context("writing the agent's configuration")
     }
 
+    /// The binary that it runs.
+    #[must_use]
+    pub fn binary(&self) -> &Path {
+        &self.binary
+    }
+
     /// Uses another binary from the next start on.
     pub fn set_binary(&mut self, binary: &Path) {
         binary.clone_into(&mut self.binary);

@@ -113,6 +113,12 @@ impl Recorder {
         self.lock().get(from..).unwrap_or_default().to_vec()
     }
 
+    /// What was recorded since the last call, forgotten here: for runs that have no end.
+    #[must_use]
+    pub fn take(&self) -> Vec<Answer> {
+        std::mem::take(&mut *self.lock())
+    }
+
     /// How many answers there are.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -1,6 +1,8 @@
 //! Clients over UDP.
 
-use std::net::UdpSocket;
+use std::net::{Ipv4Addr, UdpSocket};
+use std::ops::Range;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
@@ -11,6 +13,9 @@ use crate::servers;
 
 /// A datagram unanswered for so long is lost.
 const LOST: Duration = Duration::from_secs(2);
+
+/// Where clients send from.
+const PORTS: Range<u16> = 10_000..65_000;
 
 /// A flow: one socket, and who answered it first.
 struct Flow {
@@ -55,7 +60,7 @@ pub(super) fn new(client: &Client) {
 impl Flow {
     fn open(client: &Client) -> Option<Self> {
         let open = || -> Result<Self> {
-            let socket = UdpSocket::bind("0.0.0.0:0")?;
+            let socket = fresh()?;
             socket.connect(client.echo)?;
             socket.set_read_timeout(Some(LOST))?;
             Ok(Self {
@@ -105,5 +110,21 @@ impl Flow {
         servers::colour_of(server)
             .map(str::to_owned)
             .with_context(|| format!("{server:?} names no colour"))
+    }
+}
+
+/// A socket on a port that was not used for as long as possible: a port that comes back soon is, for
+/// everyone on the way, the old flow.
+fn fresh() -> std::io::Result<UdpSocket> {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let mut tries = PORTS.len();
+    loop {
+        let place = NEXT.fetch_add(1, Ordering::Relaxed) as usize % PORTS.len();
+        let port = PORTS.start + u16::try_from(place).unwrap_or_default();
+        tries -= 1;
+        match UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port)) {
+            Err(error) if error.kind() == std::io::ErrorKind::AddrInUse && tries > 0 => {}
+            done => return done,
+        }
     }
 }
