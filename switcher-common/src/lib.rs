@@ -10,12 +10,14 @@ extern crate std;
 
 pub mod abi;
 pub mod checksum;
-// pub mod classify;
+pub mod classify;
 pub mod frame;
+#[cfg(feature = "std")]
+pub mod memory;
 pub mod parse;
-// pub mod pipeline;
+pub mod pipeline;
 pub mod rewrite;
 pub mod steer;
-// pub mod tables;
+pub mod tables;
 pub mod verdict;
 pub mod word;

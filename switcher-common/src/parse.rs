@@ -23,12 +23,29 @@ pub struct Packet {
     pub destination_port: Port,
     /// IP protocol number: TCP or UDP.
     pub protocol: u8,
+}
+
+/// What forwarding needs to know besides. Read apart from [`Packet`], since most packets are not
+/// forwarded by the program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Carriage {
     /// Time to live.
     pub ttl: u8,
     /// Type of service.
     pub tos: u8,
-    /// Total length from the IP header on, in bytes.
-    pub total_length: u16,
+    /// Bytes from the IP header on.
+    pub length: u16,
+}
+
+/// The carriage of a packet that [`parse`] accepted.
+#[inline(always)]
+pub fn carriage<F: Frame + ?Sized>(frame: &F) -> Option<Carriage> {
+    let ip: Ipv4Hdr = frame.read(L3)?;
+    Some(Carriage {
+        ttl: ip.ttl,
+        tos: ip.tos,
+        length: u16::from_be_bytes(ip.tot_len),
+    })
 }
 
 /// EtherType of IPv4 as it stands in the frame.
@@ -49,16 +66,16 @@ pub fn parse<F: Frame + ?Sized>(frame: &F) -> Result<Packet, Reason> {
         return Err(Reason::NotIpv4);
     }
     let ip: Ipv4Hdr = frame.read(L3).ok_or(Reason::Malformed)?;
-    if ip.proto != TCP && ip.proto != UDP {
-        return Err(Reason::Protocol);
+    match ip.proto {
+        TCP | UDP => {}
+        _ => return Err(Reason::Protocol),
     }
-    if ip.vihl != PLAIN_IPV4 {
-        return Err(match ip.vihl {
-            0x46..=0x4f => Reason::Options,
-            _ => Reason::Malformed,
-        });
+    match ip.vihl {
+        PLAIN_IPV4 => {}
+        0x46..=0x4f => return Err(Reason::Options),
+        _ => return Err(Reason::Malformed),
     }
-    if u16::from_ne_bytes(ip.frags) & FRAGMENT != 0 {
+    if frame.read::<u16>(L3 + 6).ok_or(Reason::Malformed)? & FRAGMENT != 0 {
         return Err(Reason::Fragment);
     }
     let (source_port, destination_port) = ports(frame, ip.proto).ok_or(Reason::Malformed)?;
@@ -68,9 +85,6 @@ pub fn parse<F: Frame + ?Sized>(frame: &F) -> Result<Packet, Reason> {
         source_port,
         destination_port,
         protocol: ip.proto,
-        ttl: ip.ttl,
-        tos: ip.tos,
-        total_length: u16::from_be_bytes(ip.tot_len),
     })
 }
 
@@ -120,9 +134,8 @@ pub fn flags<F: Frame + ?Sized>(frame: &F) -> TcpFlags {
 /// What steering needs to know of a TCP packet.
 #[inline(always)]
 pub fn segment<F: Frame + ?Sized>(frame: &F) -> Segment {
-    if !flags(frame).opens() {
-        return Segment::Other;
+    Segment {
+        opens: flags(frame).opens(),
+        sequence: frame.read(L4 + 4).unwrap_or_default(),
     }
-    let sequence: u32 = frame.read(L4 + 4).unwrap_or_default();
-    Segment::Syn { sequence }
 }

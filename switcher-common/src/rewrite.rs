@@ -99,6 +99,12 @@ impl Edit {
         }
     }
 
+    /// The address after.
+    #[inline(always)]
+    pub const fn to_address(&self) -> Address {
+        Address::v4(self.to_address.to_ne_bytes())
+    }
+
     /// Offsets of the address and the port that change.
     #[inline(always)]
     pub const fn offsets(&self) -> (usize, usize) {

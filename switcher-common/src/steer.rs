@@ -16,15 +16,31 @@ use crate::abi::Tag;
 use crate::word::{Phase, Word};
 
 /// What steering needs to know of a TCP segment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Segment {
-    /// A connection begins, with this initial sequence number.
-    Syn {
-        /// As it stands in the header.
-        sequence: u32,
-    },
-    /// Anything else.
-    Other,
+///
+/// A struct and not an enum with a payload: the verifier objects when the compiler moves a payload that
+/// was never set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Segment {
+    /// A connection begins.
+    pub opens: bool,
+    /// The sequence number as it stands in the header: the initial one, if a connection begins.
+    pub sequence: u32,
+}
+
+impl Segment {
+    /// Anything but the beginning of a connection.
+    pub const OTHER: Self = Self {
+        opens: false,
+        sequence: 0,
+    };
+
+    /// A SYN with this initial sequence number.
+    pub const fn syn(sequence: u32) -> Self {
+        Self {
+            opens: true,
+            sequence,
+        }
+    }
 }
 
 /// The flow map, seen from one flow.
@@ -80,13 +96,13 @@ pub fn tagged(
     flows: &impl Flows,
 ) -> Choice {
     let tag = flows.get().filter(|tag| tag.epoch == word.epoch());
-    match (segment, tag) {
-        (Segment::Syn { sequence }, Some(tag)) if tag.from_syn == 1 && tag.sequence == sequence => {
-            (tag.endpoint, How::Tag)
+    match tag {
+        Some(tag) if segment.opens && !(tag.from_syn == 1 && tag.sequence == segment.sequence) => {
+            begin(word, old, new, segment.sequence, now, Some(tag), flows)
         }
-        (Segment::Syn { sequence }, stale) => begin(word, old, new, sequence, now, stale, flows),
-        (Segment::Other, Some(tag)) => (tag.endpoint, How::Tag),
-        (Segment::Other, None) => carry_on(word, old, new, now, flows),
+        Some(tag) => (tag.endpoint, How::Tag),
+        None if segment.opens => begin(word, old, new, segment.sequence, now, None, flows),
+        None => carry_on(word, old, new, now, flows),
     }
 }
 
@@ -169,15 +185,14 @@ pub fn owned(
             && candidate != asked
         {
             asked = candidate;
-            match (owner(candidate), segment) {
-                (Ownership::Owns, _) | (Ownership::Cookie, Segment::Other) => {
-                    return (candidate, How::Socket);
-                }
+            match owner(candidate) {
+                Ownership::Owns => return (candidate, How::Socket),
+                Ownership::Cookie if !segment.opens => return (candidate, How::Socket),
                 // The client may have used the port again for a connection to `new`.
-                (Ownership::TimeWait, Segment::Other) if owner(new) != Ownership::Owns => {
+                Ownership::TimeWait if !segment.opens && owner(new) != Ownership::Owns => {
                     return (candidate, How::Socket);
                 }
-                (Ownership::None | Ownership::TimeWait | Ownership::Cookie, _) => {}
+                Ownership::None | Ownership::TimeWait | Ownership::Cookie => {}
             }
         }
         slot += 1;

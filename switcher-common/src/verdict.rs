@@ -54,14 +54,12 @@ reasons! {
     Direct = "direct",
     /// The endpoint is the VIP: nothing to rewrite.
     Untouched = "untouched",
-    /// The hop limit would reach zero; the stack answers.
-    Expired = "ttl-expired",
     /// A reply for this host itself.
     OwnReply = "own-reply",
     /// Not a reason to pass: a window's flow map refused a tag and the flow stayed on the old colour.
     TagRefused = "tag-refused",
-    /// Not a reason to pass: rewritten but left to the stack, which knows no next hop yet or has to
-    /// fragment.
+    /// Not a reason to pass: rewritten but left to the stack, which knows no next hop yet, has to fragment,
+    /// or answers that the time to live is over.
     LeftToStack = "left-to-stack",
 }
 
@@ -69,6 +67,6 @@ impl Reason {
     /// Whether the program counts it.
     #[inline(always)]
     pub const fn counted(self) -> bool {
-        !matches!(self, Self::NotOurs)
+        !matches!(self, Self::NotOurs | Self::Untouched | Self::Direct)
     }
 }

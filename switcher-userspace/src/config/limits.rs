@@ -19,6 +19,6 @@ pub const INTERFACE_NAME_MAX: usize = 15;
 /// Bytes of a Unix socket's path: `sun_path` less its NUL.
 pub const SOCKET_PATH_MAX: usize = 107;
 /// The smallest and largest flow map.
-pub const FLOWS: std::ops::RangeInclusive<u32> = 1024..=16_777_216;
+pub const FLOWS: std::ops::RangeInclusive<u32> = 1..=16_777_216;
 /// The longest duration anywhere: what a person can still mean.
 pub const DURATION_MAX: Duration = Duration::from_secs(30 * 24 * 3600);

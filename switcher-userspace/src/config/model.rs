@@ -111,7 +111,7 @@ pub struct ServiceConfig {
     pub vip: SocketAddr,
     /// The protocol of `vip`, `preview` and every endpoint.
     pub protocol: Protocol,
-    /// How packets get to endpoints, as written; see [`resolve`](super::resolve).
+    /// How packets get to endpoints, as written; see [`resolve`](super::resolve()).
     pub forward: Forward,
     /// What a flow is, for UDP; [`UdpMode::Flow`] and without meaning for TCP.
     pub udp: UdpMode,
@@ -144,7 +144,7 @@ pub enum Protocol {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Forward {
-    /// Whatever the endpoints' addresses ask for; see [`resolve`](super::resolve).
+    /// Whatever the endpoints' addresses ask for; see [`resolve`](super::resolve()).
     Auto,
     /// Endpoints on this host, or in containers and machines behind it.
     Local,

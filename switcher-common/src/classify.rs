@@ -1,0 +1,121 @@
+//! Packet to service, or to the endpoint side of one.
+
+use crate::abi::{
+    Address, AddressKey, Endpoint, MANY, Port, PortEntry, Service, TCP, address_kind,
+    endpoint_flags, service_flags,
+};
+use crate::parse::Packet;
+use crate::tables::Tables;
+
+/// What an incoming packet is to us.
+#[derive(Clone, Copy, Debug)]
+pub enum Class<'a> {
+    /// A request to a VIP or preview: index and element.
+    Request(u16, &'a Service),
+    /// To an endpoint's own address, past the VIP.
+    Direct(u16),
+    /// A reply of a routed endpoint: id and element.
+    Reply(u16, &'a Endpoint),
+}
+
+/// Classifies an incoming packet; `None` means it is nobody's business here.
+#[inline(always)]
+pub fn incoming<'a, T: Tables>(packet: &Packet, tables: &'a T) -> Option<Class<'a>> {
+    let there = tables.port(packet.destination_port);
+    if let Some((index, service)) = service_at(packet, there, tables) {
+        return Some(Class::Request(index, service));
+    }
+    if let Some((id, _)) = endpoint_at(
+        packet.destination,
+        packet.destination_port,
+        packet.protocol,
+        there,
+        tables,
+    ) {
+        return Some(Class::Direct(id));
+    }
+    let (id, endpoint) = sender(packet, tables)?;
+    endpoint
+        .has(endpoint_flags::ROUTED)
+        .then_some(Class::Reply(id, endpoint))
+}
+
+/// The endpoint that sent a packet, if one of ours did.
+#[inline(always)]
+pub fn sender<'a, T: Tables>(packet: &Packet, tables: &'a T) -> Option<(u16, &'a Endpoint)> {
+    let entry = tables.port(packet.source_port);
+    endpoint_at(
+        packet.source,
+        packet.source_port,
+        packet.protocol,
+        entry,
+        tables,
+    )
+}
+
+#[inline(always)]
+fn service_at<'a, T: Tables>(
+    packet: &Packet,
+    entry: PortEntry,
+    tables: &'a T,
+) -> Option<(u16, &'a Service)> {
+    let code = if packet.protocol == TCP {
+        entry.tcp_service
+    } else {
+        entry.udp_service
+    };
+    let key = || {
+        key(
+            packet.destination,
+            packet.destination_port,
+            packet.protocol,
+            address_kind::SERVICE,
+        )
+    };
+    let index = resolve(code, key, tables)?;
+    let service = tables.service(index)?;
+    (service.has(service_flags::PRESENT) && service.address == packet.destination)
+        .then_some((index, service))
+}
+
+#[inline(always)]
+fn endpoint_at<T: Tables>(
+    address: Address,
+    port: Port,
+    protocol: u8,
+    entry: PortEntry,
+    tables: &T,
+) -> Option<(u16, &Endpoint)> {
+    let code = if protocol == TCP {
+        entry.tcp_endpoint
+    } else {
+        entry.udp_endpoint
+    };
+    let id = resolve(
+        code,
+        || key(address, port, protocol, address_kind::ENDPOINT),
+        tables,
+    )?;
+    let endpoint = tables.endpoint(id)?;
+    (endpoint.has(endpoint_flags::PRESENT) && endpoint.address == address).then_some((id, endpoint))
+}
+
+/// From a code of [`PortEntry`] to an index; only a crowded port costs a hash look-up.
+#[inline(always)]
+fn resolve<T: Tables>(code: u16, key: impl FnOnce() -> AddressKey, tables: &T) -> Option<u16> {
+    match code {
+        0 => None,
+        MANY => tables.find(&key()),
+        one => Some(one - 1),
+    }
+}
+
+#[inline(always)]
+const fn key(address: Address, port: Port, protocol: u8, kind: u8) -> AddressKey {
+    AddressKey {
+        address,
+        port,
+        protocol,
+        kind,
+    }
+}

@@ -1,0 +1,274 @@
+//! The maps as ordinary memory: for tests on the host, and for `explain`, which fills one from the live
+//! maps and throws it away afterwards.
+
+use core::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::vec::Vec;
+
+use crate::abi::{
+    Address, AddressKey, BUCKETS_PER_ELEMENT, Counters, Endpoint, FlowKey, MANY, NextHop, Note,
+    Port, PortEntry, Service, Settings, TCP, TableRef, Tag, address_kind,
+};
+use crate::parse::{Carriage, Packet};
+use crate::steer::{Ownership, Segment};
+use crate::tables::{Count, Route, Stack, Tables};
+use crate::verdict::Reason;
+use crate::word::Word;
+
+/// A flow map of bounded size.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FlowMap {
+    /// Most entries it takes; an entry that exists can always be changed.
+    pub capacity: usize,
+    /// Its entries.
+    pub flows: BTreeMap<FlowKey, Tag>,
+}
+
+impl FlowMap {
+    fn set(&mut self, key: &FlowKey, tag: Tag) -> bool {
+        if self.flows.len() >= self.capacity && !self.flows.contains_key(key) {
+            return false;
+        }
+        self.flows.insert(*key, tag);
+        true
+    }
+}
+
+/// All maps. Fields that a packet can change are cells, as in the kernel.
+#[derive(Clone, Debug, Default)]
+pub struct Memory {
+    /// By port number.
+    pub ports: BTreeMap<u16, PortEntry>,
+    /// Exact addresses.
+    pub addresses: BTreeMap<AddressKey, u16>,
+    /// By index.
+    pub services: BTreeMap<u16, Service>,
+    /// By id. Whether one was noted is in `noted`.
+    pub endpoints: BTreeMap<u16, Endpoint>,
+    /// Elements of `TABLES`.
+    pub buckets: Vec<[u16; BUCKETS_PER_ELEMENT as usize]>,
+    /// By group.
+    pub words: BTreeMap<u16, Word>,
+    /// By group.
+    pub udp_floors: BTreeMap<u16, u32>,
+    /// Seed and idle times.
+    pub settings: Settings,
+    /// Flow maps of open windows, by group.
+    pub windows: RefCell<BTreeMap<u16, FlowMap>>,
+    /// UDP flows, by group.
+    pub udp_flows: RefCell<BTreeMap<u16, FlowMap>>,
+    /// Exceptions.
+    pub notes: RefCell<BTreeMap<FlowKey, Note>>,
+    /// Endpoints that `mark_noted` was called for, in order.
+    pub noted: RefCell<Vec<u16>>,
+    /// Remembered answers of the FIB.
+    pub next_hops: RefCell<BTreeMap<u16, NextHop>>,
+    /// By cell.
+    pub counters: RefCell<BTreeMap<u32, Counters>>,
+    /// By reason.
+    pub reasons: RefCell<BTreeMap<Reason, u64>>,
+}
+
+impl Memory {
+    /// Makes an address reachable: an entry of `ADDRESSES` and of `PORTS`.
+    pub fn publish(&mut self, key: AddressKey, index: u16) {
+        self.addresses.insert(key, index);
+        let entry = self.ports.entry(key.port.number()).or_default();
+        *port_code(entry, &key) =
+            port_entry_code(self.addresses.iter().map(|(k, i)| (*k, *i)), &key);
+    }
+
+    /// Writes a table's buckets.
+    pub fn fill(&mut self, table: TableRef, endpoints: &[u16]) {
+        let lanes = BUCKETS_PER_ELEMENT as usize;
+        let end = (table.first() as usize + endpoints.len()).div_ceil(lanes);
+        if self.buckets.len() < end {
+            self.buckets.resize(end, Default::default());
+        }
+        for (offset, endpoint) in endpoints.iter().enumerate() {
+            let bucket = table.first() as usize + offset;
+            self.buckets[bucket / lanes][bucket % lanes] = *endpoint;
+        }
+    }
+}
+
+/// The field of `entry` that an address belongs to.
+pub const fn port_code<'a>(entry: &'a mut PortEntry, key: &AddressKey) -> &'a mut u16 {
+    match (key.kind, key.protocol) {
+        (address_kind::SERVICE, TCP) => &mut entry.tcp_service,
+        (address_kind::SERVICE, _) => &mut entry.udp_service,
+        (_, TCP) => &mut entry.tcp_endpoint,
+        (_, _) => &mut entry.udp_endpoint,
+    }
+}
+
+/// What a field of [`PortEntry`] has to say when `published` are all addresses in use: nobody, the only
+/// one, or [`MANY`].
+pub fn port_entry_code(
+    published: impl Iterator<Item = (AddressKey, u16)>,
+    like: &AddressKey,
+) -> u16 {
+    let mut same = published.filter(|(key, _)| {
+        (key.port, key.protocol, key.kind) == (like.port, like.protocol, like.kind)
+    });
+    match (same.next(), same.next()) {
+        (None, _) => 0,
+        (Some((_, index)), None) => index + 1,
+        (Some(_), Some(_)) => MANY,
+    }
+}
+
+impl Tables for Memory {
+    fn port(&self, port: Port) -> PortEntry {
+        self.ports.get(&port.number()).copied().unwrap_or_default()
+    }
+
+    fn find(&self, key: &AddressKey) -> Option<u16> {
+        self.addresses.get(key).copied()
+    }
+
+    fn service(&self, index: u16) -> Option<&Service> {
+        self.services.get(&index)
+    }
+
+    fn endpoint(&self, id: u16) -> Option<&Endpoint> {
+        self.endpoints.get(&id)
+    }
+
+    fn bucket(&self, bucket: u32) -> Option<u16> {
+        let element = self.buckets.get((bucket / BUCKETS_PER_ELEMENT) as usize)?;
+        Some(element[(bucket % BUCKETS_PER_ELEMENT) as usize])
+    }
+
+    fn word(&self, group: u16) -> Word {
+        self.words.get(&group).copied().unwrap_or_default()
+    }
+
+    fn udp_floor(&self, group: u16) -> u32 {
+        self.udp_floors.get(&group).copied().unwrap_or_default()
+    }
+
+    fn settings(&self) -> Settings {
+        self.settings
+    }
+
+    fn tag(&self, group: u16, key: &FlowKey) -> Option<Tag> {
+        self.windows.borrow().get(&group)?.flows.get(key).copied()
+    }
+
+    fn set_tag(&self, group: u16, key: &FlowKey, tag: Tag) -> bool {
+        let mut windows = self.windows.borrow_mut();
+        windows
+            .get_mut(&group)
+            .is_some_and(|window| window.set(key, tag))
+    }
+
+    fn remove_tag(&self, group: u16, key: &FlowKey) {
+        if let Some(window) = self.windows.borrow_mut().get_mut(&group) {
+            window.flows.remove(key);
+        }
+    }
+
+    fn udp_flow(&self, group: u16, key: &FlowKey) -> Option<Tag> {
+        self.udp_flows.borrow().get(&group)?.flows.get(key).copied()
+    }
+
+    fn set_udp_flow(&self, group: u16, key: &FlowKey, tag: Tag) -> bool {
+        let mut flows = self.udp_flows.borrow_mut();
+        flows
+            .get_mut(&group)
+            .is_some_and(|flows| flows.set(key, tag))
+    }
+
+    fn note(&self, key: &FlowKey) -> Option<Note> {
+        self.notes.borrow().get(key).copied()
+    }
+
+    fn set_note(&self, key: &FlowKey, note: Note) {
+        self.notes.borrow_mut().insert(*key, note);
+    }
+
+    fn remove_note(&self, key: &FlowKey) {
+        self.notes.borrow_mut().remove(key);
+    }
+
+    fn mark_noted(&self, endpoint: u16) {
+        self.noted.borrow_mut().push(endpoint);
+    }
+
+    fn next_hop(&self, endpoint: u16) -> Option<NextHop> {
+        self.next_hops.borrow().get(&endpoint).copied()
+    }
+
+    fn set_next_hop(&self, endpoint: u16, hop: NextHop) {
+        self.next_hops.borrow_mut().insert(endpoint, hop);
+    }
+
+    fn count(&self, cell: u32, event: Count) {
+        let mut counters = self.counters.borrow_mut();
+        let cell = counters.entry(cell).or_default();
+        match event {
+            Count::Packet { bytes, begins } => {
+                cell.packets += 1;
+                cell.bytes += u64::from(bytes);
+                cell.connections += u64::from(begins);
+            }
+            Count::Reset => cell.resets += 1,
+        }
+    }
+
+    fn count_reason(&self, reason: Reason) {
+        *self.reasons.borrow_mut().entry(reason).or_default() += 1;
+    }
+}
+
+/// A network stack that says what it was told to say.
+#[derive(Clone, Debug, Default)]
+pub struct Told {
+    /// Now, in ticks.
+    pub now: Cell<u32>,
+    /// The incoming interface.
+    pub interface: u32,
+    /// (client, client port, endpoint address, endpoint port) -> what the socket table has.
+    pub sockets: BTreeMap<(Address, Port, Address, Port), Ownership>,
+    /// Destination -> route; [`Route::Stack`] where nothing stands.
+    pub routes: BTreeMap<Address, Route>,
+}
+
+impl Stack for Told {
+    fn now(&self) -> u32 {
+        self.now.get()
+    }
+
+    fn interface(&self) -> u32 {
+        self.interface
+    }
+
+    fn owner(&self, packet: &Packet, endpoint: &Endpoint, _segment: Segment) -> Ownership {
+        let key = (
+            packet.source,
+            packet.source_port,
+            endpoint.address,
+            endpoint.port,
+        );
+        self.sockets.get(&key).copied().unwrap_or(Ownership::None)
+    }
+
+    fn route(
+        &self,
+        _source: Address,
+        destination: Address,
+        _protocol: u8,
+        carriage: Carriage,
+    ) -> Route {
+        match self.routes.get(&destination) {
+            Some(Route::Neighbour { mtu, .. })
+                if *mtu != 0 && u32::from(carriage.length) > *mtu =>
+            {
+                Route::Stack
+            }
+            Some(route) => *route,
+            None => Route::Stack,
+        }
+    }
+}

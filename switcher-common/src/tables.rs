@@ -1,0 +1,111 @@
+//! Where the pipeline looks things up.
+
+use crate::abi::{
+    Address, AddressKey, Endpoint, FlowKey, NextHop, Note, Port, PortEntry, Service, Settings, Tag,
+};
+use crate::parse::{Carriage, Packet};
+use crate::rewrite::Hop;
+use crate::steer::{Ownership, Segment};
+use crate::verdict::Reason;
+use crate::word::Word;
+
+/// The maps, as one packet needs them. Methods take `&self`: the kernel's maps are shared by all CPUs,
+/// and a write of one packet is visible to the others at once.
+pub trait Tables {
+    /// Who might be concerned by a packet with this port.
+    fn port(&self, port: Port) -> PortEntry;
+    /// Index of the service or endpoint with exactly this address.
+    fn find(&self, key: &AddressKey) -> Option<u16>;
+    /// A service or preview.
+    fn service(&self, index: u16) -> Option<&Service>;
+    /// An endpoint.
+    fn endpoint(&self, id: u16) -> Option<&Endpoint>;
+    /// The endpoint id in a bucket.
+    fn bucket(&self, bucket: u32) -> Option<u16>;
+    /// A group's steering word: one load.
+    fn word(&self, group: u16) -> Word;
+    /// The epoch before which a group's UDP tags are void.
+    fn udp_floor(&self, group: u16) -> u32;
+    /// Seed and idle times.
+    fn settings(&self) -> Settings;
+
+    /// A flow's tag in its group's window; nothing if no window is open.
+    fn tag(&self, group: u16, key: &FlowKey) -> Option<Tag>;
+    /// Sets a tag; false if there is no window or its map refuses.
+    fn set_tag(&self, group: u16, key: &FlowKey, tag: Tag) -> bool;
+    /// Removes a tag.
+    fn remove_tag(&self, group: u16, key: &FlowKey);
+    /// A UDP flow's tag.
+    fn udp_flow(&self, group: u16, key: &FlowKey) -> Option<Tag>;
+    /// Sets a UDP flow's tag; false if its map refuses.
+    fn set_udp_flow(&self, group: u16, key: &FlowKey, tag: Tag) -> bool;
+
+    /// What is noted of a direct or preview flow.
+    fn note(&self, key: &FlowKey) -> Option<Note>;
+    /// Notes an exception. The oldest makes room.
+    fn set_note(&self, key: &FlowKey, note: Note);
+    /// Forgets an exception.
+    fn remove_note(&self, key: &FlowKey);
+    /// Records that replies of this endpoint need a look at the notes from now on.
+    fn mark_noted(&self, endpoint: u16);
+
+    /// The last answer of the FIB for an endpoint, fresh or not.
+    fn next_hop(&self, endpoint: u16) -> Option<NextHop>;
+    /// Remembers an answer of the FIB.
+    fn set_next_hop(&self, endpoint: u16, hop: NextHop);
+
+    /// Adds to a colour's counters.
+    fn count(&self, cell: u32, event: Count);
+    /// Counts a packet that was not forwarded, or another thing worth a reason.
+    fn count_reason(&self, reason: Reason);
+}
+
+/// Something that counters count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Count {
+    /// A packet to an endpoint.
+    Packet {
+        /// Its length in bytes.
+        bytes: u32,
+        /// Whether it begins a connection or flow.
+        begins: bool,
+    },
+    /// A reset from an endpoint.
+    Reset,
+}
+
+/// What only the network stack knows.
+pub trait Stack {
+    /// Time, in ticks of [`crate::abi::TICK_SHIFT`].
+    fn now(&self) -> u32;
+    /// Index of the interface the packet came in by.
+    fn interface(&self) -> u32;
+    /// What the socket table says about `packet`'s client and `endpoint`.
+    fn owner(&self, packet: &Packet, endpoint: &Endpoint, segment: Segment) -> Ownership;
+    /// The way from `source` to `destination` for a packet of this protocol, size and type of service.
+    fn route(
+        &self,
+        source: Address,
+        destination: Address,
+        protocol: u8,
+        carriage: Carriage,
+    ) -> Route;
+}
+
+/// An answer of the FIB.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Route {
+    /// To a neighbour.
+    Neighbour {
+        /// Outgoing interface index.
+        interface: u32,
+        /// Link addresses.
+        hop: Hop,
+        /// MTU in bytes; 0 if unknown.
+        mtu: u32,
+    },
+    /// The destination is this host.
+    Local,
+    /// No route, no forwarding, no neighbour yet, or too big: the stack knows what to do.
+    Stack,
+}

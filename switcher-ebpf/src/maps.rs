@@ -1,0 +1,217 @@
+//! Every map, and the pipeline's look-ups over them.
+
+use aya_ebpf::bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC};
+use aya_ebpf::btf_maps::{Array, ArrayOfMaps, HashMap, LruHashMap, PerCpuArray};
+use aya_ebpf::macros::btf_map;
+use switcher_common::abi::{
+    AddressKey, BUCKETS_PER_ELEMENT, Counters, DEFAULT_FLOWS, Endpoint, FlowKey, GroupName,
+    GroupState, MAX_BUCKETS, MAX_COUNTERS, MAX_ENDPOINTS, MAX_GROUPS, MAX_NOTES, MAX_SERVICES,
+    NextHop, Note, Port, PortEntry, Service, ServiceName, Settings, Tag, UDP_FLOWS,
+};
+use switcher_common::tables::{Count, Tables};
+use switcher_common::verdict::Reason;
+use switcher_common::word::Word;
+
+const MAPPED: usize = BPF_F_MMAPABLE as usize;
+const GROUP_COUNT: usize = MAX_GROUPS as usize;
+const SERVICE_COUNT: usize = MAX_SERVICES as usize;
+const ENDPOINT_COUNT: usize = MAX_ENDPOINTS as usize;
+
+type Buckets = [u16; BUCKETS_PER_ELEMENT as usize];
+type Window = HashMap<FlowKey, Tag, { DEFAULT_FLOWS as usize }, { BPF_F_NO_PREALLOC as usize }>;
+type UdpFlows = LruHashMap<FlowKey, Tag, { UDP_FLOWS as usize }>;
+
+#[btf_map]
+static PORTS: Array<PortEntry, 65536, MAPPED> = Array::new();
+#[btf_map]
+static ADDRESSES: HashMap<AddressKey, u32, 16384, { BPF_F_NO_PREALLOC as usize }> = HashMap::new();
+#[btf_map]
+static SERVICES: Array<Service, SERVICE_COUNT, MAPPED> = Array::new();
+#[btf_map]
+static STEERING: Array<u64, GROUP_COUNT, MAPPED> = Array::new();
+#[btf_map]
+static GROUPS: Array<GroupState, GROUP_COUNT, MAPPED> = Array::new();
+#[btf_map]
+static TABLES: Array<Buckets, { (MAX_BUCKETS / BUCKETS_PER_ELEMENT) as usize }, MAPPED> =
+    Array::new();
+#[btf_map]
+static ENDPOINTS: Array<Endpoint, ENDPOINT_COUNT, MAPPED> = Array::new();
+#[btf_map]
+static SETTINGS: Array<Settings, 1, MAPPED> = Array::new();
+#[btf_map]
+static NEXT_HOPS: PerCpuArray<NextHop, ENDPOINT_COUNT> = PerCpuArray::new();
+#[btf_map]
+static COUNTERS: PerCpuArray<Counters, { MAX_COUNTERS as usize }> = PerCpuArray::new();
+#[btf_map]
+static REASONS: PerCpuArray<u64, 32> = PerCpuArray::new();
+#[btf_map]
+static NOTES: LruHashMap<FlowKey, Note, { MAX_NOTES as usize }> = LruHashMap::new();
+#[btf_map]
+static WINDOWS: ArrayOfMaps<Window, GROUP_COUNT> = ArrayOfMaps::new();
+#[btf_map]
+static UDP_FLOWS_OF: ArrayOfMaps<UdpFlows, GROUP_COUNT> = ArrayOfMaps::new();
+#[btf_map]
+static GROUP_NAMES: Array<GroupName, GROUP_COUNT> = Array::new();
+#[btf_map]
+static SERVICE_NAMES: Array<ServiceName, SERVICE_COUNT> = Array::new();
+
+/// The maps of this object as the pipeline's tables.
+pub(crate) struct Maps;
+
+impl Tables for Maps {
+    #[inline(always)]
+    fn port(&self, port: Port) -> PortEntry {
+        match PORTS.get(u32::from(port.number())) {
+            Some(entry) => *entry,
+            None => PortEntry::default(),
+        }
+    }
+
+    #[inline(always)]
+    fn find(&self, key: &AddressKey) -> Option<u16> {
+        // SAFETY: the value is one word, copied at once.
+        let index = unsafe { ADDRESSES.get(key) }?;
+        Some(*index as u16)
+    }
+
+    #[inline(always)]
+    fn service(&self, index: u16) -> Option<&Service> {
+        SERVICES.get(u32::from(index))
+    }
+
+    #[inline(always)]
+    fn endpoint(&self, id: u16) -> Option<&Endpoint> {
+        ENDPOINTS.get(u32::from(id))
+    }
+
+    #[inline(always)]
+    fn bucket(&self, bucket: u32) -> Option<u16> {
+        let element = TABLES.get(bucket / BUCKETS_PER_ELEMENT)?;
+        Some(element[(bucket % BUCKETS_PER_ELEMENT) as usize])
+    }
+
+    #[inline(always)]
+    fn word(&self, group: u16) -> Word {
+        match STEERING.get_ptr(u32::from(group)) {
+            // SAFETY: an aligned word of a map that lives as long as the program; volatile, so that it is
+            // read exactly once.
+            Some(word) => Word(unsafe { word.read_volatile() }),
+            None => Word::default(),
+        }
+    }
+
+    #[inline(always)]
+    fn udp_floor(&self, group: u16) -> u32 {
+        GROUPS
+            .get(u32::from(group))
+            .map_or(0, |state| state.udp_floor)
+    }
+
+    #[inline(always)]
+    fn settings(&self) -> Settings {
+        match SETTINGS.get(0) {
+            Some(settings) => *settings,
+            None => Settings::default(),
+        }
+    }
+
+    #[inline(always)]
+    fn tag(&self, group: u16, key: &FlowKey) -> Option<Tag> {
+        let window = WINDOWS.get(u32::from(group))?;
+        // SAFETY: copied at once; an entry that is replaced meanwhile is freed after a grace period.
+        unsafe { window.get(key) }.copied()
+    }
+
+    #[inline(always)]
+    fn set_tag(&self, group: u16, key: &FlowKey, tag: Tag) -> bool {
+        match WINDOWS.get(u32::from(group)) {
+            Some(window) => window.insert(key, tag, 0).is_ok(),
+            None => false,
+        }
+    }
+
+    #[inline(always)]
+    fn remove_tag(&self, group: u16, key: &FlowKey) {
+        if let Some(window) = WINDOWS.get(u32::from(group)) {
+            let _absent = window.remove(key);
+        }
+    }
+
+    #[inline(always)]
+    fn udp_flow(&self, group: u16, key: &FlowKey) -> Option<Tag> {
+        let flows = UDP_FLOWS_OF.get(u32::from(group))?;
+        // SAFETY: copied at once. An eviction in between can hand over another flow's tag for one
+        // datagram, which is what LRU maps are.
+        unsafe { flows.get(key) }.copied()
+    }
+
+    #[inline(always)]
+    fn set_udp_flow(&self, group: u16, key: &FlowKey, tag: Tag) -> bool {
+        match UDP_FLOWS_OF.get(u32::from(group)) {
+            Some(flows) => flows.insert(key, tag, 0).is_ok(),
+            None => false,
+        }
+    }
+
+    #[inline(always)]
+    fn note(&self, key: &FlowKey) -> Option<Note> {
+        // SAFETY: the value is one word, copied at once.
+        unsafe { NOTES.get(key) }.copied()
+    }
+
+    #[inline(always)]
+    fn set_note(&self, key: &FlowKey, note: Note) {
+        let _full = NOTES.insert(key, note, 0);
+    }
+
+    #[inline(always)]
+    fn remove_note(&self, key: &FlowKey) {
+        let _absent = NOTES.remove(key);
+    }
+
+    #[inline(always)]
+    fn mark_noted(&self, endpoint: u16) {
+        if let Some(endpoint) = ENDPOINTS.get_ptr_mut(u32::from(endpoint)) {
+            // SAFETY: an aligned word of a map that lives as long as the program; every writer stores 1.
+            unsafe { (&raw mut (*endpoint).noted).write_volatile(1) };
+        }
+    }
+
+    #[inline(always)]
+    fn next_hop(&self, endpoint: u16) -> Option<NextHop> {
+        NEXT_HOPS.get(u32::from(endpoint)).copied()
+    }
+
+    #[inline(always)]
+    fn set_next_hop(&self, endpoint: u16, hop: NextHop) {
+        if let Some(slot) = NEXT_HOPS.get_ptr_mut(u32::from(endpoint)) {
+            // SAFETY: this CPU's element, and the program is not preempted by another of its kind.
+            unsafe { slot.write(hop) };
+        }
+    }
+
+    #[inline(always)]
+    fn count(&self, cell: u32, event: Count) {
+        let Some(counters) = COUNTERS.get_ptr_mut(cell) else {
+            return;
+        };
+        // SAFETY: this CPU's element.
+        let counters = unsafe { &mut *counters };
+        match event {
+            Count::Packet { bytes, begins } => {
+                counters.packets += 1;
+                counters.bytes += u64::from(bytes);
+                counters.connections += u64::from(begins);
+            }
+            Count::Reset => counters.resets += 1,
+        }
+    }
+
+    #[inline(always)]
+    fn count_reason(&self, reason: Reason) {
+        if let Some(count) = REASONS.get_ptr_mut(reason as u32) {
+            // SAFETY: this CPU's element.
+            unsafe { *count += 1 };
+        }
+    }
+}

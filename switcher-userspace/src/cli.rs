@@ -1,0 +1,273 @@
+//! Argument definitions; nothing is done here.
+
+mod condition;
+mod explain;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
+
+pub use condition::WaitCondition;
+pub use explain::{ExplainArgs, MadeUpPacket};
+
+use crate::config::{DEFAULT_BPFFS, DEFAULT_SOCKET};
+use crate::output::Format;
+
+/// Blue-green traffic switching in the kernel.
+///
+/// The agent keeps a program on the host's network interfaces that sends clients to one colour or
+/// the other. The remaining commands talk to the agent, unless they say otherwise.
+#[derive(Debug, Parser)]
+#[command(name = "switcher", version, max_term_width = 100)]
+pub struct Cli {
+    /// What holds for every command.
+    #[command(flatten)]
+    pub globals: Globals,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Options of every command.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Global options")]
+pub struct Globals {
+    /// The agent's Unix socket
+    #[arg(long, global = true, value_name = "PATH", env = "SWITCHER_SOCKET", default_value = DEFAULT_SOCKET)]
+    pub socket: PathBuf,
+    /// How to print: table, json or yaml; field names of the latter are stable
+    #[arg(
+        short,
+        long,
+        global = true,
+        value_name = "FORMAT",
+        default_value = "table",
+        hide_possible_values = true
+    )]
+    pub output: Format,
+    /// Short for `-o json`
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Print nothing but errors, and what was asked for as JSON or YAML
+    #[arg(short, long, global = true)]
+    pub quiet: bool,
+    /// No colours; also with NO_COLOR set, or when the output is no terminal
+    #[arg(long, global = true)]
+    pub no_color: bool,
+}
+
+impl Globals {
+    /// The format asked for, by either option.
+    #[must_use]
+    pub fn format(&self) -> Format {
+        if self.json { Format::Json } else { self.output }
+    }
+}
+
+/// One verb each. Nouns read, verbs change.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the agent in the foreground
+    ///
+    /// SIGTERM stops the agent; traffic goes on as it is. SIGHUP takes the file anew, like `apply`.
+    Agent {
+        /// The configuration file
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Check a configuration file, without an agent
+    Check {
+        /// The configuration file
+        file: PathBuf,
+    },
+    /// Show what `apply` would change, in order; exit code 11 if anything
+    Plan {
+        /// The configuration file [default: the one the agent was started with]
+        file: Option<PathBuf>,
+    },
+    /// Make the agent take a configuration file
+    Apply(ApplyArgs),
+    /// Show groups: live colour, roles, health, flows left, whether rollback is possible
+    Status {
+        /// Only this group
+        group: Option<String>,
+        /// Keep showing it as it changes
+        #[arg(short, long)]
+        watch: bool,
+    },
+    /// Switch a group's new connections to another colour
+    ///
+    /// Returns when no CPU can act on the old colour any more, unless --wait says otherwise.
+    /// Connections that exist finish where they began.
+    Flip(FlipArgs),
+    /// Go back to the previous colour, at once; no health is asked
+    Rollback(RollbackArgs),
+    /// Stop a flip that is being prepared; after the switch this means rollback
+    Abort(AbortArgs),
+    /// Wait until something holds for a group
+    Wait {
+        /// The group
+        group: String,
+        /// What to wait for: switched, settled, drained, idle, healthy=COLOUR, rollback-eligible
+        #[arg(long = "for", value_name = "CONDITION")]
+        condition: WaitCondition,
+        /// Give up after this long, with exit code 8 [default: never]
+        #[arg(long, value_name = "DURATION", value_parser = duration)]
+        timeout: Option<Duration>,
+    },
+    /// List cut-overs, the newest first
+    History {
+        /// Only this group's
+        group: Option<String>,
+        /// At most this many
+        #[arg(short = 'n', long, value_name = "N", default_value_t = 20)]
+        limit: u32,
+    },
+    /// Show one cut-over with its receipt
+    Show {
+        /// Its id, as `history` lists it
+        id: String,
+    },
+    /// Say where a packet would go, and why; leaves no trace
+    Explain(ExplainArgs),
+    /// Check this host: kernel, capabilities, interfaces, drivers, pins
+    Doctor {
+        /// Check what this configuration file needs, too
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+    },
+    /// Switch a group without the agent, by storing into the pinned map
+    ///
+    /// For when the agent is dead or hangs. The agent records the switch when it is back.
+    Emergency(EmergencyArgs),
+    /// Remove all programs and pins from the kernel, without the agent
+    ///
+    /// Refuses if that would break live traffic.
+    Detach(DetachArgs),
+    /// Print a completion script for a shell
+    Completion {
+        /// The shell
+        shell: Shell,
+    },
+}
+
+/// Arguments of `apply`.
+#[derive(Clone, Debug, Args)]
+pub struct ApplyArgs {
+    /// The configuration file [default: the one the agent was started with]
+    pub file: Option<PathBuf>,
+    /// What every change takes.
+    #[command(flatten)]
+    pub change: ChangeArgs,
+}
+
+/// Arguments of `flip`.
+#[derive(Clone, Debug, Args)]
+pub struct FlipArgs {
+    /// The group
+    pub group: String,
+    /// The colour that is to be live [default: the other one, if there are two]
+    pub colour: Option<String>,
+    /// Don't ask for the colour's health; this is recorded
+    #[arg(long)]
+    pub force: bool,
+    /// What every change takes.
+    #[command(flatten)]
+    pub change: ChangeArgs,
+    /// What changes that take time also take.
+    #[command(flatten)]
+    pub wait: WaitArgs,
+}
+
+/// Arguments of `rollback`.
+#[derive(Clone, Debug, Args)]
+pub struct RollbackArgs {
+    /// The group
+    pub group: String,
+    /// Move existing connections back, too: those that began on the bad colour break
+    #[arg(long)]
+    pub hard: bool,
+    /// What every change takes.
+    #[command(flatten)]
+    pub change: ChangeArgs,
+    /// What changes that take time also take.
+    #[command(flatten)]
+    pub wait: WaitArgs,
+}
+
+/// Arguments of `abort`.
+#[derive(Clone, Debug, Args)]
+pub struct AbortArgs {
+    /// The group
+    pub group: String,
+    /// What every change takes.
+    #[command(flatten)]
+    pub change: ChangeArgs,
+    /// What changes that take time also take.
+    #[command(flatten)]
+    pub wait: WaitArgs,
+}
+
+/// Arguments of `emergency`.
+#[derive(Clone, Debug, Args)]
+pub struct EmergencyArgs {
+    /// The group
+    pub group: String,
+    /// The colour that is to be live
+    pub colour: String,
+    /// Where programs and maps are pinned
+    #[arg(long, value_name = "DIR", default_value = DEFAULT_BPFFS)]
+    pub bpffs: PathBuf,
+}
+
+/// Arguments of `detach`.
+#[derive(Clone, Debug, Args)]
+pub struct DetachArgs {
+    /// Detach even if live traffic breaks
+    #[arg(long)]
+    pub force: bool,
+    /// Where programs and maps are pinned
+    #[arg(long, value_name = "DIR", default_value = DEFAULT_BPFFS)]
+    pub bpffs: PathBuf,
+}
+
+/// What every change takes.
+#[derive(Clone, Debug, Default, Args)]
+pub struct ChangeArgs {
+    /// Why, for the record
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
+    /// Say what would happen, and change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Only if the group (for `apply`: the configuration) is at this revision
+    #[arg(long, value_name = "N")]
+    pub if_revision: Option<u64>,
+    /// Only if this colour is live
+    #[arg(long, value_name = "COLOUR", conflicts_with = "if_revision")]
+    pub if_live: Option<String>,
+    /// Carry this out once, however often it is sent
+    #[arg(long, value_name = "KEY")]
+    pub idempotency_key: Option<String>,
+}
+
+/// What changes that take time also take.
+#[derive(Clone, Debug, Default, Args)]
+pub struct WaitArgs {
+    /// Return when this holds: switched, settled, drained, idle, healthy=COLOUR, rollback-eligible
+    #[arg(long, value_name = "CONDITION")]
+    pub wait: Option<WaitCondition>,
+    /// Stop waiting after this long, with exit code 8 [default: never]
+    #[arg(long, value_name = "DURATION", value_parser = duration, )]
+    pub timeout: Option<Duration>,
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text)
+        .map_err(|_| "write a number with its unit, such as 300ms, 5s, 2m or 1h".to_owned())
+}
+
+#[cfg(test)]
+mod tests;

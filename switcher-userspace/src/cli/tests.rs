@@ -1,0 +1,157 @@
+//! Command lines, and what is understood.
+
+use clap::CommandFactory;
+use clap::error::ErrorKind;
+
+use super::*;
+use crate::config::Protocol;
+
+#[test]
+fn definitions_are_consistent() {
+    Cli::command().debug_assert();
+}
+
+#[test]
+fn every_command_is_understood() {
+    let lines = [
+        "agent --config /etc/switcher.toml",
+        "check switcher.toml",
+        "plan",
+        "plan switcher.toml",
+        "apply --reason maintenance --if-revision 3",
+        "apply switcher.toml --dry-run",
+        "status",
+        "status shop -w",
+        "flip shop",
+        "flip shop green --reason v42 --dry-run --if-live blue --idempotency-key ci-7 --force",
+        "flip shop --wait drained --timeout 5m",
+        "rollback shop --hard --wait settled",
+        "abort shop",
+        "wait shop --for healthy=green --timeout 30s",
+        "history",
+        "history shop -n 5",
+        "show 17",
+        "explain shop tcp 198.51.100.7:40000 203.0.113.10:443 --syn",
+        "doctor --config switcher.toml",
+        "emergency shop blue --bpffs /sys/fs/bpf/other",
+        "detach --force --bpffs /sys/fs/bpf/other",
+        "completion zsh",
+    ];
+    for line in lines {
+        parse(line).unwrap_or_else(|error| panic!("{line}: {error}"));
+    }
+}
+
+#[test]
+fn what_later_versions_bring_is_refused() {
+    let lines = [
+        "flip shop --confirm-within 5m",
+        "flip shop --at 12:00",
+        "canary shop green 5",
+        "confirm shop",
+        "pause shop --for 5s",
+        "freeze shop --reason audit",
+    ];
+    for line in lines {
+        let kind = parse(line).expect_err(line).kind();
+        let unknown = [ErrorKind::UnknownArgument, ErrorKind::InvalidSubcommand];
+        assert!(unknown.contains(&kind), "{line}: {kind}");
+    }
+}
+
+#[test]
+fn usage_errors_exit_2_and_help_exits_0() {
+    let exit = |line: &str| parse(line).expect_err(line).exit_code();
+    for line in [
+        "",
+        "flop",
+        "flip",
+        "flip shop --if-revision x",
+        "wait shop",
+        "-o xml status",
+    ] {
+        assert_eq!(exit(line), 2, "{line}");
+    }
+    for line in ["--help", "flip --help", "--version"] {
+        assert_eq!(exit(line), 0, "{line}");
+    }
+}
+
+#[test]
+fn a_change_has_at_most_one_precondition() {
+    let error = parse("flip shop --if-revision 3 --if-live blue").expect_err("two of them");
+    assert_eq!(error.kind(), ErrorKind::ArgumentConflict);
+}
+
+#[test]
+fn global_options_go_anywhere() {
+    let globals = |line: &str| parse(line).expect(line).globals;
+    assert_eq!(globals("status").format(), Format::Table);
+    assert_eq!(globals("status --json").format(), Format::Json);
+    assert_eq!(globals("-o yaml status").format(), Format::Yaml);
+    assert_eq!(
+        globals("status --socket /tmp/s").socket,
+        PathBuf::from("/tmp/s")
+    );
+    assert!(globals("status -q").quiet && globals("--no-color status").no_color);
+}
+
+#[test]
+fn explain_names_a_group_or_all() {
+    let packet = MadeUpPacket {
+        protocol: Protocol::Tcp,
+        source: "198.51.100.7:40000".parse().expect("an address"),
+        destination: "203.0.113.10:443".parse().expect("an address"),
+        syn: true,
+    };
+    let words = "tcp 198.51.100.7:40000 203.0.113.10:443 --syn";
+    let one = ExplainArgs {
+        group: Some("shop".into()),
+        packet,
+    };
+    assert_eq!(explain(&format!("explain shop {words}")), Ok(one));
+    let all = ExplainArgs {
+        group: None,
+        packet,
+    };
+    assert_eq!(explain(&format!("explain --all {words}")), Ok(all));
+}
+
+#[test]
+fn explain_says_what_it_misses() {
+    let cases = [
+        ("explain tcp 1.2.3.4:5 6.7.8.9:80", "name a group, or --all"),
+        (
+            "explain --all shop tcp 1.2.3.4:5 6.7.8.9:80",
+            "either a group or --all",
+        ),
+        (
+            "explain shop sctp 1.2.3.4:5 6.7.8.9:80",
+            "\"sctp\" is unknown: choose tcp or udp",
+        ),
+        (
+            "explain shop udp 1.2.3.4:5 6.7.8.9:80 --syn",
+            "--syn is for tcp only",
+        ),
+        (
+            "explain shop tcp 1.2.3.4 6.7.8.9:80",
+            "\"1.2.3.4\" is not IP:PORT",
+        ),
+    ];
+    for (line, message) in cases {
+        let error = explain(line).expect_err(line);
+        assert!(error.contains(message), "{line}: {error}");
+        assert!(error.contains("<GROUP|--all> <PROTO>"), "{line}: {error}");
+    }
+}
+
+fn explain(line: &str) -> Result<ExplainArgs, String> {
+    match parse(line).map_err(|error| error.to_string())?.command {
+        Command::Explain(args) => Ok(args),
+        other => panic!("{line}: {other:?}"),
+    }
+}
+
+fn parse(line: &str) -> Result<Cli, clap::Error> {
+    Cli::try_parse_from(std::iter::once("switcher").chain(line.split_whitespace()))
+}

@@ -1,0 +1,53 @@
+//! What is meant: defaults filled in, and all parts checked against each other.
+
+mod addresses;
+mod capacity;
+mod colours;
+mod group;
+
+use std::path::PathBuf;
+
+use super::report::Report;
+use super::typed::{TypedAgent, TypedConfig};
+use super::{AgentConfig, Config, XdpMode};
+
+/// The configuration, or nothing if something in it could not be understood; which is reported.
+/// What comes back is only good if nothing is reported.
+pub(super) fn mean(typed: TypedConfig, digest: String, report: &Report<'_>) -> Option<Config> {
+    addresses::check(&typed.groups, report);
+    capacity::check(&typed.groups, report);
+    let groups: Vec<_> = typed
+        .groups
+        .into_iter()
+        .map(|g| group::mean(g, report))
+        .collect();
+    let groups: Option<Vec<_>> = groups.into_iter().collect();
+    Some(Config {
+        agent: agent(typed.agent),
+        groups: groups?
+            .into_iter()
+            .map(|group| (group.name.clone(), group))
+            .collect(),
+        digest,
+    })
+}
+
+fn agent(typed: TypedAgent) -> AgentConfig {
+    let TypedAgent {
+        interfaces,
+        xdp,
+        socket,
+        state_dir,
+        bpffs,
+        flows,
+    } = typed;
+    let path = |typed: Option<PathBuf>, default: &str| typed.unwrap_or_else(|| default.into());
+    AgentConfig {
+        interfaces,
+        xdp: xdp.unwrap_or(XdpMode::Native),
+        socket: path(socket, super::DEFAULT_SOCKET),
+        state_dir: path(state_dir, super::DEFAULT_STATE_DIR),
+        bpffs: path(bpffs, super::DEFAULT_BPFFS),
+        flows: flows.unwrap_or(super::DEFAULT_FLOWS),
+    }
+}

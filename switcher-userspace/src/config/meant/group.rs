@@ -1,0 +1,165 @@
+//! A group: its defaults, and what fits together within it.
+
+use std::time::Duration;
+
+use humantime::format_duration;
+
+use super::colours::colours;
+use crate::config::report::{Report, Typed};
+use crate::config::typed::{
+    TypedColour, TypedDrain, TypedEndpoint, TypedGroup, TypedHealth, TypedKind, TypedService,
+};
+use crate::config::{
+    Drain, EndpointConfig, Forward, GroupConfig, Health, HealthKind, Protocol, ServiceConfig,
+    UdpMode,
+};
+
+const ARM: Duration = Duration::from_secs(3);
+const LEARN: Duration = Duration::from_secs(2 * 60);
+const DEADLINE: Duration = Duration::from_secs(3600);
+const HEALTH_INTERVAL: Duration = Duration::from_secs(1);
+const HEALTH_TIMEOUT: Duration = Duration::from_secs(1);
+const RISE: u32 = 2;
+const FALL: u32 = 3;
+
+/// The group, or nothing if a part could not be understood; which is reported.
+pub(super) fn mean(group: TypedGroup, report: &Report<'_>) -> Option<GroupConfig> {
+    let colours = colours(&group, report);
+    let has_tcp = group.services.is_empty() || group.services.iter().any(may_be_tcp);
+    let TypedGroup {
+        name,
+        initial,
+        colours: _,
+        drain: typed,
+        health,
+        services,
+    } = group;
+    let drain = drain(&typed, report);
+    let health = mean_health(health, has_tcp, report);
+    let services: Vec<_> = services.into_iter().map(|s| service(s, report)).collect();
+    let services: Option<Vec<_>> = services.into_iter().collect();
+    Some(GroupConfig {
+        name: name.value,
+        initial: initial?.value,
+        colours,
+        drain,
+        health,
+        services: services?
+            .into_iter()
+            .map(|service| (service.name.clone(), service))
+            .collect(),
+    })
+}
+
+fn drain(typed: &TypedDrain, report: &Report<'_>) -> Drain {
+    let value = |typed: &Option<Typed<Duration>>| typed.as_ref().map(|typed| typed.value);
+    let learn = value(&typed.learn).unwrap_or(LEARN);
+    let deadline = value(&typed.deadline).unwrap_or(DEADLINE);
+    if let Some(at) = typed.deadline.as_ref().or(typed.learn.as_ref())
+        && deadline < learn
+    {
+        let message = format!(
+            "the deadline, {}, comes before the end of learn, {}",
+            format_duration(deadline),
+            format_duration(learn)
+        );
+        let advice = format_args!("choose a deadline of at least {}", format_duration(learn));
+        report.error(&at.at, message, advice);
+    }
+    Drain {
+        arm: value(&typed.arm).unwrap_or(ARM),
+        learn,
+        deadline,
+    }
+}
+
+fn mean_health(typed: TypedHealth, has_tcp: bool, report: &Report<'_>) -> Health {
+    let TypedHealth {
+        kind,
+        path,
+        interval,
+        timeout,
+        rise,
+        fall,
+    } = typed;
+    if let Some(kind) = &kind
+        && kind.value != TypedKind::None
+        && !has_tcp
+    {
+        let message = "no service of this group is TCP: nothing answers a tcp or http check";
+        report.error(&kind.at, message, "choose kind = \"none\"");
+    }
+    let default = if has_tcp {
+        TypedKind::Tcp
+    } else {
+        TypedKind::None
+    };
+    let kind = kind.map_or(default, |kind| kind.value);
+    if let Some(path) = path.as_ref().filter(|_| kind != TypedKind::Http) {
+        report.error(
+            &path.at,
+            "only http checks have a path",
+            "choose kind = \"http\", or remove it",
+        );
+    }
+    Health {
+        kind: match kind {
+            TypedKind::None => HealthKind::None,
+            TypedKind::Tcp => HealthKind::Tcp,
+            TypedKind::Http => HealthKind::Http {
+                path: path.map_or("/".into(), |path| path.value),
+            },
+        },
+        interval: interval.map_or(HEALTH_INTERVAL, |interval| interval.value),
+        timeout: timeout.map_or(HEALTH_TIMEOUT, |timeout| timeout.value),
+        rise: rise.map_or(RISE, |rise| rise.value),
+        fall: fall.map_or(FALL, |fall| fall.value),
+    }
+}
+
+/// A vip that could not be understood may be either.
+fn may_be_tcp(service: &TypedService) -> bool {
+    service
+        .vip
+        .as_ref()
+        .is_none_or(|vip| vip.value.1 == Protocol::Tcp)
+}
+
+fn service(typed: TypedService, report: &Report<'_>) -> Option<ServiceConfig> {
+    let TypedService {
+        name,
+        vip,
+        forward,
+        udp,
+        preview,
+        endpoints,
+    } = typed;
+    let (vip, protocol) = vip?.value;
+    if let Some(udp) = udp.as_ref().filter(|_| protocol != Protocol::Udp) {
+        report.error(
+            &udp.at,
+            "this service is TCP",
+            "remove the key, or make the vip /udp",
+        );
+    }
+    Some(ServiceConfig {
+        name: name.value,
+        vip,
+        protocol,
+        forward: forward.map_or(Forward::Auto, |forward| forward.value),
+        udp: udp.map_or(UdpMode::Flow, |udp| udp.value),
+        preview: preview.map(|preview| preview.value),
+        endpoints: endpoints.into_iter().map(colour).collect(),
+    })
+}
+
+fn colour(typed: TypedColour) -> (String, Vec<EndpointConfig>) {
+    let endpoint = |typed: &TypedEndpoint| EndpointConfig {
+        address: typed.address.value,
+        weight: typed.weight.as_ref().map_or(1, |weight| weight.value),
+    };
+    (
+        typed.name.value,
+        typed.endpoints.iter().map(endpoint).collect(),
+    )
+}

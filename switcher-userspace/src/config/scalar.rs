@@ -1,0 +1,180 @@
+//! Single values: strings to what they mean.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::Protocol;
+use super::limits::{DURATION_MAX, INTERFACE_NAME_MAX, NAME_MAX, SOCKET_PATH_MAX};
+use super::report::Complaint;
+
+type Parsed<T> = Result<T, Complaint>;
+
+pub(super) const DURATION: &str = "write a number with its unit, such as 300ms, 5s, 2m or 1h";
+pub(super) const VIP: &str = "write IP:PORT/tcp or IP:PORT/udp, such as 203.0.113.10:443/tcp";
+pub(super) const ADDRESS: &str = "write IP:PORT, such as 203.0.113.10:8443";
+
+/// The name of a group, a service or a colour.
+pub(super) fn name(text: &str) -> Parsed<String> {
+    let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-_.".contains(&b);
+    let starts_well = text
+        .bytes()
+        .next()
+        .is_some_and(|b| b.is_ascii_alphanumeric());
+    if starts_well && text.len() <= NAME_MAX && text.bytes().all(allowed) {
+        return Ok(text.to_owned());
+    }
+    let advice = format!(
+        "use 1 to {NAME_MAX} of a-z, 0-9, '-', '_' and '.', beginning with a letter or digit"
+    );
+    Err(Complaint::new(
+        format_args!("{text:?} is not a valid name"),
+        advice,
+    ))
+}
+
+/// The name of a network interface, by the kernel's rules.
+pub(super) fn interface(text: &str) -> Parsed<String> {
+    let allowed = |c: char| !c.is_whitespace() && !c.is_control() && c != '/' && c != ':';
+    let fits = (1..=INTERFACE_NAME_MAX).contains(&text.len());
+    if fits && text != "." && text != ".." && text.chars().all(allowed) {
+        return Ok(text.to_owned());
+    }
+    Err(Complaint::new(
+        format_args!("{text:?} can't be the name of an interface"),
+        "write a name that `ip link` shows, such as \"eth0\"",
+    ))
+}
+
+/// An absolute path.
+pub(super) fn path(text: &str) -> Parsed<PathBuf> {
+    if text.starts_with('/') && !text.contains('\0') {
+        return Ok(text.into());
+    }
+    Err(Complaint::new(
+        format_args!("{text:?} is not an absolute path"),
+        "begin it with /",
+    ))
+}
+
+/// An absolute path that a Unix socket can have.
+pub(super) fn socket_path(text: &str) -> Parsed<PathBuf> {
+    if text.len() > SOCKET_PATH_MAX {
+        return Err(Complaint::new(
+            format_args!("a socket's path can't have {} bytes", text.len()),
+            format_args!("use at most {SOCKET_PATH_MAX}"),
+        ));
+    }
+    path(text)
+}
+
+/// A duration, zero included.
+pub(super) fn duration(text: &str) -> Parsed<Duration> {
+    let duration = humantime::parse_duration(text)
+        .map_err(|_| Complaint::new(format_args!("{text:?} is not a duration"), DURATION))?;
+    if duration > DURATION_MAX {
+        let longest = humantime::format_duration(DURATION_MAX);
+        return Err(Complaint::new(
+            format_args!("{text:?} is too long"),
+            format_args!("choose at most {longest}"),
+        ));
+    }
+    Ok(duration)
+}
+
+/// A duration of at least a millisecond, the agent's resolution.
+pub(super) fn duration_above_zero(text: &str) -> Parsed<Duration> {
+    let duration = duration(text)?;
+    if duration < Duration::from_millis(1) {
+        return Err(Complaint::new(
+            format_args!("{text:?} is too short"),
+            "choose at least 1ms",
+        ));
+    }
+    Ok(duration)
+}
+
+/// The path of an HTTP request.
+pub(super) fn http_path(text: &str) -> Parsed<String> {
+    // RFC 9112, 3.2: a request target has no spaces; everything else travels percent-encoded.
+    if text.starts_with('/') && text.bytes().all(|b| b.is_ascii_graphic() && b != b'#') {
+        return Ok(text.to_owned());
+    }
+    Err(Complaint::new(
+        format_args!("{text:?} is not a path for HTTP"),
+        "begin it with / and percent-encode what is not plain ASCII, such as \"/healthz\"",
+    ))
+}
+
+/// An address with its protocol: `IP:PORT/tcp`.
+pub(super) fn vip(text: &str) -> Parsed<(SocketAddr, Protocol)> {
+    let Some((before, protocol)) = text.rsplit_once('/') else {
+        let message = format_args!("{text:?} does not say which protocol");
+        return Err(Complaint::new(
+            message,
+            format_args!("append /tcp or /udp: \"{text}/tcp\""),
+        ));
+    };
+    let protocol = match protocol {
+        "tcp" => Protocol::Tcp,
+        "udp" => Protocol::Udp,
+        other => {
+            return Err(Complaint::new(
+                format_args!("protocol {other:?} is unknown"),
+                VIP,
+            ));
+        }
+    };
+    Ok((socket_address(before, VIP)?, protocol))
+}
+
+/// An address whose protocol is the service's: `IP:PORT`.
+pub(super) fn address(text: &str) -> Parsed<SocketAddr> {
+    if let Some((before, _)) = text.rsplit_once('/') {
+        return Err(Complaint::new(
+            format_args!("{text:?} names a protocol, which is that of the vip"),
+            format_args!("write \"{before}\""),
+        ));
+    }
+    socket_address(text, ADDRESS)
+}
+
+fn socket_address(text: &str, advice: &str) -> Parsed<SocketAddr> {
+    if let Ok(address) = text.parse::<SocketAddr>() {
+        return served(address, advice);
+    }
+    if text.parse::<IpAddr>().is_ok() {
+        return Err(Complaint::new(format_args!("{text:?} has no port"), advice));
+    }
+    let message = match text.rsplit_once(':') {
+        Some((host, _)) if host.parse::<IpAddr>().is_ok() => {
+            format!("{text:?} has no valid port: 1 to 65535 are")
+        }
+        Some((host, _)) if host.contains(|c: char| c.is_ascii_alphabetic()) => {
+            format!("{text:?} is not an address, and names are not looked up")
+        }
+        _ => format!("{text:?} is not an address"),
+    };
+    Err(Complaint::new(message, advice))
+}
+
+/// Refuses addresses that no packet of a client or to a server can carry.
+fn served(address: SocketAddr, advice: &str) -> Parsed<SocketAddr> {
+    let IpAddr::V4(ip) = address.ip() else {
+        let what = format_args!("{address} is an IPv6 address, and IPv6 is");
+        let advice = "use IPv4, for the vip and for all endpoints";
+        return Err(Complaint::unavailable(what, advice));
+    };
+    let why = match ip {
+        _ if address.port() == 0 => "port 0 can't be served",
+        _ if ip.is_loopback() => "a loopback address gets no packets from an interface",
+        _ if ip.is_unspecified() => "the unspecified address stands for no host in a packet",
+        _ if ip.is_multicast() || ip.is_broadcast() => "the address stands for many hosts",
+        _ => return Ok(address),
+    };
+    let advice = match address.port() {
+        0 => advice,
+        _ => "use the address of a network interface",
+    };
+    Err(Complaint::new(format_args!("{address}: {why}"), advice))
+}

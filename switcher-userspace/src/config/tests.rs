@@ -1,0 +1,342 @@
+//! What files mean, what is said of bad ones, and that nothing makes the reader fall over.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// The file that cases start from.
+const BASE: &str = include_str!("tests/base.toml");
+/// The file of the contract, less what later versions bring.
+const FULL: &str = include_str!("tests/full.toml");
+
+#[test]
+fn defaults_are_filled_in() {
+    let config = parse("switcher.toml", BASE.as_bytes()).expect("the base is good");
+    let agent = AgentConfig {
+        interfaces: vec!["eth0".into()],
+        xdp: XdpMode::Native,
+        socket: "/run/switcher/switcher.sock".into(),
+        state_dir: "/var/lib/switcher".into(),
+        bpffs: "/sys/fs/bpf/switcher".into(),
+        flows: 1_048_576,
+    };
+    assert_eq!(config.agent, agent);
+    let shop = &config.groups["shop"];
+    assert_eq!(shop.initial, "blue");
+    assert_eq!(shop.colours, ["blue", "green"]);
+    assert_eq!(shop.drain, drain(3, 120, 3600));
+    assert_eq!(shop.health, health(HealthKind::Tcp, 1000, 1000, 2, 3));
+    let web = ServiceConfig {
+        name: "web".into(),
+        vip: address("203.0.113.10:443"),
+        protocol: Protocol::Tcp,
+        forward: Forward::Auto,
+        udp: UdpMode::Flow,
+        preview: None,
+        endpoints: [
+            ("blue".into(), vec![endpoint("203.0.113.10:8443", 1)]),
+            ("green".into(), vec![endpoint("203.0.113.10:9443", 1)]),
+        ]
+        .into(),
+    };
+    assert_eq!(shop.services["web"], web);
+}
+
+#[test]
+fn everything_typed_is_meant() {
+    let config = parse("switcher.toml", FULL.as_bytes()).expect("the file is good");
+    assert_eq!(config.agent.interfaces, ["eth0", "eth1.100"]);
+    assert_eq!(config.agent.xdp, XdpMode::Generic);
+    assert_eq!(config.agent.socket, PathBuf::from("/tmp/s.sock"));
+    assert_eq!(config.agent.state_dir, PathBuf::from("/tmp/state"));
+    assert_eq!(config.agent.bpffs, PathBuf::from("/tmp/bpf"));
+    assert_eq!(config.agent.flows, 4096);
+
+    let shop = &config.groups["shop"];
+    assert_eq!(shop.colours, ["green", "blue"], "as listed");
+    assert_eq!(shop.drain, drain(0, 90, 7200));
+    let http = HealthKind::Http {
+        path: "/healthz?full=1".into(),
+    };
+    assert_eq!(shop.health, health(http, 500, 250, 1, 5));
+    let web = &shop.services["web"];
+    assert_eq!(web.forward, Forward::Local);
+    assert_eq!(web.preview, Some(address("203.0.113.10:9443")));
+    let green = [
+        endpoint("203.0.113.10:9444", 1),
+        endpoint("203.0.113.10:9445", 1000),
+    ];
+    assert_eq!(web.endpoints["green"], green);
+    assert_eq!(
+        web.endpoints["blue"],
+        [endpoint("203.0.113.10:443", 1)],
+        "adopted"
+    );
+
+    let dns = &config.groups["dns"];
+    assert_eq!(dns.health.kind, HealthKind::None, "nothing in it is TCP");
+    let service = &dns.services["dns.v4"];
+    assert_eq!(
+        (service.protocol, service.udp),
+        (Protocol::Udp, UdpMode::Packet)
+    );
+    assert_eq!(
+        service.vip,
+        address("203.0.113.10:443"),
+        "UDP 443 is not TCP 443"
+    );
+    assert_eq!(service.forward, Forward::Routed);
+}
+
+#[test]
+fn the_digest_is_that_of_the_bytes() {
+    let digest = |text: &str| parse("", text.as_bytes()).expect("good").digest;
+    let minimal = "agent.interfaces = [\"eth0\"]\n";
+    assert_eq!(digest(minimal).len(), 64);
+    assert_eq!(digest(minimal), digest(minimal));
+    assert_ne!(digest(minimal), digest(&format!("{minimal}\n")));
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_an_error_of_the_file() {
+    let error = load(std::path::Path::new("/nonexistent/switcher.toml")).expect_err("no file");
+    let text = error.to_string();
+    assert!(
+        text.starts_with("/nonexistent/switcher.toml: can't be read: No such file"),
+        "{text}"
+    );
+}
+
+#[test]
+fn bytes_that_are_not_text_are_an_error_of_their_line() {
+    let error = parse("switcher.toml", b"[agent]\ninterfaces = \"\xff\"").expect_err("not UTF-8");
+    assert_eq!(
+        error.to_string(),
+        "switcher.toml:2:15: not UTF-8\n    save the file as UTF-8"
+    );
+}
+
+#[test]
+fn there_are_limits_to_how_many() {
+    let group = |index: usize| format!("g{index} = {{}}\n");
+    let groups: String = (0..257).map(group).collect();
+    expect_error(
+        &format!("[groups]\n{groups}"),
+        "the file has 257 groups",
+        "at most 256",
+    );
+
+    let service = |index: usize| format!("s{index} = {{}}\n");
+    let services: String = (0..1025).map(service).collect();
+    expect_error(
+        &format!("[groups.g.services]\n{services}"),
+        "1025 services",
+        "at most 1024",
+    );
+
+    let endpoint = |index: usize| format!("\"10.0.{}.{}:80\",", index / 250, index % 250 + 1);
+    let endpoints: String = (0..8193).map(endpoint).collect();
+    let text = format!("[groups.g.services.s.endpoints]\nblue = [{endpoints}]");
+    expect_error(&text, "8193 endpoints", "at most 8192");
+}
+
+mod cases {
+    //! Cases as data: edits of the base file, and all that is said of the result.
+    //!
+    //! `# name`, then edits (`-` lines are replaced by the `+` lines after them; `+` lines alone
+    //! come at the end of the file), then what is said, each line after `> `.
+
+    use super::{BASE, parse};
+
+    #[test]
+    fn shape() {
+        run(include_str!("tests/shape.txt"));
+    }
+
+    #[test]
+    fn values() {
+        run(include_str!("tests/values.txt"));
+    }
+
+    #[test]
+    fn meaning() {
+        run(include_str!("tests/meaning.txt"));
+    }
+
+    fn run(cases: &str) {
+        for case in cases.split("\n\n") {
+            let name = case.lines().next().unwrap_or_default();
+            let file = edited(case, name);
+            let expected: Vec<_> = case
+                .lines()
+                .filter_map(|line| line.strip_prefix("> "))
+                .collect();
+            let errors = parse("switcher.toml", file.as_bytes())
+                .expect_err(name)
+                .to_string();
+            let errors: Vec<_> = errors
+                .lines()
+                .map(|line| line.trim_start_matches("switcher.toml:"))
+                .collect();
+            assert_eq!(errors, expected, "{name}\n{file}");
+        }
+    }
+
+    fn edited(case: &str, name: &str) -> String {
+        let mut file = BASE.to_owned();
+        let (mut from, mut to) = (String::new(), String::new());
+        // The last line, which says nothing, ends the last edit.
+        for line in case.lines().chain(["> "]) {
+            if let Some(line) = line.strip_prefix('+') {
+                to += &format!("{}\n", line.strip_prefix(' ').unwrap_or(line));
+                continue;
+            }
+            if !to.is_empty() {
+                file = edit(
+                    &file,
+                    &std::mem::take(&mut from),
+                    &std::mem::take(&mut to),
+                    name,
+                );
+            }
+            if let Some(line) = line.strip_prefix('-') {
+                from += &format!("{}\n", line.strip_prefix(' ').unwrap_or(line));
+            }
+        }
+        if from.is_empty() {
+            file
+        } else {
+            edit(&file, &from, "", name)
+        }
+    }
+
+    fn edit(file: &str, from: &str, to: &str, name: &str) -> String {
+        if from.is_empty() {
+            return format!("{file}{to}");
+        }
+        assert!(file.contains(from), "{name}: nothing to replace: {from}");
+        file.replacen(from, to, 1)
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..512)) {
+        check_total(&bytes)?;
+    }
+
+    #[test]
+    fn no_text_makes_it_panic(text in "[\\[\\]{}=.,\"'# \na-z0-9é:/_-]{0,200}") {
+        check_total(text.as_bytes())?;
+    }
+
+    #[test]
+    fn no_edit_makes_it_panic(
+        at in any::<prop::sample::Index>(),
+        length in 0usize..40,
+        with in prop_oneof![any::<String>(), words()],
+    ) {
+        let mut bytes = FULL.as_bytes().to_vec();
+        let start = at.index(bytes.len());
+        let end = (start + length).min(bytes.len());
+        bytes.splice(start..end, with.into_bytes());
+        check_total(&bytes)?;
+    }
+
+    #[test]
+    fn no_value_makes_it_panic(line in any::<prop::sample::Index>(), value in words()) {
+        let mut lines: Vec<String> = FULL.lines().map(str::to_owned).collect();
+        let line = line.index(lines.len());
+        if let Some((key, _)) = lines[line].split_once('=') {
+            lines[line] = format!("{key}= {value}");
+        }
+        check_total(lines.join("\n").as_bytes())?;
+    }
+}
+
+/// Values that some key might take for its own.
+fn words() -> impl Strategy<Value = String> {
+    prop::sample::select(vec![
+        "\"\"",
+        "0",
+        "-1",
+        "1e400",
+        "true",
+        "[]",
+        "{}",
+        "[[]]",
+        "[{}]",
+        "1979-05-27",
+        "\"tcp\"",
+        "\"[::]:0/tcp\"",
+        "\"0.0.0.0:0\"",
+        "\"9999999999999999999999y\"",
+        "99999999999999999999",
+        "\"\\u0000\"",
+        "\"/\"",
+        "\"blue\"",
+        "[\"\", \"a\", \"a\"]",
+        "{ a = 1, \"\" = { b = [] } }",
+    ])
+    .prop_map(str::to_owned)
+}
+
+/// Either a configuration, or errors that point into the file.
+fn check_total(bytes: &[u8]) -> Result<(), TestCaseError> {
+    let Err(ConfigErrors(errors)) = parse("switcher.toml", bytes) else {
+        return Ok(());
+    };
+    prop_assert!(!errors.is_empty());
+    let text = String::from_utf8_lossy(bytes);
+    let lines: Vec<&str> = text.split('\n').collect();
+    for error in errors {
+        prop_assert!((1..=lines.len()).contains(&error.line), "{error}");
+        let columns = lines[error.line - 1].chars().count() + 1;
+        prop_assert!((1..=columns).contains(&error.column), "{error}");
+        prop_assert!(!error.message.is_empty());
+    }
+    Ok(())
+}
+
+fn expect_error(text: &str, message: &str, advice: &str) {
+    let ConfigErrors(errors) = parse("switcher.toml", text.as_bytes()).expect_err(message);
+    let said = errors
+        .iter()
+        .any(|it| it.message.contains(message) && it.advice.contains(advice));
+    assert!(said, "{message}: not said");
+}
+
+fn drain(arm: u64, learn: u64, deadline: u64) -> Drain {
+    let [arm, learn, deadline] = [arm, learn, deadline].map(Duration::from_secs);
+    Drain {
+        arm,
+        learn,
+        deadline,
+    }
+}
+
+fn health(kind: HealthKind, interval: u64, timeout: u64, rise: u32, fall: u32) -> Health {
+    let [interval, timeout] = [interval, timeout].map(Duration::from_millis);
+    Health {
+        kind,
+        interval,
+        timeout,
+        rise,
+        fall,
+    }
+}
+
+fn endpoint(text: &str, weight: u16) -> EndpointConfig {
+    EndpointConfig {
+        address: address(text),
+        weight,
+    }
+}
+
+fn address(text: &str) -> SocketAddr {
+    text.parse().expect("an address")
+}

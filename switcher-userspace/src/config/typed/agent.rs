@@ -1,0 +1,95 @@
+//! Section `[agent]`.
+
+use std::path::PathBuf;
+
+use crate::config::XdpMode;
+use crate::config::limits::FLOWS;
+use crate::config::report::{Report, Typed};
+use crate::config::scalar;
+use crate::config::section::{Section, Value};
+
+const INTERFACES: &str = "list the interfaces clients come in by: interfaces = [\"eth0\"]";
+const PATH: &str = "write an absolute path";
+
+#[derive(Default)]
+pub(in crate::config) struct TypedAgent {
+    pub(in crate::config) interfaces: Vec<String>,
+    pub(in crate::config) xdp: Option<XdpMode>,
+    pub(in crate::config) socket: Option<PathBuf>,
+    pub(in crate::config) state_dir: Option<PathBuf>,
+    pub(in crate::config) bpffs: Option<PathBuf>,
+    pub(in crate::config) flows: Option<u32>,
+}
+
+impl TypedAgent {
+    pub(super) fn read(section: Section<'_>) -> Self {
+        let xdp = |value: Value<'_>| {
+            value.choice(
+                &[("native", XdpMode::Native), ("generic", XdpMode::Generic)],
+                &["tc"],
+            )
+        };
+        let path = |value: Value<'_>| value.parse(PATH, scalar::path);
+        let socket = |value: Value<'_>| value.parse(PATH, scalar::socket_path);
+        let agent = Self {
+            interfaces: section
+                .required("interfaces", INTERFACES)
+                .map(|value| interfaces(&value))
+                .unwrap_or_default(),
+            xdp: section.value("xdp").and_then(xdp).map(bare),
+            socket: section.value("socket").and_then(socket).map(bare),
+            state_dir: section.value("state_dir").and_then(path).map(bare),
+            bpffs: section.value("bpffs").and_then(path).map(bare),
+            flows: section
+                .value("flows")
+                .and_then(|value| value.integer(FLOWS))
+                .map(bare),
+        };
+        section.unavailable(&["listen", "api", "roles"]);
+        section.finish();
+        agent
+    }
+
+    /// What no section at all amounts to.
+    pub(super) fn absent(root: &Section<'_>) -> Self {
+        // A section of the wrong type has been reported as such.
+        if !root.has("agent") {
+            root.missing(
+                "agent.interfaces",
+                format_args!("add [agent] and {INTERFACES}"),
+            );
+        }
+        Self::default()
+    }
+}
+
+fn interfaces(value: &Value<'_>) -> Vec<String> {
+    let items = value.items(INTERFACES).unwrap_or_default();
+    if items.is_empty() && value.is_list() {
+        value
+            .report
+            .error(&value.at, "the list is empty", INTERFACES);
+    }
+    let name = |item: &Value<'_>| item.parse(INTERFACES, scalar::interface);
+    let mut names: Vec<Typed<String>> = Vec::new();
+    for name in items.iter().filter_map(name) {
+        if names.iter().any(|other| other.value == name.value) {
+            repeated(value.report, &name);
+        } else {
+            names.push(name);
+        }
+    }
+    names.into_iter().map(bare).collect()
+}
+
+fn repeated(report: &Report<'_>, name: &Typed<String>) {
+    report.error(
+        &name.at,
+        format_args!("{:?} is listed twice", name.value),
+        "remove one",
+    );
+}
+
+fn bare<T>(typed: Typed<T>) -> T {
+    typed.value
+}

@@ -1,0 +1,158 @@
+//! Section `[groups.NAME]`.
+
+use std::time::Duration;
+
+use super::{TypedService, check_name};
+use crate::config::report::Typed;
+use crate::config::scalar;
+use crate::config::section::{Section, Value};
+
+const COLOURS: &str = "list the colours: colours = [\"blue\", \"green\"]";
+/// Keys of features that this version lacks, under the names people would try.
+const LATER: &[&str] = &[
+    "hooks",
+    "gates",
+    "freeze",
+    "flap",
+    "flaps",
+    "flap_budget",
+    "bake",
+    "confirm",
+    "confirm_within",
+    "schema",
+];
+
+pub(in crate::config) struct TypedGroup {
+    pub(in crate::config) name: Typed<String>,
+    pub(in crate::config) initial: Option<Typed<String>>,
+    pub(in crate::config) colours: Option<Vec<Typed<String>>>,
+    pub(in crate::config) drain: TypedDrain,
+    pub(in crate::config) health: TypedHealth,
+    pub(in crate::config) services: Vec<TypedService>,
+}
+
+#[derive(Default)]
+pub(in crate::config) struct TypedDrain {
+    pub(in crate::config) arm: Option<Typed<Duration>>,
+    pub(in crate::config) learn: Option<Typed<Duration>>,
+    pub(in crate::config) deadline: Option<Typed<Duration>>,
+}
+
+#[derive(Default)]
+pub(in crate::config) struct TypedHealth {
+    pub(in crate::config) kind: Option<Typed<TypedKind>>,
+    pub(in crate::config) path: Option<Typed<String>>,
+    pub(in crate::config) interval: Option<Typed<Duration>>,
+    pub(in crate::config) timeout: Option<Typed<Duration>>,
+    pub(in crate::config) rise: Option<Typed<u32>>,
+    pub(in crate::config) fall: Option<Typed<u32>>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(in crate::config) enum TypedKind {
+    None,
+    Tcp,
+    Http,
+}
+
+impl TypedGroup {
+    pub(super) fn read(name: Typed<String>, section: Section<'_>) -> Self {
+        let initial = "name the colour that is live the very first time: initial = \"blue\"";
+        let services = format!("add [{}.services.NAME]", name.at.key);
+        let group = Self {
+            initial: section
+                .required("initial", initial)
+                .and_then(|value| value.parse(initial, |text| Ok(text.to_owned()))),
+            colours: section.value("colours").and_then(|value| colours(&value)),
+            drain: section
+                .section("drain")
+                .map(TypedDrain::read)
+                .unwrap_or_default(),
+            health: section
+                .section("health")
+                .map(TypedHealth::read)
+                .unwrap_or_default(),
+            services: section
+                .section("services")
+                .map(|section| read_services(&section))
+                .unwrap_or_default(),
+            name,
+        };
+        if !section.has("services") {
+            section.missing("services", services);
+        }
+        section.unavailable(LATER);
+        section.finish();
+        group
+    }
+}
+
+impl TypedDrain {
+    fn read(section: Section<'_>) -> Self {
+        let above_zero =
+            |value: Value<'_>| value.parse(scalar::DURATION, scalar::duration_above_zero);
+        let drain = Self {
+            arm: section
+                .value("arm")
+                .and_then(|value| value.parse(scalar::DURATION, scalar::duration)),
+            learn: section.value("learn").and_then(above_zero),
+            deadline: section.value("deadline").and_then(above_zero),
+        };
+        section.finish();
+        drain
+    }
+}
+
+impl TypedHealth {
+    fn read(section: Section<'_>) -> Self {
+        let kinds = [
+            ("tcp", TypedKind::Tcp),
+            ("http", TypedKind::Http),
+            ("none", TypedKind::None),
+        ];
+        let duration =
+            |value: Value<'_>| value.parse(scalar::DURATION, scalar::duration_above_zero);
+        let count = |value: Value<'_>| value.integer(1..=1000);
+        let health = Self {
+            kind: section
+                .value("kind")
+                .and_then(|value| value.choice(&kinds, &["exec"])),
+            path: section
+                .value("path")
+                .and_then(|value| value.parse("such as \"/healthz\"", scalar::http_path)),
+            interval: section.value("interval").and_then(duration),
+            timeout: section.value("timeout").and_then(duration),
+            rise: section.value("rise").and_then(count),
+            fall: section.value("fall").and_then(count),
+        };
+        section.unavailable(&["exec"]);
+        section.finish();
+        health
+    }
+}
+
+fn colours(value: &Value<'_>) -> Option<Vec<Typed<String>>> {
+    let items = value.items(COLOURS)?;
+    if items.is_empty() {
+        value.report.error(&value.at, "the list is empty", COLOURS);
+    }
+    Some(
+        items
+            .iter()
+            .filter_map(|item| item.parse(COLOURS, scalar::name))
+            .collect(),
+    )
+}
+
+fn read_services(section: &Section<'_>) -> Vec<TypedService> {
+    if section.entries().next().is_none() {
+        let advice = format_args!("add [{}.NAME]", section.at.key);
+        section.report.error(&section.at, "no services", advice);
+    }
+    let named = section.entries().filter_map(|(name, mut value)| {
+        check_name(section.report, &name);
+        value.at.span = name.at.span.clone();
+        Some(TypedService::read(name, value.section()?))
+    });
+    named.collect()
+}
