@@ -4,6 +4,7 @@
 //! dropped, also in a panic. What a killed run left behind, [`netns::sweep`] removes.
 
 pub mod agent;
+pub mod chance;
 pub mod config;
 pub mod interrupt;
 pub mod load;

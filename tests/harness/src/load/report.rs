@@ -120,7 +120,7 @@ impl Report {
     /// One line a kind: how many right answers.
     #[must_use]
     pub fn summary(&self) -> String {
-        let counts = Kind::ALL.map(|kind| format!("{} {kind}s", self.count(kind)));
+        let counts = Kind::ALL.map(|kind| format!("{kind} {}", self.count(kind)));
         format!(
             "{}; {} failures; slowest answer {:?}",
             counts.join(", "),
