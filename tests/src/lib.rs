@@ -1,1 +1,5 @@
-//! What the test targets share: packet cases as data.
+//! What the test targets share: frames, and packet cases as data.
+
+pub mod cases;
+pub mod frame;
+pub mod town;
