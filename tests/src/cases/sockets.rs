@@ -1,5 +1,7 @@
 //! TCP in a window, where the socket table speaks for flows.
 
+use std::net::SocketAddrV4;
+
 use switcher_common::steer::Ownership;
 use switcher_common::verdict::Verdict;
 use switcher_common::word::Word;
@@ -8,103 +10,47 @@ use super::{Case, arming, draining, open};
 use crate::frame::{Build, flag};
 use crate::town::{NEAR, State, WEB, endpoint};
 
-pub(super) fn cases() -> Vec<Case> {
-    let third = || open().switch_to(2);
-    let (owns, remains) = (Ownership::Owns, Ownership::TimeWait);
+/// What the case says, the word, who has a socket, the packet's flags, and the colour it goes to.
+type Line = (&'static str, Word, &'static [(u16, Ownership)], u8, u16);
+
+const BLUES: &[(u16, Ownership)] = &[(0, Ownership::Owns)];
+const GREENS: &[(u16, Ownership)] = &[(1, Ownership::Owns)];
+const ENDED: &[(u16, Ownership)] = &[(0, Ownership::TimeWait)];
+const ENDED_AND_GREENS: &[(u16, Ownership)] = &[(0, Ownership::TimeWait), (1, Ownership::Owns)];
+
+#[rustfmt::skip]
+fn lines() -> Vec<Line> {
+    let red = open().switch_to(2);
+    let (syn, ack) = (flag::SYN, flag::ACK);
     vec![
-        case(
-            "open, data of nobody's goes to green",
-            open(),
-            &[],
-            flag::ACK,
-            1,
-        ),
-        case("open, a SYN goes to green", open(), &[], flag::SYN, 1),
-        case(
-            "armed, data goes to blue",
-            arming(),
-            &[(0, owns)],
-            flag::ACK,
-            0,
-        ),
-        case(
-            "open, blue's connection stays",
-            open(),
-            &[(0, owns)],
-            flag::ACK,
-            0,
-        ),
-        case(
-            "draining, blue's connection stays",
-            draining(),
-            &[(0, owns)],
-            flag::ACK,
-            0,
-        ),
-        case(
-            "open, a SYN of blue's tuple is blue's",
-            open(),
-            &[(0, owns)],
-            flag::SYN,
-            0,
-        ),
-        case(
-            "open, green's connection is green's",
-            open(),
-            &[(1, owns)],
-            flag::ACK,
-            1,
-        ),
-        case(
-            "open, late data of a connection that ended at blue",
-            open(),
-            &[(0, remains)],
-            flag::ACK,
-            0,
-        ),
-        case(
-            "open, a SYN after a connection ended at blue is new",
-            open(),
-            &[(0, remains)],
-            flag::SYN,
-            1,
-        ),
-        case(
-            "open, the tuple ended at blue and lives at green",
-            open(),
-            &[(0, remains), (1, owns)],
-            flag::ACK,
-            1,
-        ),
-        case(
-            "red is current, blue's connection stays",
-            third(),
-            &[(0, owns)],
-            flag::ACK,
-            0,
-        ),
-        case(
-            "red is current, the tuple ended at blue and lives at green",
-            third(),
-            &[(0, remains), (1, owns)],
-            flag::ACK,
-            1,
-        ),
+        ("open, data of nobody's goes to green", open(), &[], ack, 1),
+        ("open, a SYN goes to green", open(), &[], syn, 1),
+        ("armed, data goes to blue", arming(), BLUES, ack, 0),
+        ("open, blue's connection stays", open(), BLUES, ack, 0),
+        ("draining, blue's connection stays", draining(), BLUES, ack, 0),
+        ("open, a SYN of blue's tuple is blue's", open(), BLUES, syn, 0),
+        ("open, green's connection is green's", open(), GREENS, ack, 1),
+        ("open, late data of a connection that ended at blue", open(), ENDED, ack, 0),
+        ("open, a SYN after a connection ended at blue is new", open(), ENDED, syn, 1),
+        ("open, the tuple ended at blue and lives at green", open(), ENDED_AND_GREENS, ack, 1),
+        ("red is current, blue's connection stays", red, BLUES, ack, 0),
+        ("red is current, the tuple ended at blue and lives at green", red, ENDED_AND_GREENS, ack, 1),
     ]
 }
 
-fn case(
-    sentence: &'static str,
-    word: Word,
-    sockets: &[(u16, Ownership)],
-    flags: u8,
-    colour: u16,
-) -> Case {
+pub(super) fn cases() -> Vec<Case> {
+    // Real connections of one case must not meet those of another.
+    let ports = NEAR.port()..;
+    let clients = ports.map(|port| SocketAddrV4::new(*NEAR.ip(), port));
+    clients.zip(lines()).map(case).collect()
+}
+
+fn case((client, (sentence, word, sockets, flags, colour)): (SocketAddrV4, Line)) -> Case {
     let mut state = State::new(word);
     for (colour, ownership) in sockets {
-        state = state.socket(NEAR, endpoint(WEB, *colour), *ownership);
+        state = state.socket(client, endpoint(WEB, *colour), *ownership);
     }
-    let frame = Build::tcp(NEAR, WEB, flags);
+    let frame = Build::tcp(client, WEB, flags);
     let out = frame.clone().to(endpoint(WEB, colour));
     Case::incoming(sentence, state, &frame, Verdict::Deliver, &out)
 }
