@@ -10,7 +10,7 @@ use aya::{Ebpf, EbpfLoader};
 use aya_obj::generated::bpf_map_type;
 use bytemuck::{Pod, Zeroable};
 use nix::time::{ClockId, clock_gettime};
-use switcher::datapath::kernel::{EGRESS, INGRESS, OBJECT};
+use switcher::datapath::kernel::OBJECT;
 use switcher_common::abi::{
     AddressKey, Counters, FlowKey, NextHop, Note, TICK_SHIFT, Tag, UDP_FLOWS, map,
 };
@@ -35,6 +35,11 @@ const FILLER: FlowKey = FlowKey {
     id: !0,
     space: !0,
 };
+
+/// The XDP program.
+pub const INGRESS: &str = "switcher_ingress";
+/// The tc program.
+pub const EGRESS: &str = "switcher_egress";
 
 /// Both programs, loaded.
 #[derive(Debug)]

@@ -12,8 +12,8 @@ use switcher_common::steer::Ownership;
 use switcher_harness::Namespace;
 
 use crate::town::{
-    CLIENTS, GATEWAY, INSIDE, Interface, NARROW, NEAR_CLIENTS, NEIGHBOURS, OUTSIDE, State, WEB,
-    endpoint, link_of,
+    CLIENT, GATEWAY, HERE, INSIDE, Interface, NARROW, NEIGHBOURS, OUTSIDE, State, WEB, endpoint,
+    link_of,
 };
 
 /// Makes the namespace.
@@ -32,9 +32,12 @@ pub fn build() -> anyhow::Result<Namespace> {
             "neigh replace {neighbour} lladdr {link} dev {name} nud permanent"
         ))?;
     }
-    namespace.ip(&format!("route add {CLIENTS} via {GATEWAY}"))?;
-    namespace.ip(&format!("route add local {NEAR_CLIENTS} dev lo"))?;
-    namespace.ip(&format!("address add {}/32 dev lo", WEB.ip()))?;
+    namespace.ip(&format!("route add {} via {GATEWAY}", CLIENT.ip()))?;
+    // Without any route the FIB's answer is the same as for this host's own addresses.
+    namespace.ip("route add unreachable default")?;
+    for here in HERE {
+        namespace.ip(&format!("address add {here}/32 dev lo"))?;
+    }
     Ok(namespace)
 }
 

@@ -263,10 +263,8 @@ pub const NARROW: Interface = Interface {
 
 /// The router that clients are behind.
 pub const GATEWAY: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
-/// Where the clients behind the gateway are.
-pub const CLIENTS: &str = "198.51.100.0/24";
-/// Where clients on this host are.
-pub const NEAR_CLIENTS: &str = "203.0.113.0/24";
+/// Addresses of this host besides those of its interfaces.
+pub const HERE: [Ipv4Addr; 2] = [*NEAR.ip(), *WEB.ip()];
 
 /// Known neighbours.
 pub const NEIGHBOURS: [(Ipv4Addr, Interface); 6] = [
@@ -304,7 +302,9 @@ fn told() -> Told {
             told.routes.insert(parts(CLIENT).0, route);
         }
     }
-    told.routes.insert(parts(NEAR).0, Route::Local);
+    for here in HERE {
+        told.routes.insert(Address::v4(here.octets()), Route::Local);
+    }
     told
 }
 

@@ -4,6 +4,7 @@
 use std::fmt::Debug;
 
 use proptest::prelude::*;
+use proptest::strategy::ValueTree as _;
 use proptest::test_runner::{RngAlgorithm, TestRng, TestRunner};
 use switcher_common::pipeline;
 use switcher_common::verdict::Verdict;
@@ -15,9 +16,11 @@ use switcher_tests::site::{self, Servers};
 use switcher_tests::town::{OUTSIDE, State};
 
 /// Random frames for each base state and hook.
-const FRAMES: u32 = 1000;
+const FRAMES: u32 = 1500;
 /// The shortest frame that `BPF_PROG_TEST_RUN` takes: an Ethernet header.
 const SHORTEST: usize = 14;
+/// The shortest that it takes as an outgoing packet: with an IPv6 header behind it, if it says so.
+const SHORTEST_OUT: usize = 54;
 const XDP_PASS: u32 = 2;
 const XDP_TX: u32 = 3;
 const XDP_REDIRECT: u32 = 4;
@@ -54,7 +57,7 @@ fn random_frames() -> anyhow::Result<()> {
         let mut runner = TestRunner::new_with_rng(ProptestConfig::default(), seed);
         let without_sockets = |case: &Case| case.state.told.sockets.is_empty();
         let cases: Vec<Case> = cases::all().into_iter().filter(without_sockets).collect();
-        for (index, base) in cases.iter().enumerate().step_by(7) {
+        for (index, base) in cases.iter().enumerate().step_by(5) {
             let frames = frame(cases.iter().map(|case| case.frame.clone()).collect());
             mixed(&mut kernel, &base.state, &mut runner, &frames)
                 .map_err(|error| error.context(format!("case {index}: {}", base.sentence)))?;
@@ -92,9 +95,10 @@ fn mixed(
             .new_tree(runner)
             .map_err(|reason| anyhow::anyhow!("{reason}"))?;
         let frame = tree.current();
-        for hook in [Hook::Ingress, Hook::Egress] {
-            agree(kernel, &state, hook, &frame)?;
-            note(&mut state);
+        agree(kernel, &state, Hook::Ingress, &frame)?;
+        note(&mut state);
+        if frame.len() >= SHORTEST_OUT {
+            agree(kernel, &state, Hook::Egress, &frame)?;
         }
     }
     same(
@@ -114,8 +118,10 @@ fn agree(kernel: &Kernel, state: &State, hook: Hook, frame: &[u8]) -> anyhow::Re
         }
         Hook::Egress => (pipeline::egress(ours.as_mut_slice(), &state.memory), NEXT),
     };
-    let theirs = kernel.run(hook, frame, OUTSIDE.index)?;
     let what = || format!("{hook:?} {verdict:?} {frame:02x?}");
+    let theirs = kernel
+        .run(hook, frame, OUTSIDE.index)
+        .map_err(|error| error.context(what()))?;
     same("action", &action, &theirs.action).map_err(|error| error.context(what()))?;
     same("frame", &ours, &theirs.frame).map_err(|error| error.context(what()))?;
     let kept = sound_where_it_counts(frame) == sound_where_it_counts(&theirs.frame);
