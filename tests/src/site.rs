@@ -5,12 +5,15 @@ use std::os::fd::{AsRawFd as _, OwnedFd};
 
 use anyhow::Context as _;
 use nix::sys::socket::{
-    AddressFamily, Backlog, SockFlag, SockType, SockaddrIn, accept, bind, connect, listen,
-    setsockopt, socket, sockopt,
+    AddressFamily, Backlog, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn, accept, bind,
+    connect, listen, recv, sendto, setsockopt, socket, sockopt,
 };
+use nix::sys::time::{TimeVal, TimeValLike as _};
+use switcher_common::rewrite::{L3, L4};
 use switcher_common::steer::Ownership;
 use switcher_harness::Namespace;
 
+use crate::frame::{Build, flag};
 use crate::town::{
     CLIENT, GATEWAY, HERE, INSIDE, Interface, NARROW, NEIGHBOURS, OUTSIDE, State, WEB, endpoint,
     link_of,
@@ -145,5 +148,43 @@ fn v4(address: std::net::IpAddr, port: u16) -> anyhow::Result<SocketAddrV4> {
     match address {
         std::net::IpAddr::V4(address) => Ok(SocketAddrV4::new(address, port)),
         std::net::IpAddr::V6(_) => anyhow::bail!("the town speaks IPv4"),
+    }
+}
+
+/// Opens a connection at a listener whose host answers with SYN cookies, up to the cookie.
+///
+/// # Errors
+/// When no SYN+ACK comes.
+pub fn cookie(client: SocketAddrV4, server: SocketAddrV4) -> anyhow::Result<u32> {
+    let flags = SockFlag::SOCK_CLOEXEC;
+    let tcp = Some(SockProtocol::Tcp);
+    let ear = socket(AddressFamily::Inet, SockType::Raw, flags, tcp)?;
+    setsockopt(&ear, sockopt::ReceiveTimeout, &TimeVal::seconds(5))?;
+    let raw = Some(SockProtocol::Raw);
+    let mouth = socket(AddressFamily::Inet, SockType::Raw, flags, raw)?;
+    let syn = Build {
+        payload: Vec::new(),
+        ..Build::tcp(client, server, flag::SYN)
+    };
+    let to = SockaddrIn::from(server);
+    sendto(
+        mouth.as_raw_fd(),
+        &syn.bytes()[L3..],
+        &to,
+        MsgFlags::empty(),
+    )?;
+    let mut packet = [0; 256];
+    loop {
+        let length = recv(ear.as_raw_fd(), &mut packet, MsgFlags::empty())
+            .context("waiting for a SYN+ACK")?;
+        let Some(header) = packet[..length].get(L4 - L3..L4 - L3 + 20) else {
+            continue;
+        };
+        let ports = [server.port().to_be_bytes(), client.port().to_be_bytes()].concat();
+        if header[..4] == ports && header[13] == flag::SYN | flag::ACK {
+            return Ok(u32::from_be_bytes([
+                header[4], header[5], header[6], header[7],
+            ]));
+        }
     }
 }

@@ -10,10 +10,10 @@ use switcher_common::pipeline;
 use switcher_common::verdict::Verdict;
 use switcher_harness::privilege::is_root;
 use switcher_tests::cases::{self, Case, Hook};
-use switcher_tests::frame::sound;
+use switcher_tests::frame::{Build, flag, sound};
 use switcher_tests::kernel::{Changes, Kernel};
 use switcher_tests::site::{self, Servers};
-use switcher_tests::town::{OUTSIDE, State};
+use switcher_tests::town::{NEAR, OUTSIDE, State, WEB, endpoint};
 
 /// Random frames for each base state and hook.
 const FRAMES: u32 = 1500;
@@ -63,6 +63,31 @@ fn random_frames() -> anyhow::Result<()> {
                 .map_err(|error| error.context(format!("case {index}: {}", base.sentence)))?;
         }
         Ok(())
+    })?
+}
+
+/// The last segment of a handshake that blue answered with a SYN cookie before the switch. Nothing but the
+/// cookie says whose it is, and it was made for blue's address, not for the VIP in the packet.
+#[test]
+fn a_cookie_of_blue_is_known_after_the_switch() -> anyhow::Result<()> {
+    if !is_root("kernel::a_cookie_of_blue_is_known_after_the_switch") {
+        return Ok(());
+    }
+    let namespace = site::build()?;
+    namespace.sysctl("ipv4/tcp_syncookies", "2")?;
+    namespace.inside(|| {
+        let _servers = Servers::start()?;
+        let mut kernel = Kernel::load()?;
+        let blue = endpoint(WEB, 0);
+        let cookie = site::cookie(NEAR, blue)?;
+        let ack = Build::tcp(NEAR, WEB, flag::ACK).acknowledging(cookie.wrapping_add(1));
+        let state = State::new(cases::open());
+        kernel.fill(&state.memory)?;
+        let known = kernel.run(Hook::Ingress, &ack.bytes(), OUTSIDE.index)?;
+        same("frame", &ack.clone().to(blue).bytes(), &known.frame)?;
+        let wrong = ack.acknowledging(cookie);
+        let unknown = kernel.run(Hook::Ingress, &wrong.bytes(), OUTSIDE.index)?;
+        same("frame", &wrong.to(endpoint(WEB, 1)).bytes(), &unknown.frame)
     })?
 }
 

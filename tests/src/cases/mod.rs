@@ -138,7 +138,7 @@ fn arming() -> Word {
 }
 
 /// Green has just become current.
-fn open() -> Word {
+pub fn open() -> Word {
     arming().switch_to(1)
 }
 

@@ -3,7 +3,7 @@
 use switcher_common::verdict::{Reason, Verdict};
 
 use super::{Case, steady};
-use crate::frame::{Build, Transport, flag};
+use crate::frame::{Build, flag};
 use crate::town::{ADOPTED, CELL, CLIENT, State, WEB, endpoint, service};
 
 pub(super) fn cases() -> Vec<Case> {
@@ -62,10 +62,6 @@ pub(super) fn cases() -> Vec<Case> {
 fn odd_payload() -> Case {
     let frame = Build {
         payload: b"odd".to_vec(),
-        transport: Transport::Tcp {
-            flags: flag::ACK,
-            sequence: u32::MAX,
-        },
         ..Build::tcp(CLIENT, WEB, flag::ACK)
     };
     Case::incoming(

@@ -5,10 +5,8 @@ use switcher_common::verdict::Verdict;
 use switcher_common::word::Word;
 
 use super::{Case, arming, draining, open};
-use crate::frame::{Build, Transport, flag};
+use crate::frame::{Build, SEQUENCE, flag};
 use crate::town::{CELL, CLIENT, EPOCH, INSIDE, SHOP, State, endpoint, flow_tag, id, syn_tag};
-
-const SEQUENCE: u32 = 0x0102_0304;
 
 pub(super) fn cases() -> Vec<Case> {
     [armed(), opened(), repeated(), drained(), refused()].concat()
@@ -185,14 +183,7 @@ fn tagged(sentence: &'static str, word: Word, tag: Tag, opens: bool, colour: u16
 
 fn case(sentence: &'static str, state: State, opens: bool, colour: u16) -> Case {
     let flags = if opens { flag::SYN } else { flag::ACK };
-    let transport = Transport::Tcp {
-        flags,
-        sequence: SEQUENCE,
-    };
-    let frame = Build {
-        transport,
-        ..Build::tcp(CLIENT, CELL, flags)
-    };
+    let frame = Build::tcp(CLIENT, CELL, flags);
     let out = frame.clone().to(endpoint(CELL, colour));
     Case::incoming(sentence, state, &frame, Verdict::Deliver, &out)
 }
