@@ -1,0 +1,141 @@
+//! The configuration that an agent of a topology gets.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use crate::Topology;
+use crate::agent::Place;
+use crate::topology::{COLOURS, Endpoint};
+
+/// The group of every topology.
+pub const GROUP: &str = "shop";
+
+/// What tests vary.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// `native` or `generic`.
+    pub xdp: &'static str,
+    /// Servers a colour has.
+    pub servers: u16,
+    /// `[groups.shop.drain] arm`.
+    pub arm: Duration,
+    /// `[groups.shop.drain] learn`.
+    pub learn: Duration,
+    /// `[groups.shop.drain] deadline`.
+    pub deadline: Duration,
+    /// The kind of health check: `http`, `tcp` or `none`.
+    pub health: &'static str,
+    /// Time between two health checks.
+    pub interval: Duration,
+    /// Lines that go into `[agent]`, as they are.
+    pub agent: &'static str,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            xdp: "native",
+            servers: 1,
+            arm: Duration::from_millis(20),
+            learn: Duration::from_millis(200),
+            deadline: Duration::from_secs(600),
+            health: "http",
+            interval: Duration::from_millis(200),
+            agent: "",
+        }
+    }
+}
+
+impl Settings {
+    /// The configuration file for `topology` with everything the agent writes at `place`.
+    #[must_use]
+    pub fn render(&self, topology: &Topology, place: &Place) -> String {
+        let endpoints = topology.endpoints(self.servers);
+        let mut text = self.agent_section(topology, place) + &self.group_section();
+        text += &service(
+            "web",
+            &format!("{}/tcp", topology.web()),
+            topology,
+            &endpoints,
+            |it| it.web,
+        );
+        text += &service(
+            "echo",
+            &format!("{}/udp", topology.echo()),
+            topology,
+            &endpoints,
+            |it| it.echo,
+        );
+        text
+    }
+
+    fn agent_section(&self, topology: &Topology, place: &Place) -> String {
+        format!(
+            "[agent]\ninterfaces = {:?}\nxdp = \"{}\"\nsocket = {:?}\nstate_dir = {:?}\nbpffs = {:?}\n{}\n\n",
+            topology.interfaces(),
+            self.xdp,
+            place.socket(),
+            place.state(),
+            place.bpffs(),
+            self.agent
+        )
+    }
+
+    fn group_section(&self) -> String {
+        let Self {
+            arm,
+            learn,
+            deadline,
+            interval,
+            ..
+        } = self;
+        let mut text = format!("[groups.{GROUP}]\ninitial = \"{}\"\n\n", COLOURS[0]);
+        let _ = write!(
+            text,
+            "[groups.{GROUP}.drain]\narm = \"{}ms\"\nlearn = \"{}ms\"\ndeadline = \"{}ms\"\n\n",
+            arm.as_millis(),
+            learn.as_millis(),
+            deadline.as_millis()
+        );
+        let _ = write!(
+            text,
+            "[groups.{GROUP}.health]\nkind = \"{}\"\n",
+            self.health
+        );
+        if self.health == "http" {
+            text += "path = \"/healthz\"\n";
+        }
+        if self.health != "none" {
+            let _ = write!(
+                text,
+                "interval = \"{}ms\"\ntimeout = \"1s\"\nrise = 1\nfall = 2\n",
+                interval.as_millis()
+            );
+        }
+        text + "\n"
+    }
+}
+
+fn service(
+    name: &str,
+    vip: &str,
+    topology: &Topology,
+    endpoints: &[Endpoint],
+    address: fn(&Endpoint) -> std::net::SocketAddr,
+) -> String {
+    let mut text = format!(
+        "[groups.{GROUP}.services.{name}]\nvip = \"{vip}\"\nforward = \"{}\"\n\n\
+         [groups.{GROUP}.services.{name}.endpoints]\n",
+        topology.mode
+    );
+    for colour in COLOURS {
+        let of_colour = endpoints
+            .iter()
+            .filter(|endpoint| endpoint.colour == colour);
+        let addresses: Vec<String> = of_colour
+            .map(|endpoint| address(endpoint).to_string())
+            .collect();
+        let _ = writeln!(text, "{colour} = {addresses:?}");
+    }
+    text + "\n"
+}

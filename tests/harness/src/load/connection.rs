@@ -1,0 +1,153 @@
+//! A client's TCP connection, that notices when another server answers than the one it began with.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+use super::PATIENCE;
+use crate::{pattern, servers};
+
+/// An open connection.
+#[derive(Debug)]
+pub struct Connection {
+    stream: BufReader<TcpStream>,
+    /// Who answered first.
+    server: Option<String>,
+}
+
+impl Connection {
+    /// Connects, waiting as long as a client of the load does.
+    ///
+    /// # Errors
+    /// When it is refused, reset or not answered.
+    pub fn open(address: SocketAddr) -> Result<Self> {
+        let stream = TcpStream::connect_timeout(&address, PATIENCE).context("connecting")?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        Ok(Self {
+            stream: BufReader::new(stream),
+            server: None,
+        })
+    }
+
+    /// `GET /`: the colour that answered.
+    ///
+    /// # Errors
+    /// When there is no answer, or one of another server than before.
+    pub fn colour(&mut self) -> Result<String> {
+        let length = self.get("/")?;
+        let mut body = vec![0; usize::try_from(length)?];
+        self.stream
+            .read_exact(&mut body)
+            .context("reading the body")?;
+        self.known(&String::from_utf8(body)?)
+    }
+
+    /// `GET PATH`: the status line's code, and nothing else.
+    ///
+    /// # Errors
+    /// When there is no answer.
+    pub fn status(&mut self, path: &str) -> Result<u16> {
+        self.ask(path)?;
+        let line = self.line()?;
+        line.split(' ')
+            .nth(1)
+            .and_then(|code| code.parse().ok())
+            .context("no status line")
+    }
+
+    /// Downloads the pattern and checks every byte: the colour that sent it.
+    ///
+    /// # Errors
+    /// When it ends early or a byte is wrong.
+    pub fn download(&mut self, seconds: f64, bytes: u64) -> Result<String> {
+        let colour = self.colour()?;
+        let length = self.get(&format!("/long?seconds={seconds}&bytes={bytes}"))?;
+        ensure!(
+            length == bytes,
+            "asked for {bytes} bytes, promised {length}"
+        );
+        let (mut got, mut piece) = (0, [0; 16 * 1024]);
+        while got < bytes {
+            let most = piece.len().min(usize::try_from(bytes - got)?);
+            let size = self
+                .stream
+                .read(&mut piece[..most])
+                .with_context(|| format!("reading byte {got}"))?;
+            ensure!(size > 0, "the download ends at byte {got} of {bytes}");
+            if let Some(wrong) = pattern::first_wrong(0, got, &piece[..size]) {
+                bail!("byte {wrong} of the download is wrong");
+            }
+            got += size as u64;
+        }
+        Ok(colour)
+    }
+
+    /// Says `text` by the echo protocol: the colour that answered.
+    ///
+    /// # Errors
+    /// When the answer is missing, another text, or of another server.
+    pub fn say(&mut self, text: &str) -> Result<String> {
+        if self.server.is_none() {
+            self.write(b"ECHO\n")?;
+        }
+        self.write(format!("{text}\n").as_bytes())?;
+        let answer = self.line()?;
+        let server = answer.strip_suffix(&format!(" {text}"));
+        let server = server.with_context(|| format!("said {text:?}, heard {answer:?}"))?;
+        self.known(server)
+    }
+
+    fn get(&mut self, path: &str) -> Result<u64> {
+        self.ask(path)?;
+        let status = self.line()?;
+        ensure!(
+            status == "HTTP/1.1 200 OK",
+            "asked for {path}, heard {status:?}"
+        );
+        let mut length = None;
+        loop {
+            let header = self.line()?;
+            if header.is_empty() {
+                return length.context("an answer without its length");
+            }
+            if let Some(value) = header.strip_prefix("Content-Length: ") {
+                length = Some(value.parse()?);
+            }
+        }
+    }
+
+    fn ask(&mut self, path: &str) -> Result<()> {
+        self.write(format!("GET {path} HTTP/1.1\r\nHost: service\r\n\r\n").as_bytes())
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        self.stream.get_mut().write_all(bytes).context("sending")
+    }
+
+    fn line(&mut self) -> Result<String> {
+        let mut line = String::new();
+        let size = self
+            .stream
+            .read_line(&mut line)
+            .context("reading an answer")?;
+        ensure!(
+            size > 0,
+            "the connection was closed where an answer was due"
+        );
+        Ok(line.trim_end_matches(['\r', '\n']).to_owned())
+    }
+
+    fn known(&mut self, answer: &str) -> Result<String> {
+        let server = self.server.get_or_insert_with(|| answer.trim().to_owned());
+        ensure!(
+            server == answer.trim(),
+            "the connection began with {server:?} and went on with {answer:?}"
+        );
+        servers::colour_of(server)
+            .map(str::to_owned)
+            .with_context(|| format!("{server:?} names no colour"))
+    }
+}

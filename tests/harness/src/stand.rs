@@ -1,0 +1,57 @@
+//! All of it together: a network, servers of two colours, and an agent that switches between them.
+
+use std::path::Path;
+
+use anyhow::Result;
+
+use crate::config::Settings;
+use crate::servers::Fleet;
+use crate::{Agent, Mode, Place, Topology};
+
+/// In the order in which it goes: the agent first.
+#[derive(Debug)]
+pub struct Stand {
+    /// Switches.
+    pub agent: Agent,
+    /// Answer.
+    pub servers: Fleet,
+    /// Connects them.
+    pub topology: Topology,
+    /// What the agent was told.
+    pub settings: Settings,
+}
+
+impl Stand {
+    /// Builds everything and waits until the agent answers.
+    ///
+    /// # Errors
+    /// When a part of it can't be had; says which.
+    pub fn new(mode: Mode, offloads: bool, settings: Settings, binary: &Path) -> Result<Self> {
+        let mut stand = Self::without_agent(mode, offloads, settings, binary)?;
+        stand.agent.start()?;
+        Ok(stand)
+    }
+
+    /// The same, with the agent yet to be started.
+    ///
+    /// # Errors
+    /// When a part of it can't be had; says which.
+    pub fn without_agent(
+        mode: Mode,
+        offloads: bool,
+        settings: Settings,
+        binary: &Path,
+    ) -> Result<Self> {
+        let topology = Topology::new(mode, offloads)?;
+        let servers = Fleet::start(&topology, settings.servers)?;
+        let place = Place::new()?;
+        let config = settings.render(&topology, &place);
+        let agent = Agent::new(&topology.switch, binary, place, &config)?;
+        Ok(Self {
+            agent,
+            servers,
+            topology,
+            settings,
+        })
+    }
+}

@@ -1,0 +1,241 @@
+//! The small networks that tests and the demo run in.
+//!
+//! ```text
+//! local    client 10.77.0.2 --- 10.77.0.1 switch: services on 10.77.1.1, a port for each server
+//! routed   client 10.77.0.2 --- 10.77.0.1 switch 10.77.11.1 --- 10.77.11.2 backend1 (blue)
+//!                                                10.77.12.1 --- 10.77.12.2 backend2 (green)
+//! ```
+
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddr};
+
+use anyhow::Result;
+
+use crate::Namespace;
+
+/// The address that clients know.
+pub const VIP: Ipv4Addr = Ipv4Addr::new(10, 77, 1, 1);
+/// The TCP service.
+pub const WEB: u16 = 80;
+/// The UDP service.
+pub const ECHO: u16 = 53;
+/// The interface towards the others, in every namespace.
+pub const INTERFACE: &str = "eth0";
+
+/// Where the servers are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// On the switching host itself.
+    Local,
+    /// On hosts behind it.
+    Routed,
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Local => "local",
+            Self::Routed => "routed",
+        })
+    }
+}
+
+/// A network: namespaces, links, routes.
+#[derive(Debug)]
+pub struct Topology {
+    /// Where the servers are.
+    pub mode: Mode,
+    /// Where clients run.
+    pub client: Namespace,
+    /// Where the agent runs.
+    pub switch: Namespace,
+    /// The hosts of blue and green; empty in mode `local`.
+    pub backends: Vec<Namespace>,
+}
+
+/// One server that a colour has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    /// `blue` or `green`.
+    pub colour: &'static str,
+    /// Number within its colour, from 1.
+    pub number: u16,
+    /// Where it serves HTTP.
+    pub web: SocketAddr,
+    /// Where it answers datagrams.
+    pub echo: SocketAddr,
+}
+
+/// The colours of every topology.
+pub const COLOURS: [&str; 2] = ["blue", "green"];
+
+impl Topology {
+    /// Builds the network. Without `offloads`, frames carry whole checksums, as on a wire.
+    ///
+    /// # Errors
+    /// Without the privilege, or when a tool is missing.
+    pub fn new(mode: Mode, offloads: bool) -> Result<Self> {
+        let client = Namespace::new("client")?;
+        let switch = Namespace::new("switch")?;
+        link(&client, INTERFACE, &switch, INTERFACE)?;
+        address(&client, INTERFACE, "10.77.0.2/24")?;
+        address(&switch, INTERFACE, "10.77.0.1/24")?;
+        address(&switch, INTERFACE, &format!("{VIP}/32"))?;
+        client.ip("route add default via 10.77.0.1")?;
+        let mut topology = Self {
+            mode,
+            client,
+            switch,
+            backends: Vec::new(),
+        };
+        if mode == Mode::Routed {
+            topology.add_backends()?;
+        }
+        topology.settle_kernels()?;
+        topology.set_offloads(offloads)?;
+        Ok(topology)
+    }
+
+    /// The address of the TCP service.
+    #[must_use]
+    pub fn web(&self) -> SocketAddr {
+        SocketAddr::from((VIP, WEB))
+    }
+
+    /// The address of the UDP service.
+    #[must_use]
+    pub fn echo(&self) -> SocketAddr {
+        SocketAddr::from((VIP, ECHO))
+    }
+
+    /// The interfaces of the switching host that carry traffic of services.
+    #[must_use]
+    pub fn interfaces(&self) -> Vec<String> {
+        let inner = (1..=self.backends.len()).map(|number| format!("be{number}"));
+        std::iter::once(INTERFACE.to_owned()).chain(inner).collect()
+    }
+
+    /// `number` servers for each colour, the first colour's first.
+    #[must_use]
+    pub fn endpoints(&self, number: u16) -> Vec<Endpoint> {
+        let pairs = COLOURS.into_iter().zip(1u16..);
+        pairs
+            .flat_map(|(colour, place)| {
+                (1..=number).map(move |server| self.endpoint(colour, place, server))
+            })
+            .collect()
+    }
+
+    /// The namespace in which a colour's servers run.
+    #[must_use]
+    pub fn host(&self, colour: &str) -> &Namespace {
+        let place = COLOURS
+            .iter()
+            .position(|&known| known == colour)
+            .unwrap_or_default();
+        self.backends.get(place).unwrap_or(&self.switch)
+    }
+
+    /// Turns checksum and segmentation offloads on or off at every end of every link.
+    ///
+    /// # Errors
+    /// When `ethtool` fails.
+    pub fn set_offloads(&self, on: bool) -> Result<()> {
+        let state = if on { "on" } else { "off" };
+        for (namespace, device) in self.devices() {
+            let features = [
+                "-K", &device, "rx", state, "tx", state, "tso", state, "gso", state,
+            ];
+            namespace.run("ethtool", &features)?;
+        }
+        Ok(())
+    }
+
+    fn endpoint(&self, colour: &'static str, place: u16, number: u16) -> Endpoint {
+        let (address, web, echo) = match self.mode {
+            Mode::Local => (VIP, 8000 + number * 10 + place, 5000 + number * 10 + place),
+            Mode::Routed => (backend(place), 8000 + number * 10, 5000 + number * 10),
+        };
+        Endpoint {
+            colour,
+            number,
+            web: (address, web).into(),
+            echo: (address, echo).into(),
+        }
+    }
+
+    fn add_backends(&mut self) -> Result<()> {
+        for (number, _) in (1u16..).zip(COLOURS) {
+            let host = Namespace::new(&format!("backend{number}"))?;
+            let device = format!("be{number}");
+            link(&self.switch, &device, &host, INTERFACE)?;
+            address(&self.switch, &device, &format!("10.77.1{number}.1/24"))?;
+            address(&host, INTERFACE, &format!("{}/24", backend(number)))?;
+            host.ip(&format!("route add default via 10.77.1{number}.1"))?;
+            self.backends.push(host);
+        }
+        Ok(())
+    }
+
+    /// Forwarding on, and nothing that second-guesses where packets come from or should go.
+    fn settle_kernels(&self) -> Result<()> {
+        self.switch.sysctl("ipv4/ip_forward", "1")?;
+        for namespace in self.namespaces() {
+            for device in ["all", "default", INTERFACE] {
+                namespace.sysctl(&format!("ipv4/conf/{device}/rp_filter"), "0")?;
+                namespace.sysctl(&format!("ipv4/conf/{device}/send_redirects"), "0")?;
+            }
+            // A busy run makes more connections than the default range has ports in a minute.
+            namespace.sysctl("ipv4/ip_local_port_range", "20000 65535")?;
+        }
+        self.poll_at_peers()
+    }
+
+    /// What XDP transmits into a veth vanishes unless its other end polls, which GRO makes it do.
+    fn poll_at_peers(&self) -> Result<()> {
+        for namespace in std::iter::once(&self.client).chain(&self.backends) {
+            namespace.run("ethtool", &["-K", INTERFACE, "gro", "on"])?;
+        }
+        Ok(())
+    }
+
+    fn namespaces(&self) -> impl Iterator<Item = &Namespace> {
+        [&self.client, &self.switch]
+            .into_iter()
+            .chain(&self.backends)
+    }
+
+    fn devices(&self) -> Vec<(&Namespace, String)> {
+        let switch = self
+            .interfaces()
+            .into_iter()
+            .map(|device| (&self.switch, device));
+        let others = std::iter::once(&self.client).chain(&self.backends);
+        switch
+            .chain(others.map(|namespace| (namespace, INTERFACE.to_owned())))
+            .collect()
+    }
+}
+
+/// The address of backend `number`, from 1.
+fn backend(number: u16) -> Ipv4Addr {
+    let [_, number] = number.to_be_bytes();
+    Ipv4Addr::new(10, 77, 10 + number, 2)
+}
+
+/// A veth pair between two namespaces, both ends up.
+fn link(left: &Namespace, left_name: &str, right: &Namespace, right_name: &str) -> Result<()> {
+    left.ip(&format!(
+        "link add {left_name} type veth peer name {right_name} netns {}",
+        right.name()
+    ))?;
+    left.ip(&format!("link set {left_name} up"))?;
+    right.ip(&format!("link set {right_name} up"))?;
+    Ok(())
+}
+
+fn address(namespace: &Namespace, device: &str, address: &str) -> Result<()> {
+    namespace
+        .ip(&format!("address add {address} dev {device}"))
+        .map(drop)
+}

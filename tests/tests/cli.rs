@@ -1,0 +1,43 @@
+//! The binary from outside: exit codes, JSON, and what it says to people.
+
+#[path = "cli/changes.rs"]
+mod changes;
+#[path = "cli/files.rs"]
+mod files;
+#[path = "cli/reads.rs"]
+mod reads;
+
+use anyhow::Result;
+use serde_json::Value;
+use switcher_harness::agent::binary;
+use switcher_harness::config::Settings;
+use switcher_harness::{Mode, Stand, netns, privilege};
+
+/// A stand with one server a colour.
+fn stand() -> Result<Stand> {
+    stand_with(Settings::default())
+}
+
+fn stand_with(settings: Settings) -> Result<Stand> {
+    Stand::new(Mode::Local, true, settings, &binary()?)
+}
+
+/// The values of `fields`, which must all be there.
+fn fields<'a>(value: &'a Value, fields: &[&str]) -> Result<Vec<&'a Value>> {
+    fields
+        .iter()
+        .map(|field| {
+            value
+                .get(field)
+                .ok_or_else(|| anyhow::anyhow!("no field `{field}` in {value:#}"))
+        })
+        .collect()
+}
+
+fn run(name: &str, test: impl FnOnce() -> Result<()>) {
+    if !privilege::is_root(name) {
+        return;
+    }
+    netns::sweep();
+    test().unwrap_or_else(|error| panic!("{error:#}"));
+}

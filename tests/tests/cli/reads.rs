@@ -1,0 +1,313 @@
+//! Commands that change nothing.
+
+use std::process::Command;
+
+use anyhow::{Result, ensure};
+use switcher_harness::agent::binary;
+use switcher_harness::config::GROUP;
+
+use crate::{fields, run, stand};
+
+#[test]
+fn status_has_the_promised_fields() {
+    run("status_has_the_promised_fields", || {
+        let stand = stand()?;
+        stand
+            .agent
+            .cli(&["wait", GROUP, "--for", "healthy=green", "--timeout", "10s"])?
+            .expect(0)?;
+        let status = stand.agent.json(&["status"])?;
+        fields(&status, &["agent", "interfaces", "groups"])?;
+        fields(
+            &status["agent"],
+            &["version", "pid", "started_at", "config", "config_digest"],
+        )?;
+        let interface = &status["interfaces"][0];
+        fields(interface, &["name", "xdp", "attached"])?;
+        ensure!(
+            interface["name"] == "eth0"
+                && interface["xdp"] == "native"
+                && interface["attached"] == true
+        );
+        ensure!(
+            status["agent"]["pid"].as_u64() == stand.agent.pid().map(u64::from),
+            "{}",
+            status["agent"]
+        );
+        let group = &status["groups"][0];
+        let of_group = [
+            "name", "live", "previous", "phase", "revision", "epoch", "since", "by", "next",
+            "window", "colours", "rollback", "cutover",
+        ];
+        fields(group, &of_group)?;
+        ensure!(
+            group["name"] == GROUP && group["live"] == "blue" && group["phase"] == "idle",
+            "{group:#}"
+        );
+        fields(
+            &group["window"],
+            &["phase", "flows_on_old", "flow_map_used"],
+        )?;
+        fields(&group["rollback"], &["eligible", "to", "blockers"])?;
+        ensure!(
+            group["rollback"]["eligible"] == false,
+            "there is no previous colour: {}",
+            group["rollback"]
+        );
+        let green = &group["colours"]["green"];
+        let of_colour = [
+            "role",
+            "version",
+            "healthy",
+            "endpoints",
+            "packets",
+            "bytes",
+            "connections",
+            "resets",
+            "flows",
+        ];
+        fields(green, &of_colour)?;
+        ensure!(
+            green["role"] == "staging" && green["healthy"] == true,
+            "{green:#}"
+        );
+        ensure!(group["colours"]["blue"]["role"] == "live", "{group:#}");
+        fields(
+            &green["endpoints"][0],
+            &["service", "address", "weight", "healthy", "reason"],
+        )?;
+        Ok(())
+    });
+}
+
+#[test]
+fn status_after_a_flip_tells_it() {
+    run("status_after_a_flip_tells_it", || {
+        let stand = stand()?;
+        let before = stand.agent.status()?;
+        stand
+            .agent
+            .cli(&["flip", GROUP, "--reason", "because"])?
+            .expect(0)?;
+        let after = stand.agent.status()?;
+        ensure!(
+            after["live"] == "green" && after["previous"] == "blue",
+            "{after:#}"
+        );
+        ensure!(
+            after["revision"].as_u64() > before["revision"].as_u64(),
+            "{after:#}"
+        );
+        ensure!(
+            after["rollback"]["eligible"] == true && after["rollback"]["to"] == "blue",
+            "{after:#}"
+        );
+        ensure!(after["colours"]["blue"]["role"] == "previous", "{after:#}");
+        let table = stand.agent.cli(&["status"])?.expect(0)?.stdout;
+        for word in [GROUP, "green", "blue"] {
+            ensure!(table.contains(word), "no {word} in\n{table}");
+        }
+        let yaml = stand
+            .agent
+            .cli(&["status", "-o", "yaml"])?
+            .expect(0)?
+            .stdout;
+        ensure!(yaml.contains("live: green"), "{yaml}");
+        Ok(())
+    });
+}
+
+#[test]
+fn unknown_names_are_3() {
+    run("unknown_names_are_3", || {
+        let stand = stand()?;
+        let unknown: [&[&str]; 6] = [
+            &["status", "shoes"],
+            &["flip", "shoes"],
+            &["flip", GROUP, "mauve"],
+            &["rollback", "shoes"],
+            &["show", "no-such-cut-over"],
+            &["wait", "shoes", "--for", "idle"],
+        ];
+        for words in unknown {
+            let output = stand.agent.cli(words)?.expect(3)?;
+            let name = words
+                .iter()
+                .find(|word| ["shoes", "mauve", "no-such-cut-over"].contains(word));
+            let name = name.copied().unwrap_or_default();
+            ensure!(
+                output.stderr.contains(name),
+                "{words:?} does not name {name}: {}",
+                output.stderr
+            );
+        }
+        let problem = stand
+            .agent
+            .cli(&["flip", "shoes", "--json"])?
+            .expect(3)?
+            .problem()?;
+        fields(&problem, &["type", "title", "status", "detail", "blockers"])?;
+        Ok(())
+    });
+}
+
+#[test]
+fn waiting_ends_or_times_out() {
+    run("waiting_ends_or_times_out", || {
+        let stand = stand()?;
+        stand
+            .agent
+            .cli(&["wait", GROUP, "--for", "idle", "--timeout", "5s"])?
+            .expect(0)?;
+        let waiting = stand.agent.cli(&[
+            "wait",
+            GROUP,
+            "--for",
+            "rollback-eligible",
+            "--timeout",
+            "300ms",
+        ])?;
+        ensure!(
+            waiting.took().as_millis() >= 300,
+            "it waited only {:?}",
+            waiting.took()
+        );
+        waiting.expect(8)?;
+        stand
+            .agent
+            .cli(&["wait", GROUP, "--for", "nonsense"])?
+            .expect(2)?;
+        Ok(())
+    });
+}
+
+#[test]
+fn history_and_show_tell_what_was_done() {
+    run("history_and_show_tell_what_was_done", || {
+        let stand = stand()?;
+        let flip = stand
+            .agent
+            .json(&["flip", GROUP, "--reason", "release 42"])?;
+        stand.agent.cli(&["rollback", GROUP])?.expect(0)?;
+        let history = stand.agent.json(&["history", GROUP])?.to_string();
+        for part in ["release 42", "rollback", "flip"] {
+            ensure!(history.contains(part), "no {part} in {history}");
+        }
+        let id = flip["id"].as_str().unwrap_or_default();
+        let shown = stand.agent.json(&["show", id])?;
+        ensure!(
+            shown["id"] == flip["id"] && shown["to"] == "green",
+            "{shown:#}"
+        );
+        let table = stand.agent.cli(&["history"])?.expect(0)?.stdout;
+        ensure!(table.contains("green"), "{table}");
+        Ok(())
+    });
+}
+
+#[test]
+fn explain_names_the_endpoint_and_leaves_no_trace() {
+    run("explain_names_the_endpoint_and_leaves_no_trace", || {
+        let stand = stand()?;
+        let packet = ["tcp", "10.77.0.2:40000", "10.77.1.1:80", "--syn"];
+        let mut words = vec!["explain", GROUP];
+        words.extend(packet);
+        let before = stand.agent.status()?;
+        let blue = stand.agent.json(&words)?.to_string();
+        ensure!(
+            blue.contains("blue") && blue.contains("10.77.1.1:8011"),
+            "{blue}"
+        );
+        stand.agent.cli(&["flip", GROUP])?.expect(0)?;
+        let green = stand.agent.json(&words)?.to_string();
+        ensure!(green.contains("10.77.1.1:8012"), "{green}");
+        let all = stand
+            .agent
+            .json(&["explain", "--all", "udp", "10.77.0.2:9", "10.77.0.9:9"])?
+            .to_string();
+        ensure!(
+            !all.contains("10.77.1.1:5"),
+            "nobody's packet was given an endpoint: {all}"
+        );
+        let flows = |status: &serde_json::Value| {
+            status["colours"]["blue"]["flows"]
+                .as_u64()
+                .unwrap_or_default()
+        };
+        ensure!(
+            flows(&stand.agent.status()?) <= flows(&before),
+            "explain left a flow"
+        );
+        Ok(())
+    });
+}
+
+#[test]
+fn doctor_checks_this_host() {
+    run("doctor_checks_this_host", || {
+        let stand = stand()?;
+        let config = stand.agent.place().config().display().to_string();
+        let output = stand.agent.cli(&["doctor", "--config", &config])?;
+        let said = output.stdout.to_lowercase();
+        for part in ["kernel", "eth0"] {
+            ensure!(
+                said.contains(part),
+                "doctor does not speak of {part}: {said}\n{}",
+                output.stderr
+            );
+        }
+        ensure!(
+            [0, 1, 11].contains(&output.code),
+            "doctor ended with {}",
+            output.code
+        );
+        Ok(())
+    });
+}
+
+#[test]
+fn without_an_agent_it_is_9_and_usage_is_2() {
+    let switcher = |words: &[&str]| -> Result<_> {
+        let mut command = Command::new(binary()?);
+        command
+            .args(words)
+            .env("SWITCHER_SOCKET", "/nonexistent/switcher.sock");
+        Ok(command.output()?)
+    };
+    let check = || -> Result<()> {
+        for words in [&["status"][..], &["flip", "shop"], &["history"]] {
+            let output = switcher(words)?;
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            ensure!(
+                output.status.code() == Some(9),
+                "{words:?}: {} {said}",
+                output.status
+            );
+            ensure!(
+                said.contains("/nonexistent/switcher.sock"),
+                "{words:?}: {said}"
+            );
+        }
+        for words in [
+            &["flip"][..],
+            &["frobnicate"],
+            &["status", "--frobnicate"],
+            &["flip", "shop", "--timeout", "5"],
+        ] {
+            ensure!(switcher(words)?.status.code() == Some(2), "{words:?}");
+        }
+        for words in [&["--help"][..], &["--version"], &["flip", "--help"]] {
+            ensure!(switcher(words)?.status.code() == Some(0), "{words:?}");
+        }
+        for shell in ["bash", "zsh", "fish"] {
+            let output = switcher(&["completion", shell])?;
+            ensure!(
+                output.status.success()
+                    && String::from_utf8_lossy(&output.stdout).contains("rollback"),
+                "{shell}"
+            );
+        }
+        Ok(())
+    };
+    check().unwrap_or_else(|error| panic!("{error:#}"));
+}

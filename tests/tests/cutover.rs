@@ -1,0 +1,215 @@
+//! A hundred switches under load, in every combination: nothing is lost, and new connections are on the
+//! new colour from the first that begins after the command returned.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use switcher_harness::agent::{Output, binary};
+use switcher_harness::config::{GROUP, Settings};
+use switcher_harness::load::{Kind, Report};
+use switcher_harness::stats::Counters;
+use switcher_harness::topology::COLOURS;
+use switcher_harness::{Load, Mode, Plan, Stand, netns, privilege};
+
+/// Switches of one combination.
+const SWITCHES: usize = 100;
+/// Switches of a combination that lets each window close.
+const CLOSED_WINDOWS: usize = 12;
+/// Time in which the load sees the state that a switch has left.
+const BETWEEN: Duration = Duration::from_millis(100);
+
+macro_rules! combinations {
+    ($($name:ident: $mode:ident $xdp:literal offloads $offloads:literal;)+) => {$(
+        #[test]
+        fn $name() {
+            run(stringify!($name), || many_switches(Mode::$mode, $xdp, $offloads));
+        }
+    )+};
+}
+
+combinations! {
+    local_native_with_offloads: Local "native" offloads true;
+    local_native_without_offloads: Local "native" offloads false;
+    local_generic_with_offloads: Local "generic" offloads true;
+    local_generic_without_offloads: Local "generic" offloads false;
+    routed_native_with_offloads: Routed "native" offloads true;
+    routed_native_without_offloads: Routed "native" offloads false;
+    routed_generic_with_offloads: Routed "generic" offloads true;
+    routed_generic_without_offloads: Routed "generic" offloads false;
+}
+
+#[test]
+fn windows_close_and_open_local() {
+    run("windows_close_and_open_local", || {
+        closing_windows(Mode::Local)
+    });
+}
+
+#[test]
+fn windows_close_and_open_routed() {
+    run("windows_close_and_open_routed", || {
+        closing_windows(Mode::Routed)
+    });
+}
+
+/// Two servers a colour, so that a flow that moves within its colour is noticed, too.
+fn settings(xdp: &'static str) -> Settings {
+    Settings {
+        xdp,
+        servers: 2,
+        learn: Duration::from_millis(500),
+        ..Settings::default()
+    }
+}
+
+/// Connections that live as long as the run keep one window open through all switches.
+fn many_switches(mode: Mode, xdp: &'static str, offloads: bool) -> Result<()> {
+    let stand = Stand::new(mode, offloads, settings(xdp), &binary()?)?;
+    let before = Counters::read(&stand.topology.client)?;
+    let plan = Plan {
+        download: Duration::from_secs(12),
+        ..Plan::default()
+    };
+    let load = Load::start(&stand.topology, &plan)?;
+    std::thread::sleep(Duration::from_millis(500));
+    let mut switches = Vec::new();
+    for number in 0..SWITCHES {
+        switches.push(switch(&stand, number)?);
+        std::thread::sleep(BETWEEN);
+    }
+    let report = load.stop()?;
+    let kernel = Counters::read(&stand.topology.client)?.since(&before);
+    println!(
+        "{mode} {xdp}, offloads {offloads}: {}; {kernel:?}",
+        report.summary()
+    );
+    judge(&report, kernel, &switches, &Kind::ALL)
+}
+
+/// Short connections alone: every window closes, and the next switch begins from rest.
+fn closing_windows(mode: Mode) -> Result<()> {
+    let stand = Stand::new(mode, false, settings("native"), &binary()?)?;
+    let before = Counters::read(&stand.topology.client)?;
+    let plan = Plan {
+        keep_alive: 0,
+        downloads: 0,
+        idle: 0,
+        udp_flows: 0,
+        udp_new: 0,
+        ..Plan::default()
+    };
+    let load = Load::start(&stand.topology, &plan)?;
+    std::thread::sleep(Duration::from_millis(500));
+    let mut switches = Vec::new();
+    for number in 0..CLOSED_WINDOWS {
+        switches.push(switch(&stand, number)?);
+        stand
+            .agent
+            .cli(&["wait", GROUP, "--for", "idle", "--timeout", "30s"])?
+            .expect(0)?;
+    }
+    let report = load.stop()?;
+    let kernel = Counters::read(&stand.topology.client)?.since(&before);
+    println!("{mode}, windows closed: {}; {kernel:?}", report.summary());
+    judge(&report, kernel, &switches, &[Kind::KeepAlive, Kind::New])
+}
+
+/// A switch, and the colour that is live after it.
+struct Switch {
+    to: &'static str,
+    output: Output,
+}
+
+fn switch(stand: &Stand, number: usize) -> Result<Switch> {
+    let (verb, to) = if number.is_multiple_of(2) {
+        ("flip", COLOURS[1])
+    } else {
+        ("rollback", COLOURS[0])
+    };
+    let output = stand.agent.cli(&[verb, GROUP, "--json"])?.expect(0)?;
+    let answer = output.json()?;
+    ensure!(
+        answer["to"] == to,
+        "{verb} number {number} went elsewhere: {answer}"
+    );
+    Ok(Switch { to, output })
+}
+
+fn judge(report: &Report, kernel: Counters, switches: &[Switch], kinds: &[Kind]) -> Result<()> {
+    let failures = report.failures();
+    ensure!(
+        failures.is_empty(),
+        "{} failures:\n{}",
+        failures.len(),
+        first(&failures)
+    );
+    for kind in kinds {
+        ensure!(report.count(*kind) > 0, "the load had no {kind}");
+    }
+    ensure!(
+        kernel.resets + kernel.failed_opens == 0,
+        "the clients' kernel counted {kernel:?}"
+    );
+    let ends = switches
+        .iter()
+        .skip(1)
+        .map(|next| next.output.begun)
+        .chain([Instant::now()]);
+    let (mut judged, mut strays) = (0, Vec::new());
+    for (switch, end) in switches.iter().zip(ends) {
+        judged += report.begun_between(switch.output.ended, end);
+        strays.extend(report.strays(switch.to, switch.output.ended, end));
+    }
+    let took = switches.iter().map(|switch| switch.output.took());
+    println!(
+        "  {judged} new connections between switches; commands took {}",
+        spread(took.collect())
+    );
+    ensure!(
+        judged > switches.len(),
+        "only {judged} new connections began between {} switches",
+        switches.len()
+    );
+    ensure!(
+        strays.is_empty(),
+        "{} strays:\n{}",
+        strays.len(),
+        first(&strays)
+    );
+    Ok(())
+}
+
+fn spread(mut times: Vec<Duration>) -> String {
+    times.sort();
+    let at = |share: usize| {
+        times
+            .get(times.len() * share / 100)
+            .copied()
+            .unwrap_or_default()
+    };
+    format!(
+        "{:?} (median), {:?} (longest)",
+        at(50),
+        times.last().copied().unwrap_or_default()
+    )
+}
+
+fn first(lines: &[String]) -> String {
+    lines
+        .iter()
+        .take(10)
+        .map(|line| format!("  {line}\n"))
+        .collect()
+}
+
+/// One at a time: each has as many clients as the processors bear.
+fn run(name: &str, test: impl FnOnce() -> Result<()>) {
+    static ALONE: Mutex<()> = Mutex::new(());
+    if !privilege::is_root(name) {
+        return;
+    }
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    netns::sweep();
+    test().unwrap_or_else(|error| panic!("{error:#}"));
+}
