@@ -64,7 +64,7 @@ fn carried_out(played: &Played) -> Promise {
         .filter(|change| change.output.code != 0 || change.first.is_none());
     Promise {
         says: format!(
-            "{} switches; command to first answer of the new colour: {}",
+            "{} switches; first answer of the new colour after {}",
             played.changes.len(),
             first.join(", ")
         ),
@@ -124,7 +124,7 @@ fn no_strays(played: &Played) -> Promise {
     }
     Promise {
         says: format!(
-            "{new} new connections after a switch returned, {} on the old colour",
+            "{new} new connections and flows after a switch, {} of them on the old colour",
             strays.len()
         ),
         broken: strays,
