@@ -53,15 +53,15 @@ pub trait Flows {
     fn remove(&self);
 }
 
-/// What the socket table says about a flow at one endpoint.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What the socket table says about a flow at one endpoint; the stronger claim is the greater one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Ownership {
     /// No socket, or only a listener.
     None,
-    /// Only a listener, but this segment carries a SYN cookie of its making.
-    Cookie,
     /// The remains of a connection that ended here.
     TimeWait,
+    /// Only a listener, but this segment carries a SYN cookie of its making.
+    Cookie,
     /// A connection, or a request for one.
     Owns,
 }
@@ -100,9 +100,29 @@ pub fn tagged(
         Some(tag) if segment.opens && !(tag.from_syn == 1 && tag.sequence == segment.sequence) => {
             begin(word, old, new, segment.sequence, now, Some(tag), flows)
         }
-        Some(tag) => (tag.endpoint, How::Tag),
+        Some(tag) => {
+            refresh(tag, now, flows);
+            (tag.endpoint, How::Tag)
+        }
         None if segment.opens => begin(word, old, new, segment.sequence, now, None, flows),
         None => carry_on(word, old, new, now, flows),
+    }
+}
+
+/// Notes that a flow is alive, once a tick. If the map refuses, the tag stays as it is.
+#[inline(always)]
+fn refresh(tag: Tag, now: u32, flows: &impl Flows) {
+    if silent_for(tag, now) > 0 {
+        let _kept_anyway = flows.put(Tag { seen: now, ..tag });
+    }
+}
+
+/// Ticks since the flow's last packet: none if another CPU, whose clock is ahead, has just seen one.
+#[inline(always)]
+const fn silent_for(tag: Tag, now: u32) -> u32 {
+    match now.wrapping_sub(tag.seen).cast_signed() {
+        ahead if ahead < 0 => 0,
+        silent => silent.cast_unsigned(),
     }
 }
 
@@ -149,7 +169,7 @@ fn begin(
 #[inline(always)]
 fn carry_on(word: Word, old: u16, new: u16, now: u32, flows: &impl Flows) -> Choice {
     match word.phase() {
-        Phase::Open if old != new => {
+        Phase::Arming | Phase::Open if old != new => {
             let tag = Tag {
                 endpoint: old,
                 from_syn: 0,
@@ -157,7 +177,7 @@ fn carry_on(word: Word, old: u16, new: u16, now: u32, flows: &impl Flows) -> Cho
                 sequence: 0,
                 seen: now,
             };
-            // A refusal is harmless while the window is open: unknown means old.
+            // A refusal is harmless until the window drains: unknown means old.
             let _refused = flows.put(tag);
             (old, How::Unknown)
         }
@@ -167,6 +187,10 @@ fn carry_on(word: Word, old: u16, new: u16, now: u32, flows: &impl Flows) -> Cho
 
 /// TCP to sockets of this host. `new` is the current table's choice, `choice` that of another slot, and
 /// `owner` asks the socket table; not called while the word is steady.
+///
+/// Whoever owns the flow gets the segment. Remains and cookies only count for what is no SYN, and only if
+/// `new` has no claim as strong: the client may have used its port again, and a listener may take a segment
+/// for a cookie of its own by accident.
 #[inline(always)]
 pub fn owned(
     word: Word,
@@ -178,6 +202,7 @@ pub fn owned(
     let others = word.in_use() & !(1 << word.current());
     let mut slot = 0;
     let mut asked = new;
+    let (mut claimant, mut strongest) = (new, Ownership::None);
     while slot < crate::abi::SLOTS as u32 {
         if others & 1 << slot != 0
             && let Some(candidate) = choice(slot)
@@ -185,17 +210,18 @@ pub fn owned(
             && candidate != asked
         {
             asked = candidate;
-            match owner(candidate) {
-                Ownership::Owns => return (candidate, How::Socket),
-                Ownership::Cookie if !segment.opens => return (candidate, How::Socket),
-                // The client may have used the port again for a connection to `new`.
-                Ownership::TimeWait if !segment.opens && owner(new) != Ownership::Owns => {
-                    return (candidate, How::Socket);
-                }
-                Ownership::None | Ownership::TimeWait | Ownership::Cookie => {}
+            let claim = owner(candidate);
+            if claim == Ownership::Owns {
+                return (candidate, How::Socket);
+            }
+            if claim > strongest {
+                (claimant, strongest) = (candidate, claim);
             }
         }
         slot += 1;
+    }
+    if !segment.opens && claimant != new && strongest > owner(new) {
+        return (claimant, How::Socket);
     }
     (new, How::Current)
 }
@@ -214,12 +240,10 @@ pub fn flow(
     flows: &impl Flows,
 ) -> (Choice, bool) {
     let known = flows.get().filter(|tag| {
-        tag.epoch.wrapping_sub(floor).cast_signed() >= 0 && now.wrapping_sub(tag.seen) <= idle
+        tag.epoch.wrapping_sub(floor).cast_signed() >= 0 && silent_for(*tag, now) <= idle
     });
     if let Some(tag) = known {
-        if tag.seen != now {
-            let _kept_anyway = flows.put(Tag { seen: now, ..tag });
-        }
+        refresh(tag, now, flows);
         return ((tag.endpoint, How::Tag), false);
     }
     let tag = Tag {

@@ -15,7 +15,7 @@ pub enum Phase {
     /// Nothing is being switched; no flow state is read or written.
     #[default]
     Steady = 0,
-    /// A switch is near: SYNs are tagged so that their retransmissions follow them.
+    /// A switch is near: as `open`, and every SYN is tagged so that its retransmissions follow it.
     Arming = 1,
     /// Unknown flows are old.
     Open = 2,
@@ -142,37 +142,38 @@ impl Word {
 
 /// The moves of a window. Each is one store; from where each is allowed is in its text.
 impl Word {
-    /// From steady or draining: SYNs get tags from now on. A new epoch begins only from steady, so that
-    /// the tags of a window that is still draining stay valid.
+    /// From any phase: every SYN gets a tag from now on, so that its retransmissions follow it through the
+    /// switch to come. What unknown flows mean does not change: they are on `previous`, which in `open`
+    /// stays and elsewhere is `current`. A new epoch begins only from steady, so that the tags of a window
+    /// that is still open or draining stay valid.
     #[must_use]
     pub const fn arm(self) -> Self {
-        let epoch = match self.phase() {
-            Phase::Steady => self.epoch().wrapping_add(1),
-            Phase::Arming | Phase::Open | Phase::Draining => self.epoch(),
+        let begun = match self.phase() {
+            Phase::Steady => self
+                .with_epoch(self.epoch().wrapping_add(1))
+                .with_previous(self.current()),
+            Phase::Draining => self.with_previous(self.current()),
+            Phase::Arming | Phase::Open => self,
         };
-        self.with_epoch(epoch)
-            .with_previous(self.current())
+        begun
             .with_in_use(self.in_use() | 1 << self.current())
             .with_phase(Phase::Arming)
     }
 
     /// The switch itself, from any phase: new flows go to `slot` from the next packet on.
     ///
-    /// In `open`, `previous` stays: it is what flows without a tag began with. From the other phases
-    /// unknown flows are on `current`, which therefore becomes `previous`.
+    /// Only SYNs on their way need arming first; and even they do not if the window is open and `slot` is
+    /// what it began from.
     #[must_use]
     pub const fn switch_to(self, slot: u32) -> Self {
-        let armed = match self.phase() {
-            Phase::Open => self,
-            Phase::Arming | Phase::Draining | Phase::Steady => self.arm(),
-        };
-        armed
+        self.arm()
             .with_staging(self.current())
             .with_current(slot)
             .with_phase(Phase::Open)
     }
 
-    /// From open: all old flows that still talk are known now, whatever is unknown is new.
+    /// From open, or from arming if the switch was called off: all old flows that still talk are known now,
+    /// whatever is unknown is new.
     #[must_use]
     pub const fn drain(self) -> Self {
         self.with_phase(Phase::Draining)

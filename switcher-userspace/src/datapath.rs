@@ -3,6 +3,11 @@
 //! `release` and `reconcile` decide, the runner carries out, and this trait is all it has for that:
 //! the kernel's maps in production, ordinary memory in tests.
 
+pub mod detach;
+pub mod emergency;
+pub mod kernel;
+pub mod memory;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -26,6 +31,25 @@ pub struct Have {
     pub services: BTreeMap<u16, HaveService>,
     /// By endpoint id.
     pub endpoints: BTreeMap<u16, Endpoint>,
+    /// What is published: address -> index of the service or id of the endpoint.
+    pub addresses: BTreeMap<AddressKey, u16>,
+    /// The buckets of every table that a service refers to, by [`TableRef`]'s number.
+    pub tables: BTreeMap<u32, Vec<u16>>,
+}
+
+impl Have {
+    /// Every table that a service refers to; a table can come up more than once.
+    pub fn tables_in_use(&self) -> impl Iterator<Item = TableRef> {
+        let all = self.services.values().flat_map(|have| have.service.tables);
+        all.filter(|table| table.exists())
+    }
+}
+
+/// The word for [`Change::Switch`]: new flows use `slot`, which has the colour that is live already, so
+/// that previews go on reaching the colour they reached before.
+#[must_use]
+pub const fn refilled(word: Word, slot: Slot) -> Word {
+    word.switch_to(slot as u32).with_staging(word.staging())
 }
 
 /// A group in the kernel.
@@ -39,6 +63,36 @@ pub struct HaveGroup {
     pub slots: BTreeMap<Slot, Colour>,
     /// Its steering word.
     pub word: Word,
+}
+
+impl HaveGroup {
+    /// The number of a colour.
+    #[must_use]
+    pub fn colour(&self, name: &str) -> Option<Colour> {
+        let mut all = self.colours.iter();
+        all.find(|(_, known)| *known == name)
+            .map(|(number, _)| *number)
+    }
+
+    /// The slot to switch to for a colour. While its endpoints are being replaced a colour has two; then
+    /// the word knows which is the newer one.
+    #[must_use]
+    pub fn slot_of(&self, colour: Colour) -> Option<Slot> {
+        let roles = [
+            self.word.current(),
+            self.word.staging(),
+            self.word.previous(),
+        ];
+        let by_role = roles.into_iter().map(|slot| slot as Slot);
+        let mut all = by_role.chain(self.slots.keys().copied());
+        all.find(|slot| self.slots.get(slot) == Some(&colour))
+    }
+
+    /// The live colour's number, if the current slot has one.
+    #[must_use]
+    pub fn live(&self) -> Option<Colour> {
+        self.slots.get(&(self.word.current() as Slot)).copied()
+    }
 }
 
 /// A service (or preview) in the kernel.

@@ -6,3 +6,5 @@ pub mod config;
 pub mod datapath;
 pub mod exit;
 pub mod output;
+pub mod maglev;
+pub mod reconcile;

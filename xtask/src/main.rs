@@ -1,3 +1,54 @@
-//! The project's tasks.
+//! The project's tasks. Each is one file; CI runs nothing that is not here.
 
-fn main() {}
+mod bench;
+mod build;
+mod cargo;
+mod check;
+mod demo;
+mod inspect;
+mod progress;
+mod setup;
+mod test;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// The project's tasks; from a fresh clone, any of them installs what it needs first.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+enum Task {
+    /// Find or install what building and testing need; does nothing if all is there
+    Setup,
+    /// Build the release binary
+    Build,
+    /// Watch live traffic move from blue to green and back, in network namespaces; needs root
+    Demo(demo::Args),
+    /// Check format, lints, documentation and dependencies
+    Check,
+    /// Run every test; as root also those that need network namespaces and BPF
+    Test(test::Args),
+    /// Show how many instructions each kernel program has, as compiled and as verified
+    Inspect(inspect::Args),
+    /// Measure the data path
+    Bench(bench::Args),
+}
+
+fn main() -> ExitCode {
+    let done = match Task::parse() {
+        Task::Setup => setup::run(),
+        Task::Build => build::run(),
+        Task::Demo(args) => demo::run(&args),
+        Task::Check => check::run(),
+        Task::Test(args) => test::run(&args),
+        Task::Inspect(args) => inspect::run(&args),
+        Task::Bench(args) => bench::run(&args),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

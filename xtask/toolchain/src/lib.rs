@@ -4,7 +4,7 @@
 //! known to work: rustup's nightly with `rust-src`, and Debian's `rustc-web` with `rust-web-src`, which
 //! `setup` links into rustup as [`DISTRIBUTION`].
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::Context as _;
@@ -14,8 +14,11 @@ use aya_build::Toolchain;
 /// The rustup name that `cargo xtask setup` gives to the distribution's compiler.
 pub const DISTRIBUTION: &str = "switcher-bpf";
 
-/// In order of preference.
-const CANDIDATES: [&str; 2] = ["nightly", DISTRIBUTION];
+/// rustup's own compiler that can build for BPF, if its `rust-src` component is installed.
+pub const NIGHTLY: &str = "nightly";
+
+/// In order of preference: a link only exists where `setup` or a person decided for it.
+const CANDIDATES: [&str; 2] = [DISTRIBUTION, NIGHTLY];
 
 /// The rustup toolchain that can build for BPF on this host, if one can.
 pub fn find() -> Option<&'static str> {
@@ -32,16 +35,42 @@ pub fn build(package: Package<'_>) -> anyhow::Result<()> {
     let name = find().context(
         "no Rust toolchain here can build the kernel object: run `cargo xtask setup`, which installs one or says how",
     )?;
+    let out_dir = std::env::var_os("OUT_DIR").context("OUT_DIR is not set: not a build script")?;
+    share_build_directory(Path::new(&out_dir)).context("sharing what is built for BPF")?;
     // SAFETY: build scripts call this first thing in `main`, before any other thread exists.
     unsafe { std::env::set_var("RUSTC_BOOTSTRAP", "1") };
     aya_build::build_ebpf([package], Toolchain::Custom(name))
         .with_context(|| format!("building the kernel object with rustup toolchain `{name}`"))
 }
 
+/// Lets all build scripts of a target directory use one directory for BPF.
+///
+/// `build`, `test`, `clippy` and `doc` each give a build script an `OUT_DIR` of its own; without this each
+/// would compile `core` and the kernel object again.
+fn share_build_directory(out_dir: &Path) -> std::io::Result<()> {
+    // TARGET/debug/build/PACKAGE-HASH/out
+    let Some(target) = out_dir.ancestors().nth(4) else {
+        return Ok(());
+    };
+    let shared = target.join("bpf");
+    std::fs::create_dir_all(&shared)?;
+    // Where aya-build puts its `--target-dir`.
+    let private = out_dir.join("aya-build");
+    if private.is_symlink() {
+        return Ok(());
+    }
+    if private.exists() {
+        std::fs::remove_dir_all(&private)?;
+    }
+    std::os::unix::fs::symlink(&shared, &private)
+}
+
 fn has_library_source(name: &str) -> bool {
     let Ok(output) = Command::new("rustup")
         .args(["run", name, "rustc", "--print", "sysroot"])
         .env_remove("RUSTC")
+        // Looking must not download a toolchain.
+        .env("RUSTUP_AUTO_INSTALL", "0")
         .output()
     else {
         return false;

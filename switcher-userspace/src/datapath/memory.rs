@@ -1,0 +1,208 @@
+//! The kernel's maps as ordinary memory: what plans are tried on, and what the agent's tests run with.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use anyhow::bail;
+use switcher_common::abi::{AddressKey, Counters, Endpoint, Service, TableRef, address_kind};
+use switcher_common::verdict::Reason;
+use switcher_common::word::Word;
+
+use super::{Attachment, Change, Datapath, GroupIndex, Have, HaveGroup, HaveService};
+
+/// A data path without a kernel. Fields that the kernel's side would change are public.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Memory {
+    have: Have,
+    words: BTreeMap<GroupIndex, Word>,
+    /// Groups with a flow map, and its capacity.
+    pub windows: BTreeMap<GroupIndex, u32>,
+    /// What [`Datapath::flows`] answers.
+    pub flows: BTreeMap<GroupIndex, BTreeMap<u16, u64>>,
+    /// What [`Datapath::flow_map_used`] answers.
+    pub flow_map_used: BTreeMap<GroupIndex, f64>,
+    /// What [`Datapath::counters`] answers.
+    pub counters: BTreeMap<u32, Counters>,
+    /// Epochs given to [`Datapath::void_udp_flows`].
+    pub udp_floors: BTreeMap<GroupIndex, u32>,
+    /// What [`Datapath::attachments`] answers.
+    pub attachments: Vec<Attachment>,
+    /// Grace periods waited for.
+    pub settled: u32,
+}
+
+impl From<Have> for Memory {
+    fn from(have: Have) -> Self {
+        let words = have.groups.iter().map(|(&i, g)| (i, g.word)).collect();
+        Self {
+            have,
+            words,
+            ..Self::default()
+        }
+    }
+}
+
+impl Memory {
+    /// What is there, without a copy.
+    #[must_use]
+    pub const fn state(&self) -> &Have {
+        &self.have
+    }
+
+    /// Carries out a change. A [`Change::Switch`] is one store here.
+    pub fn change(&mut self, change: &Change) {
+        match change {
+            Change::NameGroup { group, name, .. } if name.is_empty() => {
+                self.have.groups.remove(group);
+            }
+            Change::NameGroup {
+                group,
+                name,
+                colours,
+                slots,
+            } => {
+                let named = HaveGroup {
+                    name: name.clone(),
+                    colours: colours.clone(),
+                    slots: slots.clone(),
+                    word: self.word(*group),
+                };
+                self.have.groups.insert(*group, named);
+            }
+            Change::SetEndpoint { id, endpoint } if *endpoint == Endpoint::default() => {
+                self.have.endpoints.remove(id);
+            }
+            Change::SetEndpoint { id, endpoint } => {
+                self.have.endpoints.insert(*id, *endpoint);
+            }
+            Change::FillTable { table, buckets } => self.fill(*table, buckets),
+            Change::SetService {
+                index,
+                name,
+                service,
+            } => self.set_service(*index, name, service),
+            Change::SetWord { group, word } => self.set_word(*group, *word),
+            Change::Publish { key, index } => {
+                self.have.addresses.insert(*key, *index);
+                self.mark_published();
+            }
+            Change::Unpublish { key } => {
+                self.have.addresses.remove(key);
+                self.mark_published();
+            }
+            Change::Switch { group, slot } => {
+                let word = self.word(*group);
+                self.set_word(*group, super::refilled(word, *slot));
+            }
+            Change::Settle => self.settled += 1,
+        }
+    }
+
+    fn set_word(&mut self, group: GroupIndex, word: Word) {
+        self.words.insert(group, word);
+        if let Some(named) = self.have.groups.get_mut(&group) {
+            named.word = word;
+        }
+    }
+
+    fn set_service(&mut self, index: u16, name: &str, service: &Service) {
+        if *service == Service::default() {
+            self.have.services.remove(&index);
+            return;
+        }
+        let published = is_published(&self.have.addresses, index);
+        let entry = HaveService {
+            name: name.into(),
+            service: *service,
+            published,
+        };
+        self.have.services.insert(index, entry);
+    }
+
+    /// What lay there before is gone, as in the kernel's one array.
+    fn fill(&mut self, table: TableRef, buckets: &[u16]) {
+        let range = |table: TableRef| table.first()..table.first() + (1 << table.bits());
+        let new = range(table);
+        self.have.tables.retain(|other, _| {
+            let old = range(TableRef(*other));
+            old.end <= new.start || new.end <= old.start
+        });
+        self.have.tables.insert(table.0, buckets.to_vec());
+    }
+
+    fn mark_published(&mut self) {
+        for (index, service) in &mut self.have.services {
+            service.published = is_published(&self.have.addresses, *index);
+        }
+    }
+}
+
+fn is_published(addresses: &BTreeMap<AddressKey, u16>, index: u16) -> bool {
+    addresses
+        .iter()
+        .any(|(key, i)| key.kind == address_kind::SERVICE && *i == index)
+}
+
+impl Datapath for Memory {
+    fn have(&self) -> anyhow::Result<Have> {
+        let mut have = self.have.clone();
+        let used: BTreeSet<u32> = have.tables_in_use().map(|table| table.0).collect();
+        have.tables.retain(|table, _| used.contains(table));
+        Ok(have)
+    }
+
+    fn apply(&mut self, change: &Change) -> anyhow::Result<()> {
+        if matches!(change, Change::Switch { .. }) {
+            bail!("a switch is the release logic's to carry out");
+        }
+        self.change(change);
+        Ok(())
+    }
+
+    fn word(&self, group: GroupIndex) -> Word {
+        self.words.get(&group).copied().unwrap_or_default()
+    }
+
+    fn store(&mut self, group: GroupIndex, word: Word) {
+        self.set_word(group, word);
+    }
+
+    fn settle(&mut self) -> anyhow::Result<Duration> {
+        self.settled += 1;
+        Ok(Duration::ZERO)
+    }
+
+    fn open_window(&mut self, group: GroupIndex, flows: u32) -> anyhow::Result<()> {
+        self.windows.entry(group).or_insert(flows);
+        Ok(())
+    }
+
+    fn close_window(&mut self, group: GroupIndex) -> anyhow::Result<()> {
+        self.windows.remove(&group);
+        Ok(())
+    }
+
+    fn void_udp_flows(&mut self, group: GroupIndex, epoch: u32) {
+        self.udp_floors.insert(group, epoch);
+    }
+
+    fn flows(&self, group: GroupIndex) -> anyhow::Result<BTreeMap<u16, u64>> {
+        Ok(self.flows.get(&group).cloned().unwrap_or_default())
+    }
+
+    fn flow_map_used(&self, group: GroupIndex) -> anyhow::Result<f64> {
+        Ok(self.flow_map_used.get(&group).copied().unwrap_or_default())
+    }
+
+    fn counters(&self, cell: u32) -> anyhow::Result<Counters> {
+        Ok(self.counters.get(&cell).copied().unwrap_or_default())
+    }
+
+    fn reasons(&self) -> anyhow::Result<Vec<(Reason, u64)>> {
+        Ok(Reason::ALL.iter().map(|reason| (*reason, 0)).collect())
+    }
+
+    fn attachments(&self) -> Vec<Attachment> {
+        self.attachments.clone()
+    }
+}

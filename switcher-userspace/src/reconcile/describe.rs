@@ -1,0 +1,89 @@
+//! Changes as people read them.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+
+use switcher_common::abi::{
+    Address, AddressKey, Endpoint, Port, Service, UDP, address_kind, service_flags,
+};
+
+use crate::datapath::Change;
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NameGroup { group, name, .. } if name.is_empty() => {
+                write!(f, "free group {group}")
+            }
+            Self::NameGroup {
+                group,
+                name,
+                colours,
+                slots,
+            } => {
+                write!(f, "name group {group} {name}:")?;
+                for (slot, colour) in slots {
+                    let colour = colours.get(colour).map_or("?", String::as_str);
+                    write!(f, " {colour} in slot {slot}")?;
+                }
+                Ok(())
+            }
+            Self::SetEndpoint { id, endpoint } if *endpoint == Endpoint::default() => {
+                write!(f, "free endpoint {id}")
+            }
+            Self::SetEndpoint { id, endpoint } => {
+                let (address, port) = (endpoint.address, endpoint.port);
+                write!(f, "endpoint {id} is {}", socket(address, port))
+            }
+            Self::FillTable { table, .. } => {
+                let (size, first) = (1u32 << table.bits(), table.first());
+                write!(f, "fill a table of {size} buckets at {first}")
+            }
+            Self::SetService { index, service, .. } if *service == Service::default() => {
+                write!(f, "free service {index}")
+            }
+            Self::SetService {
+                index,
+                name,
+                service,
+            } => {
+                let kind = match service.has(service_flags::PREVIEW) {
+                    true => "preview of",
+                    false => "service",
+                };
+                let tables = service.tables.iter().filter(|table| table.exists()).count();
+                write!(f, "entry {index}: {kind} {name} with {tables} tables")
+            }
+            Self::SetWord { group, word } => write!(
+                f,
+                "group {group}: slot {} live, slot {} staging",
+                word.current(),
+                word.staging()
+            ),
+            Self::Publish { key, index } => write!(f, "publish {} as {index}", Shown(key)),
+            Self::Unpublish { key } => write!(f, "withdraw {}", Shown(key)),
+            Self::Switch { group, slot } => {
+                write!(f, "group {group}: switch to slot {slot} by a window")
+            }
+            Self::Settle => write!(f, "wait until no CPU uses what was replaced"),
+        }
+    }
+}
+
+struct Shown<'a>(&'a AddressKey);
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(key) = self;
+        let kind = match key.kind {
+            address_kind::SERVICE => "service",
+            _ => "endpoint",
+        };
+        let protocol = if key.protocol == UDP { "udp" } else { "tcp" };
+        write!(f, "{kind} {}/{protocol}", socket(key.address, key.port))
+    }
+}
+
+fn socket(address: Address, port: Port) -> SocketAddr {
+    SocketAddr::new(IpAddr::from(address), port.number())
+}

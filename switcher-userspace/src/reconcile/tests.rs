@@ -1,0 +1,566 @@
+//! Have and want in, exact changes out; and the promise that every prefix of a plan leaves traffic served.
+
+use std::net::SocketAddr;
+
+use proptest::prelude::*;
+use switcher_common::abi::{
+    Address, COLOURS, Endpoint, SLOTS, Service, TCP, TableRef, address_kind, endpoint_flags,
+    service_flags,
+};
+use switcher_common::word::{Phase, Word};
+
+use super::*;
+use crate::datapath::{HaveGroup, Slot};
+
+const SEED: u64 = 7;
+
+#[test]
+fn a_new_group_is_published_last() {
+    let want = want(&[("blue", &[81]), ("green", &[82])], None);
+    let plan = plan(&Have::default(), &want, SEED).expect("nothing is in the way");
+    let steps: Vec<String> = plan.changes.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        steps,
+        [
+            "endpoint 1 is 10.0.0.1:81",
+            "endpoint 2 is 10.0.0.1:82",
+            "fill a table of 256 buckets at 0",
+            "fill a table of 256 buckets at 256",
+            "entry 0: service web with 2 tables",
+            "wait until no CPU uses what was replaced",
+            "group 0: slot 0 live, slot 1 staging",
+            "name group 0 shop: blue in slot 0 green in slot 1",
+            "publish endpoint 10.0.0.1:81/tcp as 1",
+            "publish endpoint 10.0.0.1:82/tcp as 2",
+            "publish service 10.0.0.1:80/tcp as 0",
+        ]
+    );
+    assert!(plan.summary[0].contains("group shop: add, with blue live"));
+}
+
+#[test]
+fn what_is_there_needs_nothing() {
+    let want = want(&[("blue", &[81]), ("green", &[82])], Some(90));
+    let have = after(&Have::default(), &want);
+    let again = plan(&have, &want, SEED).expect("nothing is in the way");
+    assert_eq!(again, Plan::default());
+    assert!(again.is_empty());
+}
+
+#[test]
+fn elements_are_written_in_full() {
+    let have = after(
+        &Have::default(),
+        &want(&[("blue", &[80]), ("green", &[82])], Some(90)),
+    );
+    let address = Address::v4([10, 0, 0, 1]);
+    let expected = Endpoint {
+        address,
+        port: switcher_common::abi::Port::new(82),
+        protocol: TCP,
+        flags: endpoint_flags::PRESENT,
+        service: 0,
+        colour: 1,
+        counter: 1,
+        ..Endpoint::default()
+    };
+    assert_eq!(have.endpoints[&2], expected);
+    assert!(have.endpoints[&1].has(endpoint_flags::UNTOUCHED));
+    let (main, preview) = (have.services[&0].service, have.services[&1].service);
+    assert_eq!((main.parent, preview.parent), (0, 0));
+    assert_eq!(main.tables, preview.tables);
+    assert!(!main.has(service_flags::PREVIEW) && preview.has(service_flags::PREVIEW));
+    let word = have.groups[&0].word;
+    assert_eq!((word.current(), word.previous(), word.staging()), (0, 0, 1));
+    assert_eq!((word.in_use(), word.phase()), (1, Phase::Steady));
+}
+
+#[test]
+fn the_initial_colour_is_live_only_the_first_time() {
+    let mut want = want(&[("blue", &[81]), ("green", &[82])], None);
+    group(&mut want).initial = "green".into();
+    let have = after(&Have::default(), &want);
+    assert_eq!(live(&have), "green");
+    group(&mut want).initial = "blue".into();
+    assert!(plan(&have, &want, SEED).expect("a plan").is_empty());
+}
+
+#[test]
+fn an_idle_colour_moves_to_a_fresh_slot() {
+    let have = after(
+        &Have::default(),
+        &want(&[("blue", &[81]), ("green", &[82])], Some(90)),
+    );
+    let want = want(&[("blue", &[81]), ("green", &[83])], Some(90));
+    let plan = plan(&have, &want, SEED).expect("nothing is in the way");
+    let steps: Vec<String> = plan.changes.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        steps,
+        [
+            "endpoint 3 is 10.0.0.1:83",
+            "fill a table of 256 buckets at 512",
+            "entry 0: service web with 3 tables",
+            "entry 1: preview of web with 3 tables",
+            "wait until no CPU uses what was replaced",
+            "name group 0 shop: blue in slot 0 green in slot 1 green in slot 2",
+            "group 0: slot 0 live, slot 2 staging",
+            "name group 0 shop: blue in slot 0 green in slot 2",
+            "wait until no CPU uses what was replaced",
+            "entry 0: service web with 2 tables",
+            "entry 1: preview of web with 2 tables",
+            "publish endpoint 10.0.0.1:83/tcp as 3",
+            "withdraw endpoint 10.0.0.1:82/tcp",
+            "wait until no CPU uses what was replaced",
+            "free endpoint 2",
+        ]
+    );
+    assert!(plan.unfinished.is_empty());
+}
+
+#[test]
+fn the_live_colour_moves_by_a_window() {
+    let before = want(&[("blue", &[81]), ("green", &[82])], None);
+    let have = after(&Have::default(), &before);
+    let want = want(&[("blue", &[81, 84]), ("green", &[82])], None);
+    let first = plan(&have, &want, SEED).expect("nothing is in the way");
+    let switch = Change::Switch { group: 0, slot: 2 };
+    assert_eq!(first.changes.last(), Some(&switch));
+    assert_eq!(first.unfinished, ["shop"]);
+
+    let mut kernel = Memory::from(have);
+    first
+        .changes
+        .iter()
+        .for_each(|change| kernel.change(change));
+    assert_eq!(live(kernel.state()), "blue");
+    let waiting = plan(kernel.state(), &want, SEED).expect("the window is no obstacle");
+    assert!(waiting.is_empty(), "{waiting:?}");
+    let refused = plan(kernel.state(), &before, SEED).expect_err("the window is open");
+    assert!(matches!(refused, Refusal::Window { .. }), "{refused}");
+
+    close(&mut kernel, 0);
+    let last = plan(kernel.state(), &want, SEED).expect("nothing is in the way");
+    last.changes.iter().for_each(|change| kernel.change(change));
+    let have = kernel.state();
+    assert_eq!(have.groups[&0].slots, [(1, 1), (2, 0)].into());
+    assert!(!have.services[&0].service.tables[0].exists());
+}
+
+#[test]
+fn weights_alone_make_a_new_table() {
+    let mut want = want(&[("blue", &[81, 84]), ("green", &[82])], None);
+    let have = after(&Have::default(), &want);
+    let web = group(&mut want)
+        .services
+        .get_mut("web")
+        .expect("it is there");
+    web.endpoints.get_mut("blue").expect("it is there")[0].weight = 3;
+    let plan = plan(&have, &want, SEED).expect("nothing is in the way");
+    assert!(matches!(
+        plan.changes.last(),
+        Some(Change::Switch { group: 0, slot: 2 })
+    ));
+    assert!(
+        plan.summary
+            .iter()
+            .any(|s| s.contains("new table for blue")),
+        "{:?}",
+        plan.summary
+    );
+}
+
+#[test]
+fn a_group_goes_address_first() {
+    let have = after(
+        &Have::default(),
+        &want(&[("blue", &[81]), ("green", &[82])], None),
+    );
+    let plan = plan(&have, &Want::default(), SEED).expect("nothing is in the way");
+    let steps: Vec<String> = plan.changes.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        steps,
+        [
+            "withdraw service 10.0.0.1:80/tcp",
+            "withdraw endpoint 10.0.0.1:81/tcp",
+            "withdraw endpoint 10.0.0.1:82/tcp",
+            "wait until no CPU uses what was replaced",
+            "free service 0",
+            "free endpoint 1",
+            "free endpoint 2",
+            "free group 0",
+            "group 0: slot 0 live, slot 0 staging",
+        ]
+    );
+}
+
+#[test]
+fn a_live_colour_stays() {
+    let three: [(&str, &[u16]); 3] = [("blue", &[81]), ("green", &[82]), ("red", &[83])];
+    let have = after(&Have::default(), &want(&three, None));
+    let refused = plan(&have, &renamed(&three[1..], "green"), SEED).expect_err("blue is live");
+    assert_eq!(
+        refused,
+        Refusal::LiveColour {
+            group: "shop".into(),
+            colour: "blue".into()
+        }
+    );
+    let fewer = plan(&have, &want(&three[..2], None), SEED).expect("red is idle");
+    let have = apply(&have, &fewer);
+    assert_eq!(have.groups[&0].colours.len(), 2);
+    assert!(
+        fewer
+            .summary
+            .contains(&"group shop: remove colour red".into())
+    );
+}
+
+#[test]
+fn eight_colours_leave_no_room_to_replace_endpoints() {
+    let colours = ["a", "b", "c", "d", "e", "f", "g", "h"];
+    let ports = [[81], [82], [83], [84], [85], [86], [87], [88]];
+    let all: Vec<(&str, &[u16])> = colours
+        .iter()
+        .copied()
+        .zip(ports.iter().map(|p| &p[..]))
+        .collect();
+    let have = after(&Have::default(), &renamed(&all, "a"));
+    let mut changed = all.clone();
+    changed[3].1 = &[99];
+    let refused = plan(&have, &renamed(&changed, "a"), SEED).expect_err("no slot is free");
+    assert!(refused.to_string().contains("colour d"), "{refused}");
+    // With seven there is one, for one after the other.
+    let have = after(&Have::default(), &renamed(&all[..7], "a"));
+    let other: Vec<(&str, &[u16])> = colours
+        .iter()
+        .copied()
+        .zip([&[70][..], &[71], &[72], &[73], &[74], &[75], &[76]])
+        .collect();
+    let mut mixed = other.clone();
+    mixed[0] = all[0];
+    let have = after(&have, &renamed(&mixed, "a"));
+    assert_eq!(have.groups[&0].slots.len(), 7);
+}
+
+#[test]
+fn a_full_table_space_is_told_in_numbers() {
+    let ports: Vec<u16> = (1000..3000).collect();
+    let many = |n: usize| {
+        let mut want = Want::default();
+        for i in 0..n {
+            let colours: [(&str, &[u16]); 2] = [("blue", &ports), ("green", &ports)];
+            let mut one = self::want(&colours, None);
+            let mut group = one.groups.remove("shop").expect("it is there");
+            let web = group.services.get_mut("web").expect("it is there");
+            web.vip.set_port(100 + i as u16);
+            want.groups.insert(format!("g{i}"), group);
+        }
+        want
+    };
+    let refused = plan(&Have::default(), &many(9), SEED).expect_err("too many");
+    assert!(
+        matches!(
+            refused,
+            Refusal::Full {
+                what: "endpoints",
+                ..
+            } | Refusal::Space { .. }
+        ),
+        "{refused}"
+    );
+}
+
+#[test]
+fn a_swap_of_addresses_never_leaves_them_unserved() {
+    let mut want = want(&[("blue", &[81]), ("green", &[82])], None);
+    let mut api = group(&mut want).services["web"].clone();
+    api.vip.set_port(70);
+    for (offset, endpoints) in (71..).zip(api.endpoints.values_mut()) {
+        endpoints[0].address.set_port(offset);
+    }
+    group(&mut want).services.insert("api".into(), api);
+    let have = after(&Have::default(), &want);
+    for service in group(&mut want).services.values_mut() {
+        let port = if service.vip.port() == 70 { 80 } else { 70 };
+        service.vip.set_port(port);
+    }
+    let have = after(&have, &want);
+    assert_eq!(have.services.len(), 2);
+    assert_eq!(have.addresses.len(), 6);
+}
+
+#[test]
+fn emergencies_find_the_newer_table_of_a_colour() {
+    let group = HaveGroup {
+        name: "shop".into(),
+        colours: [(0, "blue".into()), (1, "green".into())].into(),
+        slots: [(0, 0), (1, 1), (2, 0)].into(),
+        word: Word::default().with_current(1).with_staging(2),
+    };
+    assert_eq!(group.slot_of(0), Some(2));
+    assert_eq!(group.slot_of(1), Some(1));
+    assert_eq!(group.slot_of(3), None);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    /// Any sequence of configurations and flips, with an agent that dies in mid-plan: every prefix of every plan serves, and what is left is
+    /// what was wanted.
+    #[test]
+    fn every_prefix_serves(steps in prop::collection::vec((wants(), 0u8..4, 0usize..20), 1..6)) {
+        let mut kernel = Memory::default();
+        for (want, flip, dies) in steps {
+            let mut rounds = 0;
+            loop {
+                rounds += 1;
+                prop_assert!(rounds < 6, "never done");
+                let plan = match plan(kernel.state(), &want, SEED) {
+                    Ok(plan) => plan,
+                    Err(Refusal::LiveColour { .. }) => break,
+                    Err(other) => return Err(TestCaseError::fail(other.to_string())),
+                };
+                if plan.is_empty() {
+                    break;
+                }
+                let live_until = if rounds == 1 { dies } else { usize::MAX };
+                for change in plan.changes.iter().take(live_until) {
+                    check_step(kernel.state(), change).map_err(TestCaseError::fail)?;
+                    kernel.change(change);
+                    served(kernel.state()).map_err(|why| TestCaseError::fail(format!("{change}: {why}")))?;
+                }
+                for group in kernel.state().groups.keys().copied().collect::<Vec<_>>() {
+                    close(&mut kernel, group);
+                }
+            }
+            for (index, group) in kernel.state().groups.clone() {
+                if let Some(slot) = group.slot_of(flip) {
+                    kernel.change(&Change::SetWord { group: index, word: group.word.switch_to(u32::from(slot)) });
+                    served(kernel.state()).map_err(TestCaseError::fail)?;
+                    let during = plan(kernel.state(), &want, SEED);
+                    prop_assert!(!matches!(during, Ok(ref plan) if plan.changes.iter().any(|c| touches(c, index))), "{during:?}");
+                    close(&mut kernel, index);
+                }
+            }
+        }
+    }
+}
+
+/// A small universe, so that things come and go and come again.
+fn wants() -> impl Strategy<Value = Want> {
+    let endpoints = prop::collection::btree_set(1u16..6, 1..4);
+    let service = (prop::collection::vec(endpoints, 4), any::<bool>(), 0u16..2);
+    let group = (2usize..5, prop::collection::vec(service, 1..3));
+    prop::collection::vec(prop::option::of(group), 2).prop_map(|groups| {
+        let mut want = Want::default();
+        for (g, group) in (0u16..).zip(groups) {
+            let Some((colours, services)) = group else {
+                continue;
+            };
+            let colours: Vec<String> = (0..colours).map(|c| format!("c{c}")).collect();
+            let mut wanted = WantGroup {
+                initial: "c1".into(),
+                colours,
+                ..WantGroup::default()
+            };
+            for (s, (endpoints, preview, moved)) in (0u16..).zip(services) {
+                let base = 1000 + g * 4000 + s * 1000;
+                let endpoint = |c: u16, port: u16| WantEndpoint {
+                    address: at(base + 100 + c * 100 + port),
+                    weight: 1 + port,
+                    flags: endpoint_flags::PRESENT,
+                };
+                let endpoints =
+                    (0u16..)
+                        .zip(&wanted.colours)
+                        .zip(endpoints)
+                        .map(|((c, name), ports)| {
+                            (
+                                name.clone(),
+                                ports.into_iter().map(|port| endpoint(c, port)).collect(),
+                            )
+                        });
+                let service = WantService {
+                    vip: at(base + moved),
+                    protocol: TCP,
+                    flags: service_flags::PRESENT,
+                    preview: preview.then(|| at(base + 50)),
+                    endpoints: endpoints.collect(),
+                };
+                wanted.services.insert(format!("s{s}"), service);
+            }
+            want.groups.insert(format!("g{g}"), wanted);
+        }
+        want
+    })
+}
+
+/// What has to hold at every moment, from the data path's view and without the planner's code.
+fn served(have: &Have) -> Result<(), String> {
+    for (key, index) in &have.addresses {
+        if key.kind == address_kind::ENDPOINT {
+            let endpoint = have
+                .endpoints
+                .get(index)
+                .ok_or("published without an endpoint")?;
+            if (endpoint.address, endpoint.port) != (key.address, key.port) {
+                return Err(format!("endpoint {index} is published as {key:?}"));
+            }
+            continue;
+        }
+        let service = &have
+            .services
+            .get(index)
+            .ok_or("published without a service")?
+            .service;
+        let group = have
+            .groups
+            .get(&service.group)
+            .ok_or("published without a group")?;
+        if service.has(service_flags::PREVIEW) {
+            continue;
+        }
+        let mut slots = group.word.in_use() | 1 << group.word.current();
+        if group.word.phase() != Phase::Steady {
+            slots |= 1 << group.word.previous();
+        }
+        for slot in (0..SLOTS as Slot).filter(|slot| slots & 1 << *slot != 0) {
+            filled(have, *index, service, slot)?;
+        }
+        group.live().ok_or("the live slot has no colour")?;
+    }
+    Ok(())
+}
+
+fn filled(have: &Have, index: u16, service: &Service, slot: Slot) -> Result<(), String> {
+    let table = service.tables[slot as usize];
+    let buckets = have.tables.get(&table.0);
+    let buckets = buckets.ok_or(format!("service {index}: nothing in slot {slot}"))?;
+    if buckets.len() != 1 << table.bits() {
+        return Err(format!("service {index}: a table of {}", buckets.len()));
+    }
+    for id in buckets {
+        let endpoint = have
+            .endpoints
+            .get(id)
+            .ok_or(format!("endpoint {id} is gone"))?;
+        if endpoint.service != service.parent {
+            return Err(format!("endpoint {id} serves {}", endpoint.service));
+        }
+        if usize::from(endpoint.colour) >= COLOURS {
+            return Err(format!("endpoint {id} has colour {}", endpoint.colour));
+        }
+    }
+    Ok(())
+}
+
+/// What a step must never do to something in use.
+fn check_step(have: &Have, change: &Change) -> Result<(), String> {
+    let range = |table: TableRef| table.first()..table.first() + (1 << table.bits());
+    match change {
+        Change::FillTable { table, .. } => {
+            let new = range(*table);
+            let overlaps = |old: TableRef| range(old).start < new.end && new.start < range(old).end;
+            match have.tables_in_use().any(overlaps) {
+                true => Err(format!("{change} overwrites a table in use")),
+                false => Ok(()),
+            }
+        }
+        Change::SetService { index, service, .. } => {
+            let Some(old) = have.services.get(index).filter(|old| old.published) else {
+                return Ok(());
+            };
+            let group = have.groups.get(&old.service.group).ok_or("no group")?;
+            let slot = group.word.current() as usize;
+            match old.service.tables[slot] == service.tables[slot] {
+                true => Ok(()),
+                false => Err(format!("{change} replaces the live table")),
+            }
+        }
+        _ => Ok(()),
+    }
+}
+
+fn touches(change: &Change, index: GroupIndex) -> bool {
+    match change {
+        Change::NameGroup { group, .. } | Change::SetWord { group, .. } => *group == index,
+        Change::SetService { service, .. } => {
+            service.group == index && *service != Service::default()
+        }
+        _ => false,
+    }
+}
+
+fn after(have: &Have, want: &Want) -> Have {
+    apply(
+        have,
+        &plan(have, want, SEED).expect("nothing is in the way"),
+    )
+}
+
+fn apply(have: &Have, plan: &Plan) -> Have {
+    use crate::datapath::Datapath;
+    let mut kernel = Memory::from(have.clone());
+    plan.changes.iter().for_each(|change| kernel.change(change));
+    kernel.have().expect("memory is always readable")
+}
+
+fn close(kernel: &mut Memory, group: GroupIndex) {
+    let word = kernel.state().groups[&group].word;
+    kernel.change(&Change::SetWord {
+        group,
+        word: word.settle(),
+    });
+}
+
+fn live(have: &Have) -> &str {
+    let group = &have.groups[&0];
+    &group.colours[&group.live().expect("a live colour")]
+}
+
+fn group(want: &mut Want) -> &mut WantGroup {
+    want.groups.get_mut("shop").expect("it is there")
+}
+
+fn want(colours: &[(&str, &[u16])], preview: Option<u16>) -> Want {
+    let mut want = renamed(colours, "blue");
+    let web = group(&mut want)
+        .services
+        .get_mut("web")
+        .expect("it is there");
+    web.preview = preview.map(at);
+    want
+}
+
+fn renamed(colours: &[(&str, &[u16])], initial: &str) -> Want {
+    let endpoint = |port: &u16| WantEndpoint {
+        address: at(*port),
+        weight: 1,
+        flags: match port {
+            80 => endpoint_flags::PRESENT | endpoint_flags::UNTOUCHED,
+            _ => endpoint_flags::PRESENT,
+        },
+    };
+    let endpoints = colours
+        .iter()
+        .map(|(colour, ports)| ((*colour).into(), ports.iter().map(endpoint).collect()));
+    let web = WantService {
+        vip: at(80),
+        protocol: TCP,
+        flags: service_flags::PRESENT | service_flags::SOCKETS,
+        preview: None,
+        endpoints: endpoints.collect(),
+    };
+    let shop = WantGroup {
+        initial: initial.into(),
+        colours: colours.iter().map(|(colour, _)| (*colour).into()).collect(),
+        services: [("web".into(), web)].into(),
+    };
+    Want {
+        groups: [("shop".into(), shop)].into(),
+    }
+}
+
+fn at(port: u16) -> SocketAddr {
+    SocketAddr::from(([10, 0, 0, 1], port))
+}

@@ -1,0 +1,136 @@
+//! What the kernel should hold: the configuration in the data path's terms, without numbers.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+
+use switcher_common::abi::{TCP, UDP, endpoint_flags, service_flags};
+
+use super::Refusal;
+use crate::config::{Config, Forward, GroupConfig, Protocol, ServiceConfig, UdpMode, resolve};
+
+/// What the kernel should hold.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Want {
+    /// By name.
+    pub groups: BTreeMap<String, WantGroup>,
+}
+
+/// A group as it should be.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WantGroup {
+    /// The colour that is live if the group is new to the kernel. After a boot the agent puts the
+    /// recorded live colour here.
+    pub initial: String,
+    /// All colours, in the order in which new ones are numbered.
+    pub colours: Vec<String>,
+    /// By name.
+    pub services: BTreeMap<String, WantService>,
+}
+
+/// A service as it should be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WantService {
+    /// What clients connect to.
+    pub vip: SocketAddr,
+    /// IP protocol number.
+    pub protocol: u8,
+    /// Bits of [`service_flags`], `PRESENT` among them.
+    pub flags: u8,
+    /// The address that reaches the staging colour.
+    pub preview: Option<SocketAddr>,
+    /// By colour.
+    pub endpoints: BTreeMap<String, Vec<WantEndpoint>>,
+}
+
+/// An endpoint as it should be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WantEndpoint {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Its share of its colour.
+    pub weight: u16,
+    /// Bits of [`endpoint_flags`], `PRESENT` among them.
+    pub flags: u8,
+}
+
+impl Want {
+    /// What a configuration asks for on a host whose own addresses `is_own` knows.
+    ///
+    /// # Errors
+    /// When a service's endpoints can't be reached the way its configuration says.
+    pub fn new(config: &Config, is_own: impl Fn(IpAddr) -> bool) -> Result<Self, Refusal> {
+        let groups = config.groups.values();
+        let groups = groups.map(|group| Ok((group.name.clone(), WantGroup::new(group, &is_own)?)));
+        Ok(Self {
+            groups: groups.collect::<Result<_, Refusal>>()?,
+        })
+    }
+}
+
+impl WantGroup {
+    fn new(config: &GroupConfig, is_own: &impl Fn(IpAddr) -> bool) -> Result<Self, Refusal> {
+        let service = |service: &ServiceConfig| {
+            let forward = resolve(service, is_own).map_err(|error| Refusal::Forward {
+                group: config.name.clone(),
+                error,
+            })?;
+            let want = WantService::new(service, forward, is_own);
+            Ok((service.name.clone(), want))
+        };
+        Ok(Self {
+            initial: config.initial.clone(),
+            colours: config.colours.clone(),
+            services: config
+                .services
+                .values()
+                .map(service)
+                .collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+impl WantService {
+    fn new(config: &ServiceConfig, forward: Forward, is_own: &impl Fn(IpAddr) -> bool) -> Self {
+        let mut all = config.endpoints.values().flatten();
+        let here = all.all(|endpoint| is_own(endpoint.address.ip()));
+        let endpoints = config.endpoints.iter().map(|(colour, endpoints)| {
+            let endpoints = endpoints.iter().map(|endpoint| WantEndpoint {
+                address: endpoint.address,
+                weight: endpoint.weight,
+                flags: endpoint_kind(endpoint.address, config.vip, forward),
+            });
+            (colour.clone(), endpoints.collect())
+        });
+        Self {
+            vip: config.vip,
+            protocol: match config.protocol {
+                Protocol::Tcp => TCP,
+                Protocol::Udp => UDP,
+            },
+            flags: service_kind(config, here),
+            preview: config.preview,
+            endpoints: endpoints.collect(),
+        }
+    }
+}
+
+/// Sockets of this namespace can be asked about; for everything else tags have to speak.
+fn service_kind(config: &ServiceConfig, here: bool) -> u8 {
+    let kind = match (config.protocol, config.udp) {
+        (Protocol::Tcp, _) if here => service_flags::SOCKETS,
+        (Protocol::Udp, UdpMode::Packet) => service_flags::PER_PACKET,
+        (Protocol::Tcp, _) | (Protocol::Udp, UdpMode::Flow) => 0,
+    };
+    service_flags::PRESENT | kind
+}
+
+fn endpoint_kind(address: SocketAddr, vip: SocketAddr, forward: Forward) -> u8 {
+    let kind = if address == vip {
+        endpoint_flags::UNTOUCHED
+    } else if forward == Forward::Routed {
+        endpoint_flags::ROUTED
+    } else {
+        0
+    };
+    endpoint_flags::PRESENT | kind
+}

@@ -1,0 +1,223 @@
+//! Frames from scratch: every checksum computed in full, by other means than the code under test.
+
+use std::net::{Ipv4Addr, SocketAddrV4};
+
+use switcher_common::abi::{TCP, UDP};
+use switcher_common::rewrite::{L3, L4};
+
+/// TCP flags.
+pub mod flag {
+    /// No more data from the sender.
+    pub const FIN: u8 = 1;
+    /// Synchronise sequence numbers.
+    pub const SYN: u8 = 2;
+    /// Reset the connection.
+    pub const RST: u8 = 4;
+    /// Push.
+    pub const PSH: u8 = 8;
+    /// The acknowledgement number counts.
+    pub const ACK: u8 = 16;
+}
+
+/// Link address of a frame as it comes in; nothing depends on it.
+pub const SENDER: [u8; 6] = [2, 0, 0, 0, 0, 0xaa];
+/// Link address that frames come in to.
+pub const RECEIVER: [u8; 6] = [2, 0, 0, 0, 0, 0xbb];
+
+/// What to build a frame from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Build {
+    /// Source MAC address.
+    pub link_source: [u8; 6],
+    /// Destination MAC address.
+    pub link_destination: [u8; 6],
+    /// Where it comes from.
+    pub source: SocketAddrV4,
+    /// Where it goes.
+    pub destination: SocketAddrV4,
+    /// Time to live.
+    pub ttl: u8,
+    /// Type of service.
+    pub tos: u8,
+    /// Flags and fragment offset of the IPv4 header.
+    pub fragment: u16,
+    /// IPv4 options, in words of four bytes.
+    pub options: Vec<[u8; 4]>,
+    /// The transport header.
+    pub transport: Transport,
+    /// What follows the transport header.
+    pub payload: Vec<u8>,
+}
+
+/// A transport header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// TCP, without options.
+    Tcp {
+        /// Bits of [`flag`].
+        flags: u8,
+        /// Sequence number.
+        sequence: u32,
+    },
+    /// UDP.
+    Udp {
+        /// Whether the sender computed a checksum; if not, the field is zero (RFC 768).
+        checked: bool,
+    },
+}
+
+impl Build {
+    /// A TCP segment.
+    pub fn tcp(source: SocketAddrV4, destination: SocketAddrV4, flags: u8) -> Self {
+        let sequence = 0x0102_0304;
+        Self::new(source, destination, Transport::Tcp { flags, sequence })
+    }
+
+    /// A UDP datagram.
+    pub fn udp(source: SocketAddrV4, destination: SocketAddrV4) -> Self {
+        Self::new(source, destination, Transport::Udp { checked: true })
+    }
+
+    fn new(source: SocketAddrV4, destination: SocketAddrV4, transport: Transport) -> Self {
+        Self {
+            link_source: SENDER,
+            link_destination: RECEIVER,
+            source,
+            destination,
+            ttl: 64,
+            tos: 0,
+            fragment: 0x4000,
+            options: Vec::new(),
+            transport,
+            payload: b"blue or green?".to_vec(),
+        }
+    }
+
+    /// As it looks on its way to `destination`, delivered to this host.
+    #[must_use]
+    pub fn to(mut self, destination: SocketAddrV4) -> Self {
+        self.destination = destination;
+        self
+    }
+
+    /// As it looks when it seems to come from `source`.
+    #[must_use]
+    pub fn from(mut self, source: SocketAddrV4) -> Self {
+        self.source = source;
+        self
+    }
+
+    /// As it looks after a hop from one link address to another.
+    #[must_use]
+    pub fn hop(mut self, source: [u8; 6], destination: [u8; 6]) -> Self {
+        self.link_source = source;
+        self.link_destination = destination;
+        self.ttl -= 1;
+        self
+    }
+
+    /// The frame.
+    pub fn bytes(&self) -> Vec<u8> {
+        let mut frame = Vec::new();
+        frame.extend(self.link_destination);
+        frame.extend(self.link_source);
+        frame.extend([0x08, 0x00]);
+        let segment = self.segment();
+        frame.extend(self.ip_header(segment.len()));
+        frame.extend(segment);
+        frame
+    }
+
+    fn protocol(&self) -> u8 {
+        match self.transport {
+            Transport::Tcp { .. } => TCP,
+            Transport::Udp { .. } => UDP,
+        }
+    }
+
+    fn ip_header(&self, segment: usize) -> Vec<u8> {
+        let words = 5 + self.options.len();
+        let total = words * 4 + segment;
+        let mut header = vec![0x40 | words as u8, self.tos];
+        header.extend((total as u16).to_be_bytes());
+        header.extend(0x1234_u16.to_be_bytes());
+        header.extend(self.fragment.to_be_bytes());
+        header.extend([self.ttl, self.protocol(), 0, 0]);
+        header.extend(self.source.ip().octets());
+        header.extend(self.destination.ip().octets());
+        header.extend(self.options.iter().flatten());
+        let check = !sum(&header);
+        header[10..12].copy_from_slice(&check.to_be_bytes());
+        header
+    }
+
+    fn segment(&self) -> Vec<u8> {
+        let mut segment = Vec::new();
+        segment.extend(self.source.port().to_be_bytes());
+        segment.extend(self.destination.port().to_be_bytes());
+        match self.transport {
+            Transport::Tcp { flags, sequence } => {
+                segment.extend(sequence.to_be_bytes());
+                segment.extend(0x0506_0708_u32.to_be_bytes());
+                segment.extend([0x50, flags, 0x20, 0x00, 0, 0, 0, 0]);
+            }
+            Transport::Udp { .. } => {
+                let length = 8 + self.payload.len() as u16;
+                segment.extend(length.to_be_bytes());
+                segment.extend([0, 0]);
+            }
+        }
+        segment.extend(&self.payload);
+        let check = pseudo_sum(
+            *self.source.ip(),
+            *self.destination.ip(),
+            self.protocol(),
+            &segment,
+        );
+        let (at, check) = match self.transport {
+            Transport::Tcp { .. } => (16, !check),
+            Transport::Udp { checked: false } => (6, 0),
+            Transport::Udp { checked: true } if check == 0xffff => (6, 0xffff),
+            Transport::Udp { checked: true } => (6, !check),
+        };
+        segment[at..at + 2].copy_from_slice(&check.to_be_bytes());
+        segment
+    }
+}
+
+/// Whether all checksums of a frame without IPv4 options hold, computed from scratch.
+pub fn sound(frame: &[u8]) -> bool {
+    let (header, segment) = (&frame[L3..L4], &frame[L4..]);
+    let (source, destination) = (address(&header[12..]), address(&header[16..]));
+    let unchecked = header[9] == UDP && segment[6..8] == [0, 0];
+    sum(header) == 0xffff
+        && (unchecked || pseudo_sum(source, destination, header[9], segment) == 0xffff)
+}
+
+fn address(bytes: &[u8]) -> Ipv4Addr {
+    Ipv4Addr::new(bytes[0], bytes[1], bytes[2], bytes[3])
+}
+
+/// With the pseudo header of RFC 9293, 3.1, and RFC 768.
+fn pseudo_sum(source: Ipv4Addr, destination: Ipv4Addr, protocol: u8, segment: &[u8]) -> u16 {
+    let mut bytes = Vec::new();
+    bytes.extend(source.octets());
+    bytes.extend(destination.octets());
+    bytes.extend([0, protocol]);
+    bytes.extend((segment.len() as u16).to_be_bytes());
+    bytes.extend(segment);
+    sum(&bytes)
+}
+
+/// The one's complement sum of RFC 1071, straight from its definition.
+pub fn sum(bytes: &[u8]) -> u16 {
+    let mut sum = 0_u32;
+    for word in bytes.chunks(2) {
+        let low = word.get(1).copied().unwrap_or_default();
+        sum += u32::from(u16::from_be_bytes([word[0], low]));
+        if sum > 0xffff {
+            sum -= 0xffff;
+        }
+    }
+    sum as u16
+}

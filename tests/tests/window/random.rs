@@ -1,0 +1,258 @@
+//! Hundreds of flows, long random sequences, a flow map that is too small and refuses when it is asked too
+//! often; every decision is compared with a reference that remembers each connection for ever.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+use proptest::test_runner::TestCaseError;
+use switcher_common::abi::Tag;
+use switcher_common::steer::{self, Flows, How, Segment};
+use switcher_common::word::{Phase, Word};
+
+use crate::client::{Connection, Met};
+
+const FLOWS: usize = 300;
+const SLOTS: usize = 4;
+const BUCKETS: usize = 16;
+const ENDPOINTS: u16 = 6;
+
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Begin(usize),
+    Repeat(usize),
+    Speak(usize),
+    Close(usize),
+    /// Time passes.
+    Tick,
+    Arm,
+    Switch(u32),
+    /// After every client has spoken: an idle one is not promised anything.
+    Drain,
+    /// After every client on an endpoint that the current table would not choose is done.
+    Settle,
+    Force(u32),
+}
+
+#[derive(Clone, Debug)]
+struct Start {
+    tables: [[u16; BUCKETS]; SLOTS],
+    /// Entries that the flow map takes.
+    capacity: usize,
+    /// Tags that it takes in one tick.
+    rate: u32,
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..Default::default() })]
+
+    #[test]
+    fn every_packet_follows_its_syn(
+        start in start(),
+        steps in prop::collection::vec(step(), 0..4000),
+    ) {
+        let mut world = World::new(start);
+        for step in steps {
+            world.act(step)?;
+        }
+    }
+}
+
+fn start() -> impl Strategy<Value = Start> {
+    let table = prop::array::uniform16(1..=ENDPOINTS);
+    let capacity = prop_oneof![Just(FLOWS), 0..FLOWS];
+    let rate = prop_oneof![Just(u32::MAX), 0..200_u32];
+    (prop::array::uniform4(table), capacity, rate).prop_map(|(tables, capacity, rate)| Start {
+        tables,
+        capacity,
+        rate,
+    })
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        150 => (0..FLOWS).prop_map(Step::Begin),
+        50 => (0..FLOWS).prop_map(Step::Repeat),
+        300 => (0..FLOWS).prop_map(Step::Speak),
+        50 => (0..FLOWS).prop_map(Step::Close),
+        10 => Just(Step::Tick),
+        4 => Just(Step::Arm),
+        6 => (0..SLOTS as u32).prop_map(Step::Switch),
+        4 => Just(Step::Drain),
+        2 => Just(Step::Settle),
+        1 => (0..SLOTS as u32).prop_map(Step::Force),
+    ]
+}
+
+struct World {
+    start: Start,
+    word: Word,
+    now: u32,
+    tags: RefCell<BTreeMap<usize, Tag>>,
+    /// Tags the map still takes in this tick.
+    budget: Cell<u32>,
+    /// What the reference knows.
+    connections: BTreeMap<usize, Connection>,
+    begun: u32,
+}
+
+impl World {
+    fn new(start: Start) -> Self {
+        let budget = Cell::new(start.rate);
+        Self {
+            start,
+            budget,
+            word: Word::default(),
+            now: u32::MAX - 3,
+            tags: RefCell::default(),
+            connections: BTreeMap::new(),
+            begun: 0,
+        }
+    }
+
+    fn act(&mut self, step: Step) -> Result<(), TestCaseError> {
+        match step {
+            Step::Begin(flow) => self.begin(flow)?,
+            Step::Repeat(flow) => self.repeat(flow)?,
+            Step::Speak(flow) => self.speak(flow)?,
+            Step::Close(flow) => _ = self.connections.remove(&flow),
+            Step::Tick => {
+                self.now = self.now.wrapping_add(1);
+                self.budget.set(self.start.rate);
+            }
+            Step::Arm => self.word = self.word.arm(),
+            Step::Switch(slot) => {
+                let before = self.word;
+                self.each(|connection, _| connection.switched(before, slot));
+                self.word = self.word.switch_to(slot);
+            }
+            Step::Drain => self.drain()?,
+            Step::Settle => self.settle(),
+            Step::Force(slot) => {
+                let table = self.start.tables[slot as usize];
+                self.each(|connection, bucket| connection.forced(table[bucket]));
+                self.word = self.word.force(slot);
+            }
+        }
+        Ok(())
+    }
+
+    fn begin(&mut self, flow: usize) -> Result<(), TestCaseError> {
+        let sequence = self.begun;
+        self.begun += 1;
+        let met = self.send(flow, Segment::syn(sequence));
+        prop_assert!(met.refused || met.went == met.new, "{met:?}");
+        self.connections
+            .insert(flow, Connection::begin(sequence, &met));
+        Ok(())
+    }
+
+    fn repeat(&mut self, flow: usize) -> Result<(), TestCaseError> {
+        let Some(mut connection) = self.connections.get(&flow).copied() else {
+            return Ok(());
+        };
+        if !connection.may_repeat() {
+            return Ok(());
+        }
+        let sequence = connection.sequence;
+        let met = self.send(flow, Segment::syn(sequence));
+        prop_assert!(connection.repeat(&met), "{connection:?} {met:?}");
+        self.connections.insert(flow, connection);
+        Ok(())
+    }
+
+    fn speak(&mut self, flow: usize) -> Result<(), TestCaseError> {
+        let Some(mut connection) = self.connections.get(&flow).copied() else {
+            return Ok(());
+        };
+        let met = self.send(flow, Segment::OTHER);
+        prop_assert!(connection.speak(&met), "{connection:?} {met:?}");
+        self.connections.insert(flow, connection);
+        Ok(())
+    }
+
+    fn drain(&mut self) -> Result<(), TestCaseError> {
+        if !matches!(self.word.phase(), Phase::Arming | Phase::Open) {
+            return Ok(());
+        }
+        let silent = self.connections.iter().filter(|(_, c)| !c.lets_drain());
+        for flow in silent.map(|(flow, _)| *flow).collect::<Vec<_>>() {
+            self.speak(flow)?;
+        }
+        let table = self.start.tables[self.word.current() as usize];
+        self.each(|connection, bucket| connection.drained(table[bucket]));
+        self.word = self.word.drain();
+        Ok(())
+    }
+
+    fn settle(&mut self) {
+        let table = self.start.tables[self.word.current() as usize];
+        self.connections
+            .retain(|flow, c| c.lets_settle(table[flow % BUCKETS]));
+        self.each(|connection, _| connection.settled());
+        self.word = self.word.settle();
+    }
+
+    fn each(&mut self, mut change: impl FnMut(&mut Connection, usize)) {
+        for (flow, connection) in &mut self.connections {
+            change(connection, flow % BUCKETS);
+        }
+    }
+
+    /// Sends a segment through the algorithm.
+    fn send(&self, flow: usize, segment: Segment) -> Met {
+        let at = |slot: u32| self.start.tables[slot as usize][flow % BUCKETS];
+        let (old, new) = (at(self.word.previous()), at(self.word.current()));
+        let entry = Entry {
+            world: self,
+            flow,
+            refused: Cell::new(false),
+        };
+        let (went, how) = match self.word.phase() {
+            Phase::Steady => (new, How::Current),
+            _ => steer::tagged(self.word, old, new, segment, self.now, &entry),
+        };
+        Met {
+            word: self.word,
+            old,
+            new,
+            went,
+            refused: entry.refused.get() && how != How::Tag,
+        }
+    }
+}
+
+/// The flow map, as one packet finds it.
+struct Entry<'a> {
+    world: &'a World,
+    flow: usize,
+    refused: Cell<bool>,
+}
+
+impl Flows for Entry<'_> {
+    fn get(&self) -> Option<Tag> {
+        self.world.tags.borrow().get(&self.flow).copied()
+    }
+
+    fn put(&self, tag: Tag) -> bool {
+        let World {
+            start,
+            budget,
+            tags,
+            ..
+        } = self.world;
+        let mut tags = tags.borrow_mut();
+        let full = tags.len() >= start.capacity && !tags.contains_key(&self.flow);
+        if full || budget.get() == 0 {
+            self.refused.set(true);
+            return false;
+        }
+        budget.set(budget.get() - 1);
+        tags.insert(self.flow, tag);
+        true
+    }
+
+    fn remove(&self) {
+        self.world.tags.borrow_mut().remove(&self.flow);
+    }
+}

@@ -1,0 +1,325 @@
+//! Flows that tags speak for, explored to the end.
+//!
+//! A flow is one client tuple: its bucket (an endpoint per slot), its entry in the flow map and the
+//! connection it has now. Whether a tag fits is left open at every packet, so flows do not meet in the map;
+//! they meet only in what the operator has to wait for, and more flows make it wait longer. One flow
+//! therefore stands for any number of them; two are explored as well, with two slots.
+//!
+//! States are made canonical (epochs count from the current one, `staging` and `in use` are not read by
+//! `tagged`), which makes the space finite: the exploration has no depth limit.
+
+use std::cell::Cell;
+
+use stateright::{Checker, Model, Property};
+use switcher_common::abi::Tag;
+use switcher_common::steer::{self, Flows, How, Segment};
+use switcher_common::word::{Phase, Word};
+
+use crate::client::{Connection, Met};
+
+/// The endpoint of each slot, for one flow's bucket.
+type Bucket<const SLOTS: usize> = [u16; SLOTS];
+
+/// Any number of switches among `SLOTS` tables, under `FLOWS` flows.
+struct Window<const FLOWS: usize, const SLOTS: usize> {
+    /// Initial sequence numbers; 0 is what a tag that no SYN made has in its place.
+    sequences: &'static [u32],
+    buckets: Vec<[Bucket<SLOTS>; FLOWS]>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct State<const FLOWS: usize, const SLOTS: usize> {
+    word: Word,
+    flows: [Flow<SLOTS>; FLOWS],
+    /// A packet of a live connection went astray.
+    strayed: bool,
+    /// A new connection, whose tag fitted, did not go where the current table says.
+    stale: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+struct Flow<const SLOTS: usize> {
+    bucket: Bucket<SLOTS>,
+    tag: Option<Tag>,
+    connection: Option<Connection>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Action {
+    /// A client begins a connection with this initial sequence number.
+    Begin(usize, u32, Fits),
+    /// It repeats its SYN.
+    Repeat(usize, Fits),
+    /// It sends something else.
+    Speak(usize, Fits),
+    /// It is done. Its tag stays.
+    Close(usize),
+    Arm,
+    Switch(u32),
+    Drain,
+    Settle,
+    Force(u32),
+}
+
+/// Whether the map takes a tag.
+type Fits = bool;
+
+#[test]
+fn one_flow_and_three_tables() {
+    let buckets = [[1, 1, 1], [1, 1, 2], [1, 2, 1], [1, 2, 2], [1, 2, 3]];
+    explore(Window {
+        sequences: &[0, 1, 2],
+        buckets: buckets.map(|bucket| [bucket]).to_vec(),
+    });
+}
+
+#[test]
+fn two_flows_and_two_tables() {
+    explore(Window {
+        sequences: &[0, 1],
+        buckets: vec![[[1, 2], [1, 2]]],
+    });
+}
+
+fn explore<const FLOWS: usize, const SLOTS: usize>(window: Window<FLOWS, SLOTS>) {
+    let checker = window.checker().spawn_bfs().join();
+    println!("{} states", checker.unique_state_count());
+    assert!(checker.is_done());
+    checker.assert_properties();
+}
+
+impl<const FLOWS: usize, const SLOTS: usize> Model for Window<FLOWS, SLOTS> {
+    type State = State<FLOWS, SLOTS>;
+    type Action = Action;
+
+    fn init_states(&self) -> Vec<Self::State> {
+        let start = |buckets: &[Bucket<SLOTS>; FLOWS]| State {
+            word: Word::default(),
+            flows: buckets.map(|bucket| Flow {
+                bucket,
+                tag: None,
+                connection: None,
+            }),
+            strayed: false,
+            stale: false,
+        };
+        self.buckets.iter().map(start).collect()
+    }
+
+    fn actions(&self, state: &Self::State, actions: &mut Vec<Action>) {
+        if state.strayed || state.stale {
+            return;
+        }
+        for (index, flow) in state.flows.iter().enumerate() {
+            flow.actions(index, self.sequences, actions);
+        }
+        state.operator(actions);
+    }
+
+    fn next_state(&self, last: &Self::State, action: Action) -> Option<Self::State> {
+        let mut next = last.clone();
+        next.act(action);
+        next.canonical();
+        Some(next)
+    }
+
+    fn properties(&self) -> Vec<Property<Self>> {
+        vec![
+            Property::always("packets follow their SYN", |_, state: &Self::State| {
+                !state.strayed
+            }),
+            Property::always("new connections are current", |_, state: &Self::State| {
+                !state.stale
+            }),
+            Property::sometimes(
+                "an old connection outlives open",
+                |_, state: &Self::State| {
+                    state.word.phase() == Phase::Draining && !state.may_settle()
+                },
+            ),
+            Property::sometimes("a window opens twice", |_, state: &Self::State| {
+                state.word.phase() == Phase::Arming && !state.may_settle()
+            }),
+        ]
+    }
+}
+
+impl<const SLOTS: usize> Flow<SLOTS> {
+    fn actions(&self, index: usize, sequences: &[u32], actions: &mut Vec<Action>) {
+        for fits in [true, false] {
+            let fresh = |sequence: &&u32| !self.remembers(**sequence);
+            let begin = |sequence: &u32| Action::Begin(index, *sequence, fits);
+            actions.extend(sequences.iter().filter(fresh).map(begin));
+            if let Some(connection) = self.connection {
+                actions.push(Action::Speak(index, fits));
+                if connection.may_repeat() {
+                    actions.push(Action::Repeat(index, fits));
+                }
+            }
+        }
+        if self.connection.is_some() {
+            actions.push(Action::Close(index));
+        }
+    }
+
+    /// Clients do not use an initial sequence number twice in a row (RFC 6528).
+    fn remembers(&self, sequence: u32) -> bool {
+        let tag = self.tag.filter(|tag| tag.from_syn == 1);
+        tag.is_some_and(|tag| tag.sequence == sequence)
+            || self.connection.is_some_and(|c| c.sequence == sequence)
+    }
+
+    fn at(&self, slot: u32) -> u16 {
+        self.bucket[slot as usize]
+    }
+
+    /// Sends a segment through the algorithm.
+    fn send(&mut self, word: Word, segment: Segment, fits: Fits) -> Met {
+        let (old, new) = (self.at(word.previous()), self.at(word.current()));
+        let entry = Entry {
+            tag: Cell::new(self.tag),
+            fits,
+            refused: Cell::new(false),
+        };
+        let (went, how) = match word.phase() {
+            Phase::Steady => (new, How::Current),
+            _ => steer::tagged(word, old, new, segment, 0, &entry),
+        };
+        self.tag = entry.tag.get();
+        Met {
+            word,
+            old,
+            new,
+            went,
+            refused: entry.refused.get() && how != How::Tag,
+        }
+    }
+}
+
+impl<const FLOWS: usize, const SLOTS: usize> State<FLOWS, SLOTS> {
+    /// What the operator may do now. Tables may be switched at any time, also without arming.
+    fn operator(&self, actions: &mut Vec<Action>) {
+        let phase = self.word.phase();
+        actions.push(Action::Arm);
+        for slot in 0..SLOTS as u32 {
+            actions.push(Action::Switch(slot));
+            actions.push(Action::Force(slot));
+        }
+        let may_drain = self.live().all(|(_, c)| c.lets_drain());
+        if matches!(phase, Phase::Arming | Phase::Open) && may_drain {
+            actions.push(Action::Drain);
+        }
+        if phase != Phase::Steady && self.may_settle() {
+            actions.push(Action::Settle);
+        }
+    }
+
+    fn live(&self) -> impl Iterator<Item = (&Flow<SLOTS>, &Connection)> {
+        let live = |flow: &'_ Flow<SLOTS>| flow.connection.is_some();
+        let flows = self.flows.iter().filter(move |flow| live(flow));
+        flows.filter_map(|flow| Some((flow, flow.connection.as_ref()?)))
+    }
+
+    fn may_settle(&self) -> bool {
+        let current = self.word.current();
+        self.live().all(|(flow, c)| c.lets_settle(flow.at(current)))
+    }
+
+    fn act(&mut self, action: Action) {
+        match action {
+            Action::Begin(flow, sequence, fits) => self.begin(flow, sequence, fits),
+            Action::Repeat(flow, fits) => self.repeat(flow, fits),
+            Action::Speak(flow, fits) => self.speak(flow, fits),
+            Action::Close(flow) => self.flows[flow].connection = None,
+            Action::Arm => self.word = self.word.arm(),
+            Action::Switch(slot) => {
+                let before = self.word;
+                self.each(|connection, _| connection.switched(before, slot));
+                self.word = self.word.switch_to(slot);
+            }
+            Action::Drain => {
+                let new = self.word.current();
+                self.each(|connection, flow| connection.drained(flow.at(new)));
+                self.word = self.word.drain();
+            }
+            Action::Settle => {
+                self.each(|connection, _| connection.settled());
+                self.word = self.word.settle();
+            }
+            Action::Force(slot) => {
+                self.each(|connection, flow| connection.forced(flow.at(slot)));
+                self.word = self.word.force(slot);
+            }
+        }
+    }
+
+    fn begin(&mut self, flow: usize, sequence: u32, fits: Fits) {
+        let flow = &mut self.flows[flow];
+        let met = flow.send(self.word, Segment::syn(sequence), fits);
+        flow.connection = Some(Connection::begin(sequence, &met));
+        self.stale |= !met.refused && met.went != met.new;
+    }
+
+    fn repeat(&mut self, flow: usize, fits: Fits) {
+        let flow = &mut self.flows[flow];
+        let Some(mut connection) = flow.connection else {
+            return;
+        };
+        let sequence = connection.sequence;
+        let met = flow.send(self.word, Segment::syn(sequence), fits);
+        self.strayed |= !connection.repeat(&met);
+        flow.connection = Some(connection);
+    }
+
+    fn speak(&mut self, flow: usize, fits: Fits) {
+        let flow = &mut self.flows[flow];
+        let met = flow.send(self.word, Segment::OTHER, fits);
+        if let Some(connection) = &mut flow.connection {
+            self.strayed |= !connection.speak(&met);
+        }
+    }
+
+    fn each(&mut self, mut change: impl FnMut(&mut Connection, &Flow<SLOTS>)) {
+        for flow in &mut self.flows {
+            let before = *flow;
+            if let Some(connection) = &mut flow.connection {
+                change(connection, &before);
+            }
+        }
+    }
+
+    /// Two states that differ only in names are one.
+    fn canonical(&mut self) {
+        let epoch = self.word.epoch();
+        for tag in self.flows.iter_mut().filter_map(|flow| flow.tag.as_mut()) {
+            tag.epoch = if tag.epoch == epoch { 1 } else { 0 };
+        }
+        self.word = self.word.with_epoch(1).with_staging(0).with_in_use(0);
+        self.flows.sort_unstable();
+    }
+}
+
+/// The flow map, as one packet finds it.
+struct Entry {
+    tag: Cell<Option<Tag>>,
+    fits: Fits,
+    refused: Cell<bool>,
+}
+
+impl Flows for Entry {
+    fn get(&self) -> Option<Tag> {
+        self.tag.get()
+    }
+
+    fn put(&self, tag: Tag) -> bool {
+        if self.fits {
+            self.tag.set(Some(tag));
+        }
+        self.refused.set(!self.fits);
+        self.fits
+    }
+
+    fn remove(&self) {
+        self.tag.set(None);
+    }
+}

@@ -1,0 +1,24 @@
+//! `cargo xtask bench`: the data path's speed, measured by the `datapath` bench.
+
+use crate::cargo::{self, cargo};
+use crate::setup::{self, Need};
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Passed on to the bench
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    args: Vec<String>,
+}
+
+pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+    setup::ensure(Need::Run)?;
+    let bench = [
+        "bench",
+        "--package",
+        "switcher-tests",
+        "--bench",
+        "datapath",
+        "--",
+    ];
+    cargo::run(cargo(bench).args(&args.args))
+}
