@@ -228,13 +228,14 @@ pub trait Datapath: Send {
     /// Voids the group's UDP flows that began before `epoch`: the second half of a hard rollback.
     fn void_udp_flows(&mut self, group: GroupIndex, epoch: u32);
 
-    /// Flows that the kernel would still send to each endpoint because they began there: live tags of
-    /// the open window (of `word`'s epoch), connections in the socket table of this namespace, and UDP
-    /// flows that are not idle. Endpoints without any are left out.
+    /// Flows that the kernel would still send to each endpoint because they began there: tags of the open
+    /// window (of the word's epoch), connections in the socket table of this namespace, and UDP flows that
+    /// are not idle. Tags do not see connections end: one that was silent for longer than `idle` is not
+    /// counted. Endpoints without any flow are left out.
     ///
     /// # Errors
     /// When a map or the socket table can't be read.
-    fn flows(&self, group: GroupIndex) -> anyhow::Result<BTreeMap<u16, u64>>;
+    fn flows(&self, group: GroupIndex, idle: Duration) -> anyhow::Result<BTreeMap<u16, u64>>;
 
     /// How full the group's flow map is, from 0 to 1; 0 without a window.
     ///

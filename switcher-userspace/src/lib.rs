@@ -5,6 +5,6 @@ pub mod command;
 pub mod config;
 pub mod datapath;
 pub mod exit;
-pub mod output;
 pub mod maglev;
+pub mod output;
 pub mod reconcile;

@@ -140,8 +140,8 @@ impl Datapath for KernelDatapath {
         self.maps.groups.write(u32::from(group), state);
     }
 
-    fn flows(&self, group: GroupIndex) -> anyhow::Result<BTreeMap<u16, u64>> {
-        flows::by_endpoint(&self.maps, group)
+    fn flows(&self, group: GroupIndex, idle: Duration) -> anyhow::Result<BTreeMap<u16, u64>> {
+        flows::by_endpoint(&self.maps, group, idle)
     }
 
     fn flow_map_used(&self, group: GroupIndex) -> anyhow::Result<f64> {

@@ -186,7 +186,7 @@ impl Datapath for Memory {
         self.udp_floors.insert(group, epoch);
     }
 
-    fn flows(&self, group: GroupIndex) -> anyhow::Result<BTreeMap<u16, u64>> {
+    fn flows(&self, group: GroupIndex, _idle: Duration) -> anyhow::Result<BTreeMap<u16, u64>> {
         Ok(self.flows.get(&group).cloned().unwrap_or_default())
     }
 

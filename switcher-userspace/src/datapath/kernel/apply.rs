@@ -98,11 +98,9 @@ fn set_service(maps: &Maps, index: u16, name: &str, service: &Service) -> anyhow
             .store(words[word], Ordering::Release);
     }
     if is_flow_udp(&before) && !is_flow_udp(service) {
-        let have = maps.have()?;
-        let wanted = have
-            .services
-            .values()
-            .any(|other| other.service.group == group && is_flow_udp(&other.service));
+        let wanted = maps
+            .present_services()
+            .any(|(_, other)| other.group == group && is_flow_udp(&other));
         maps.keep_udp_flows(group, wanted)?;
     }
     Ok(())

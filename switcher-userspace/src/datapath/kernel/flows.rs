@@ -1,34 +1,43 @@
 //! Which endpoints flows began at: tags of the window, the socket table, UDP flows.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::AsFd as _;
+use std::time::Duration;
 
 use nix::time::{ClockId, clock_gettime};
-use switcher_common::abi::{FlowKey, TCP, TICK_SHIFT, Tag, endpoint_flags, service_flags};
+use switcher_common::abi::{FlowKey, TICK_SHIFT, Tag, service_flags};
 
 use super::maps::Maps;
 use super::{bpf, sockets};
 use crate::datapath::GroupIndex;
 
 /// Flows of a group by endpoint.
-pub(super) fn by_endpoint(maps: &Maps, group: GroupIndex) -> anyhow::Result<BTreeMap<u16, u64>> {
+pub(super) fn by_endpoint(
+    maps: &Maps,
+    group: GroupIndex,
+    idle: Duration,
+) -> anyhow::Result<BTreeMap<u16, u64>> {
     let mut flows = BTreeMap::new();
-    let epoch = maps.word(group).epoch();
+    let now = now()?;
+    let mut count = |tag: &Tag, since: u32, idle: u32| {
+        let valid = tag.epoch.wrapping_sub(since).cast_signed() >= 0;
+        let silent = now.wrapping_sub(tag.seen).cast_signed();
+        if valid && silent <= idle.cast_signed() {
+            *flows.entry(tag.endpoint).or_default() += 1;
+        }
+    };
     if let Some(window) = maps.window(group)? {
+        let epoch = maps.word(group).epoch();
+        let idle = (idle.as_nanos() >> TICK_SHIFT) as u32 + 1;
         bpf::values(window.fd().as_fd(), |_: &FlowKey, tag: &Tag| {
-            if tag.epoch == epoch {
-                *flows.entry(tag.endpoint).or_default() += 1;
-            }
+            count(tag, epoch, idle)
         })?;
     }
     if let Some(udp) = maps.udp_flows(group)? {
         let floor = maps.groups.read(u32::from(group)).udp_floor;
-        let (now, idle) = (now()?, maps.settings.read(0).udp_idle);
+        let idle = maps.settings.read(0).udp_idle;
         bpf::values(udp.fd().as_fd(), |_: &FlowKey, tag: &Tag| {
-            let alive = tag.epoch.wrapping_sub(floor).cast_signed() >= 0;
-            if alive && now.wrapping_sub(tag.seen) <= idle {
-                *flows.entry(tag.endpoint).or_default() += 1;
-            }
+            count(tag, floor, idle)
         })?;
     }
     add_sockets(maps, group, &mut flows)?;
@@ -51,21 +60,18 @@ fn add_sockets(
     group: GroupIndex,
     flows: &mut BTreeMap<u16, u64>,
 ) -> anyhow::Result<()> {
-    let have = maps.have()?;
-    let by_socket = |service: u16| {
-        have.services.get(&service).is_some_and(|found| {
-            found.service.group == group && found.service.has(service_flags::SOCKETS)
-        })
-    };
-    let endpoints = have.endpoints.iter().filter(|(_, endpoint)| {
-        endpoint.has(endpoint_flags::PRESENT)
-            && endpoint.protocol == TCP
-            && by_socket(endpoint.service)
-    });
+    let by_socket: BTreeSet<u16> = maps
+        .present_services()
+        .filter(|(_, service)| service.group == group && service.has(service_flags::SOCKETS))
+        .map(|(index, _)| index)
+        .collect();
+    let endpoints = maps
+        .present_endpoints()
+        .filter(|(_, endpoint)| by_socket.contains(&endpoint.service));
     for (id, endpoint) in endpoints {
         let connections = sockets::connections_at(endpoint.address.into(), endpoint.port.number())?;
         if connections > 0 {
-            *flows.entry(*id).or_default() += connections;
+            *flows.entry(id).or_default() += connections;
         }
     }
     Ok(())

@@ -1,16 +1,17 @@
 //! The pinned maps, typed and mapped. Opening them needs no lock and loads no program: `emergency`,
 //! `explain` and `doctor` work this way too.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::os::fd::AsFd as _;
 use std::sync::atomic::Ordering;
 
 use anyhow::Context as _;
 use aya::maps::{Array, ArrayOfMaps, HashMap, Map, MapData, MapError, PerCpuArray};
 use switcher_common::abi::{
-    AddressKey, Counters, Endpoint, FlowKey, GRACE, GroupName, GroupState, MAX_BUCKETS,
-    MAX_ENDPOINTS, MAX_GROUPS, MAX_SERVICES, NextHop, Note, PortEntry, Service, ServiceName,
-    Settings, Tag, UDP_FLOWS, address_kind, map, service_flags,
+    AddressKey, BUCKETS_PER_ELEMENT, Counters, Endpoint, FlowKey, GRACE, GroupName, GroupState,
+    MAX_BUCKETS, MAX_ENDPOINTS, MAX_GROUPS, MAX_SERVICES, NextHop, Note, PortEntry, Service,
+    ServiceName, Settings, TableRef, Tag, UDP_FLOWS, address_kind, endpoint_flags, map,
+    service_flags,
 };
 use switcher_common::verdict::Reason;
 use switcher_common::word::Word;
@@ -226,34 +227,63 @@ impl Maps {
     /// # Errors
     /// When ADDRESSES can't be read.
     pub fn have(&self) -> anyhow::Result<Have> {
-        let published: BTreeSet<u16> = self
-            .published()?
-            .into_iter()
-            .filter(|(key, _)| key.kind == address_kind::SERVICE)
-            .map(|(_, index)| index)
+        let addresses: BTreeMap<AddressKey, u16> = self.published()?.into_iter().collect();
+        let reachable = |index: u16| {
+            addresses
+                .iter()
+                .any(|(key, at)| key.kind == address_kind::SERVICE && *at == index)
+        };
+        let services: BTreeMap<u16, HaveService> = self
+            .present_services()
+            .map(|(index, service)| {
+                let name = text(&self.service_names.read(u32::from(index)).name);
+                (
+                    index,
+                    HaveService {
+                        name,
+                        service,
+                        published: reachable(index),
+                    },
+                )
+            })
             .collect();
+        let tables = services
+            .values()
+            .flat_map(|have| have.service.tables)
+            .filter(|table| table.exists())
+            .map(|table| (table.0, self.buckets(table)))
+            .collect();
+        let groups = self.have_groups();
+        let endpoints = self.present_endpoints().collect();
         Ok(Have {
-            groups: self.have_groups(),
-            services: (0..MAX_SERVICES)
-                .map(|index| (index as u16, self.services.read(index)))
-                .filter(|(_, service)| service.has(service_flags::PRESENT))
-                .map(|(index, service)| {
-                    let name = text(&self.service_names.read(u32::from(index)).name);
-                    (
-                        index,
-                        HaveService {
-                            name,
-                            service,
-                            published: published.contains(&index),
-                        },
-                    )
-                })
-                .collect(),
-            endpoints: (0..MAX_ENDPOINTS)
-                .map(|id| (id as u16, self.endpoints.read(id)))
-                .filter(|(_, endpoint)| endpoint.flags != 0)
-                .collect(),
+            groups,
+            services,
+            endpoints,
+            addresses,
+            tables,
         })
+    }
+
+    /// Services and previews in use.
+    pub(super) fn present_services(&self) -> impl Iterator<Item = (u16, Service)> {
+        (0..MAX_SERVICES as u16)
+            .map(|index| (index, self.services.read(u32::from(index))))
+            .filter(|(_, service)| service.has(service_flags::PRESENT))
+    }
+
+    /// Endpoints in use.
+    pub(super) fn present_endpoints(&self) -> impl Iterator<Item = (u16, Endpoint)> {
+        (0..MAX_ENDPOINTS as u16)
+            .map(|id| (id, self.endpoints.read(u32::from(id))))
+            .filter(|(_, endpoint)| endpoint.has(endpoint_flags::PRESENT))
+    }
+
+    fn buckets(&self, table: TableRef) -> Vec<u16> {
+        let first = table.first() / BUCKETS_PER_ELEMENT;
+        let elements = (1 << table.bits()) / BUCKETS_PER_ELEMENT;
+        (first..first + elements)
+            .flat_map(|element| self.tables.read(element))
+            .collect()
     }
 
     pub(super) fn have_groups(&self) -> BTreeMap<GroupIndex, HaveGroup> {
