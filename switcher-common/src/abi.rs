@@ -15,8 +15,6 @@ pub const SLOTS: usize = 8;
 pub const COLOURS: usize = 8;
 /// Groups on one host.
 pub const MAX_GROUPS: u32 = 256;
-/// Element of `WINDOWS` past the groups: the agent replaces it to wait for a grace period.
-pub const GRACE: u32 = MAX_GROUPS;
 /// Services (and previews, which are services to the data path) on one host.
 pub const MAX_SERVICES: u32 = 1024;
 /// Endpoints on one host, over all services and colours.
@@ -460,14 +458,13 @@ pub mod map {
     pub const REASONS: &str = "REASONS";
     /// `LruHashMap<FlowKey, Note, MAX_NOTES>`.
     pub const NOTES: &str = "NOTES";
-    /// `ArrayOfMaps<HashMap<FlowKey, Tag>, MAX_GROUPS + 1>`: a group's tags while its window is open, and
-    /// [`GRACE`](super::GRACE).
+    /// `ArrayOfMaps<HashMap<FlowKey, Tag>, MAX_GROUPS>`: a group's tags while its window is open.
     pub const WINDOWS: &str = "WINDOWS";
     /// `ArrayOfMaps<LruHashMap<FlowKey, Tag>, MAX_GROUPS>`: a group's UDP flows.
     pub const UDP_FLOWS_OF: &str = "UDP_FLOWS_OF";
-    /// `Array<GroupName, MAX_GROUPS>`, mapped: for people and `emergency`; not read by the programs.
+    /// `Array<GroupName, MAX_GROUPS>`: for people and `emergency`; not read by the programs.
     pub const GROUP_NAMES: &str = "GROUP_NAMES";
-    /// `Array<ServiceName, MAX_SERVICES>`, mapped: likewise.
+    /// `Array<ServiceName, MAX_SERVICES>`: likewise.
     pub const SERVICE_NAMES: &str = "SERVICE_NAMES";
 
     /// All of them.

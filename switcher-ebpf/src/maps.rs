@@ -47,13 +47,13 @@ static REASONS: PerCpuArray<u64, 32> = PerCpuArray::new();
 #[btf_map]
 static NOTES: LruHashMap<FlowKey, Note, { MAX_NOTES as usize }> = LruHashMap::new();
 #[btf_map]
-static WINDOWS: ArrayOfMaps<Window, { GROUP_COUNT + 1 }> = ArrayOfMaps::new();
+static WINDOWS: ArrayOfMaps<Window, GROUP_COUNT> = ArrayOfMaps::new();
 #[btf_map]
 static UDP_FLOWS_OF: ArrayOfMaps<UdpFlows, GROUP_COUNT> = ArrayOfMaps::new();
 #[btf_map]
-static GROUP_NAMES: Array<GroupName, GROUP_COUNT, MAPPED> = Array::new();
+static GROUP_NAMES: Array<GroupName, GROUP_COUNT> = Array::new();
 #[btf_map]
-static SERVICE_NAMES: Array<ServiceName, SERVICE_COUNT, MAPPED> = Array::new();
+static SERVICE_NAMES: Array<ServiceName, SERVICE_COUNT> = Array::new();
 
 /// The maps of this object as the pipeline's tables.
 pub(crate) struct Maps;

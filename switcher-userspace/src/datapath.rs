@@ -3,10 +3,18 @@
 //! `release` and `reconcile` decide, the runner carries out, and this trait is all it has for that:
 //! the kernel's maps in production, ordinary memory in tests.
 
-pub mod detach;
-pub mod emergency;
+pub mod attach;
+mod flows;
 pub mod kernel;
+mod mapped;
 pub mod memory;
+pub mod pinned;
+pub mod pins;
+pub(crate) mod refusal;
+mod sockets;
+mod steering;
+mod sys;
+mod table;
 
 use std::collections::BTreeMap;
 use std::time::Duration;

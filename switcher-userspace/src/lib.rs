@@ -5,6 +5,7 @@ pub mod command;
 pub mod config;
 pub mod datapath;
 pub mod exit;
+pub mod host;
 pub mod maglev;
 pub mod output;
 pub mod reconcile;

@@ -1,169 +1,263 @@
-//! The data path in the kernel: programs, links and maps, all pinned, so that they outlive the agent.
-
-mod apply;
-mod attach;
-mod bpf;
-mod flows;
-pub(crate) mod foreign;
-mod load;
-mod mapped;
-mod maps;
-mod pins;
-mod snapshot;
-mod sockets;
+//! The data path in the kernel: load, attach, pin, adopt.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use anyhow::Context as _;
-use switcher_common::abi::{Counters, Settings, TICK_SHIFT};
+use anyhow::Context;
+use aya::programs::{SchedClassifier, Xdp};
+use aya::{Ebpf, EbpfLoader};
+use switcher_common::abi::{Counters, GroupState, Settings, TICK_SHIFT, map};
 use switcher_common::verdict::Reason;
 use switcher_common::word::Word;
 
-use super::{Attachment, Change, Datapath, GroupIndex, Have};
+use super::attach::{self, Egress};
+use super::pinned::Pinned;
+use super::pins::{Lock, Pins};
+use super::{Attachment, Change, Datapath, GroupIndex, Have, refusal};
 use crate::config::{AgentConfig, XdpMode};
+use crate::host;
 
-pub use attach::EgressHook;
-pub(super) use attach::{attached_links, remove_clsact};
-pub use load::{EGRESS, INGRESS, OBJECT};
-pub use maps::Maps;
-pub use pins::Pins;
+/// The kernel object, built from source by `build.rs`.
+pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/switcher"));
 
-/// Idle time after which a UDP flow is forgotten.
-const UDP_IDLE: Duration = Duration::from_secs(60);
+/// Seconds after which a UDP flow without packets is forgotten.
+const UDP_IDLE: u64 = 60;
 
-/// The programs and maps of this host, held by the only agent.
-#[derive(Debug)]
+/// The agent's hold of the kernel. Dropping it changes nothing for traffic.
 pub struct KernelDatapath {
-    maps: Maps,
-    interfaces: Vec<(String, XdpMode)>,
-    pins: Pins,
-    _lock: pins::Lock,
+    pinned: Pinned,
+    interfaces: Vec<String>,
+    mode: XdpMode,
+    // Kept until the end: the right to change anything.
+    _lock: Lock,
 }
 
 impl KernelDatapath {
-    /// Takes over what is pinned, or loads everything afresh, and attaches both programs to every
-    /// interface. `seed` is used only where the maps have none yet.
+    /// Loads the programs, adopts what is pinned, and attaches to the configured interfaces. `seed` is
+    /// the installation's, and counts only if none is pinned; 0 draws one.
     ///
     /// # Errors
-    /// When another agent holds the lock, the kernel refuses the programs, or an interface does not take
-    /// them; each says what to do. Programs that were attached before stay so.
+    /// When another agent runs, something is missing or not permitted, an interface refuses the mode or
+    /// has somebody else's program. Interfaces that were attached before stay so; new ones are undone.
     pub fn open(config: &AgentConfig, seed: u64) -> anyhow::Result<Self> {
-        Self::open_with(config, seed, EgressHook::for_this_kernel())
+        Self::open_with(config, seed, Egress::supported())
     }
 
-    /// As [`Self::open`], with the choice of the egress hook; for tests of the older one.
+    /// [`Self::open`] with the choice of how replies are met.
     ///
     /// # Errors
-    /// As [`Self::open`].
-    pub fn open_with(config: &AgentConfig, seed: u64, egress: EgressHook) -> anyhow::Result<Self> {
-        let pins = Pins::prepare(&config.bpffs)?;
+    /// As with [`Self::open`].
+    pub fn open_with(config: &AgentConfig, seed: u64, egress: Egress) -> anyhow::Result<Self> {
+        let pins = Pins::new(&config.bpffs);
+        pins.create()?;
         let lock = pins.lock()?;
-        let mut programs = load::programs(&pins)?;
-        let maps = Maps::open(&pins)?;
-        settle_settings(&maps, seed);
-        for interface in &config.interfaces {
-            attach::ingress(&mut programs, &pins, interface, config.xdp)?;
-            attach::egress(&mut programs, &pins, interface, egress)?;
+        pins.refuse_other_versions()?;
+        let mut programs = load(&pins, &verifier_log(config))?;
+        let pinned = Pinned::open(&config.bpffs)?;
+        settle_settings(&pinned, seed)?;
+        let before = pins.interfaces();
+        if let Err(error) = attach_all(&pins, &mut programs, config, egress) {
+            for new in config
+                .interfaces
+                .iter()
+                .filter(|name| !before.contains(name))
+            {
+                release(&pins, new)?;
+            }
+            return Err(error);
         }
-        attach::leave_others(&pins, &config.interfaces, config.xdp)?;
-        let interfaces = config
-            .interfaces
+        for gone in before
             .iter()
-            .map(|name| (name.clone(), config.xdp))
-            .collect();
+            .filter(|name| !config.interfaces.contains(name))
+        {
+            tracing::info!(interface = gone, "not configured any more; detaching");
+            release(&pins, gone)?;
+        }
         Ok(Self {
-            maps,
-            interfaces,
-            pins,
+            pinned,
+            interfaces: config.interfaces.clone(),
+            mode: config.xdp,
             _lock: lock,
         })
     }
 
-    /// The maps, for `explain` and tests.
-    pub const fn maps(&self) -> &Maps {
-        &self.maps
+    /// The installation's seed: of the flow hash and of every table.
+    #[must_use]
+    pub fn seed(&self) -> u64 {
+        self.pinned.maps.settings.get(0).seed
+    }
+
+    /// The maps.
+    #[must_use]
+    pub const fn pinned(&self) -> &Pinned {
+        &self.pinned
     }
 }
 
-fn settle_settings(maps: &Maps, seed: u64) {
-    let known: Settings = maps.settings.read(0);
-    let idle = (UDP_IDLE.as_nanos() >> TICK_SHIFT) as u32;
-    let seed = if known.seed == 0 { seed } else { known.seed };
-    maps.settings.write(
-        0,
-        Settings {
-            seed,
-            udp_idle: idle,
-            reserved: 0,
-        },
-    );
+/// Where a refused program's log goes.
+fn verifier_log(config: &AgentConfig) -> PathBuf {
+    config.state_dir.join("verifier.log")
+}
+
+/// Makes or adopts the maps, and loads the programs.
+fn load(pins: &Pins, log: &Path) -> anyhow::Result<Ebpf> {
+    let mut loader = EbpfLoader::new();
+    for name in map::ALL {
+        loader.map_pin_path(name, pins.map(name));
+    }
+    let mut object = loader.load(OBJECT).context(
+        "the BPF maps can't be made: it takes root (or CAP_BPF and CAP_NET_ADMIN) and a kernel with \
+         BTF; `switcher doctor` tells which",
+    )?;
+    ingress(&mut object)?
+        .load()
+        .map_err(|error| refusal::load("switcher_ingress", error, log))?;
+    egress_program(&mut object)?
+        .load()
+        .map_err(|error| refusal::load("switcher_egress", error, log))?;
+    Ok(object)
+}
+
+fn ingress(object: &mut Ebpf) -> anyhow::Result<&mut Xdp> {
+    let program = object.program_mut("switcher_ingress");
+    Ok(program
+        .context("the object has no ingress program")?
+        .try_into()?)
+}
+
+fn egress_program(object: &mut Ebpf) -> anyhow::Result<&mut SchedClassifier> {
+    let program = object.program_mut("switcher_egress");
+    Ok(program
+        .context("the object has no egress program")?
+        .try_into()?)
+}
+
+/// The seed is drawn once: another one would give every flow another bucket.
+fn settle_settings(pinned: &Pinned, seed: u64) -> anyhow::Result<()> {
+    let old = pinned.maps.settings.get(0);
+    let seed = match (old.seed, seed) {
+        (0, 0) => draw()?,
+        (0, given) => given,
+        (kept, _) => kept,
+    };
+    let settings = Settings {
+        seed,
+        udp_idle: ((UDP_IDLE * 1_000_000_000) >> TICK_SHIFT) as u32 + 1,
+        reserved: 0,
+    };
+    pinned.maps.settings.set(0, &settings);
+    Ok(())
+}
+
+fn draw() -> anyhow::Result<u64> {
+    use std::io::Read as _;
+    let mut seed = [0; 8];
+    let random = std::fs::File::open("/dev/urandom").and_then(|mut r| r.read_exact(&mut seed));
+    random.context("/dev/urandom can't be read")?;
+    Ok(u64::from_ne_bytes(seed) | 1)
+}
+
+/// Replies first: no client may see an answer with an endpoint's address.
+fn attach_all(
+    pins: &Pins,
+    object: &mut Ebpf,
+    config: &AgentConfig,
+    how: Egress,
+) -> anyhow::Result<()> {
+    let interfaces = config.interfaces.iter();
+    let interfaces: Vec<_> = interfaces
+        .map(|name| attach::usable(pins, name))
+        .collect::<Result<_, _>>()?;
+    let egress = egress_program(object)?;
+    for interface in &interfaces {
+        attach::egress(pins, egress, interface, how)?;
+    }
+    let ingress = ingress(object)?.fd()?.try_clone()?;
+    for interface in &interfaces {
+        attach::xdp(pins, ingress.as_fd(), interface, config.xdp)?;
+    }
+    Ok(())
+}
+
+/// Detaches from an interface.
+pub(super) fn release(pins: &Pins, interface: &str) -> anyhow::Result<()> {
+    attach::unpin(&pins.xdp(interface))?;
+    attach::unpin(&pins.egress(interface))?;
+    attach::remove_clsact(pins, interface)
 }
 
 impl Datapath for KernelDatapath {
     fn have(&self) -> anyhow::Result<Have> {
-        self.maps.have()
+        self.pinned.have()
     }
 
     fn apply(&mut self, change: &Change) -> anyhow::Result<()> {
-        apply::apply(&self.maps, change)
-            .with_context(|| format!("changing the kernel's maps: {change:?}"))
+        self.pinned
+            .apply(change)
+            .with_context(|| format!("can't be done: {change}"))
     }
 
     fn word(&self, group: GroupIndex) -> Word {
-        self.maps.word(group)
+        self.pinned.word(group)
     }
 
     fn store(&mut self, group: GroupIndex, word: Word) {
-        self.maps.store(group, word);
+        self.pinned.store(group, word);
     }
 
     fn settle(&mut self) -> anyhow::Result<Duration> {
-        let begun = Instant::now();
-        self.maps.grace_period()?;
-        Ok(begun.elapsed())
+        self.pinned.settle()
     }
 
     fn open_window(&mut self, group: GroupIndex, flows: u32) -> anyhow::Result<()> {
-        self.maps.open_window(group, flows)
+        self.pinned.open_window(group, flows)
     }
 
     fn close_window(&mut self, group: GroupIndex) -> anyhow::Result<()> {
-        self.maps.close_window(group)
+        self.pinned.close_window(group)
     }
 
     fn void_udp_flows(&mut self, group: GroupIndex, epoch: u32) {
-        let state = switcher_common::abi::GroupState {
+        let state = GroupState {
             udp_floor: epoch,
             reserved: 0,
         };
-        self.maps.groups.write(u32::from(group), state);
+        self.pinned.maps.groups.set(group.into(), &state);
     }
 
     fn flows(&self, group: GroupIndex, idle: Duration) -> anyhow::Result<BTreeMap<u16, u64>> {
-        flows::by_endpoint(&self.maps, group, idle)
+        self.pinned.flows(group, idle)
     }
 
     fn flow_map_used(&self, group: GroupIndex) -> anyhow::Result<f64> {
-        flows::window_used(&self.maps, group)
+        self.pinned.flow_map_used(group)
     }
 
     fn counters(&self, cell: u32) -> anyhow::Result<Counters> {
-        self.maps.counters(cell)
+        self.pinned.counters(cell)
     }
 
     fn reasons(&self) -> anyhow::Result<Vec<(Reason, u64)>> {
-        self.maps.reasons()
+        self.pinned.reasons()
     }
 
     fn attachments(&self) -> Vec<Attachment> {
-        self.interfaces
-            .iter()
-            .map(|(interface, mode)| Attachment {
-                interface: interface.clone(),
-                xdp: mode.name().to_owned(),
-                attached: attach::is_attached(&self.pins, interface, *mode),
-            })
-            .collect()
+        let pins = self.pinned.pins();
+        let attached = |name: &String| {
+            let Ok(Some(interface)) = host::interface(name) else {
+                return false;
+            };
+            let egress = attach::is_attached(&pins.egress(name), &interface);
+            attach::is_attached(&pins.xdp(name), &interface)
+                && (egress || pins.clsact(name).exists())
+        };
+        let attachment = |name: &String| Attachment {
+            interface: name.clone(),
+            xdp: self.mode.name().into(),
+            attached: attached(name),
+        };
+        self.interfaces.iter().map(attachment).collect()
     }
 }

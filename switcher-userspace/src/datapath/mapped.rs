@@ -1,0 +1,109 @@
+//! Arrays of the kernel as ordinary memory: `BPF_F_MMAPABLE` maps (Linux 5.5), shared with the programs.
+//!
+//! Memory that others change may only be touched atomically, so a mapping is seen as a slice of atomic
+//! words and nothing else. What a program may read half of is written word by word in an order that the
+//! caller chooses; what must be seen whole is one 64-bit word.
+
+use std::io;
+use std::marker::PhantomData;
+use std::num::NonZeroUsize;
+use std::os::fd::BorrowedFd;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use bytemuck::Pod;
+use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
+
+/// An array map of `T`s in this process's memory.
+pub(super) struct Mapped<T> {
+    start: NonNull<AtomicU64>,
+    bytes: usize,
+    elements: usize,
+    kind: PhantomData<T>,
+}
+
+// SAFETY: the mapping belongs to the process, not to a thread, and is only touched atomically.
+unsafe impl<T> Send for Mapped<T> {}
+// SAFETY: as above.
+unsafe impl<T> Sync for Mapped<T> {}
+
+impl<T: Pod> Mapped<T> {
+    /// The kernel aligns elements of an array to eight bytes.
+    const WORDS: usize = {
+        assert!(size_of::<T>().is_multiple_of(8) && align_of::<T>() <= 8);
+        size_of::<T>() / 8
+    };
+
+    /// Maps an array of `elements`.
+    ///
+    /// # Errors
+    /// When the map is not mappable or smaller than that.
+    pub(super) fn new(map: BorrowedFd<'_>, elements: u32) -> io::Result<Self> {
+        let elements = elements as usize;
+        let bytes = elements * Self::WORDS * 8;
+        let length = NonZeroUsize::new(bytes).ok_or(io::ErrorKind::InvalidInput)?;
+        let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+        // SAFETY: a new mapping at an address of the kernel's choice; nothing else lies there. The
+        // kernel refuses to map beyond the array's end.
+        let start = unsafe { mmap(None, length, protection, MapFlags::MAP_SHARED, map, 0) }?;
+        Ok(Self {
+            start: start.cast(),
+            bytes,
+            elements,
+            kind: PhantomData,
+        })
+    }
+
+    /// How many elements there are.
+    pub(super) const fn len(&self) -> usize {
+        self.elements
+    }
+
+    /// An element; zero beyond the end. Each word of it is read once, not all of them at once.
+    pub(super) fn get(&self, index: usize) -> T {
+        let mut value = T::zeroed();
+        let words = bytemuck::bytes_of_mut(&mut value).chunks_exact_mut(4);
+        for (to, from) in words.zip(self.halves(index)) {
+            to.copy_from_slice(&from.load(Ordering::Acquire).to_ne_bytes());
+        }
+        value
+    }
+
+    /// Writes an element, 32 bits at a time and only those that differ; does nothing beyond the end.
+    pub(super) fn set(&self, index: usize, value: &T) {
+        let words = bytemuck::bytes_of(value).chunks_exact(4);
+        for (to, from) in self.halves(index).iter().zip(words) {
+            let mut bytes = [0; 4];
+            bytes.copy_from_slice(from);
+            let word = u32::from_ne_bytes(bytes);
+            if to.load(Ordering::Relaxed) != word {
+                to.store(word, Ordering::Release);
+            }
+        }
+    }
+
+    /// An element's 64-bit words; none beyond the end.
+    pub(super) fn words(&self, index: usize) -> &[AtomicU64] {
+        let first = index.saturating_mul(Self::WORDS);
+        self.all().get(first..first + Self::WORDS).unwrap_or(&[])
+    }
+
+    fn halves(&self, index: usize) -> &[AtomicU32] {
+        let words = self.words(index);
+        // SAFETY: the same memory in halves, atomic as well, and aligned to eight bytes.
+        unsafe { std::slice::from_raw_parts(words.as_ptr().cast(), words.len() * 2) }
+    }
+
+    const fn all(&self) -> &[AtomicU64] {
+        // SAFETY: the mapping is page aligned, that long, and lives as long as `self`. Other processes
+        // and the programs change it, which atomics allow.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.bytes / 8) }
+    }
+}
+
+impl<T> Drop for Mapped<T> {
+    fn drop(&mut self) {
+        // SAFETY: made by `new` with this length, and no slice of it outlives `self`.
+        let _unmapped = unsafe { munmap(self.start.cast(), self.bytes) };
+    }
+}

@@ -1,0 +1,477 @@
+//! The pinned maps at work: read back, changed, waited for. Needs no program and no lock.
+
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use switcher_common::abi::{
+    AddressKey, BUCKETS_PER_ELEMENT, COLOURS, Counters, Endpoint, FlowKey, GroupName, GroupState,
+    MAX_BUCKETS, MAX_GROUPS, NAME, SLOTS, Service, ServiceName, TableRef, Tag, UDP, UDP_FLOWS,
+    address_kind, endpoint_flags, service_flags,
+};
+use switcher_common::memory::{port_code, port_entry_code};
+use switcher_common::verdict::Reason;
+use switcher_common::word::Word;
+
+use super::pins::Pins;
+use super::sys::{self, MapKind};
+use super::table::{Maps, Plain, collect};
+use super::{Change, Colour, GroupIndex, Have, HaveGroup, HaveService, Slot};
+
+/// The pinned maps. Whoever is not the agent should only read, or store a word in an emergency.
+pub struct Pinned {
+    pub(super) pins: Pins,
+    pub(super) maps: Maps,
+    grace: Grace,
+    published: Option<BTreeMap<AddressKey, u16>>,
+}
+
+impl Pinned {
+    /// Opens the maps pinned below `bpffs`.
+    ///
+    /// # Errors
+    /// When there are none, or this process may not open them (CAP_BPF).
+    pub fn open(bpffs: &Path) -> anyhow::Result<Self> {
+        let pins = Pins::new(bpffs);
+        if !pins.exist() {
+            bail!(
+                "{}: nothing is pinned there. Has the agent run on this host since it was booted, with \
+                 this bpffs path, and can this user read it (root can)?",
+                pins.root().display()
+            );
+        }
+        let maps = Maps::open(&pins)?;
+        Ok(Self {
+            pins,
+            maps,
+            grace: Grace::new()?,
+            published: None,
+        })
+    }
+
+    /// Where they are pinned.
+    #[must_use]
+    pub const fn pins(&self) -> &Pins {
+        &self.pins
+    }
+
+    /// Reads everything back.
+    ///
+    /// # Errors
+    /// When a map can't be read or holds what no agent of this version writes.
+    pub fn have(&self) -> anyhow::Result<Have> {
+        let addresses = self.addresses()?;
+        let mut have = Have {
+            groups: self.groups()?,
+            services: self.services(&addresses)?,
+            endpoints: self.endpoints(),
+            addresses,
+            tables: BTreeMap::new(),
+        };
+        for table in have.tables_in_use().collect::<Vec<_>>() {
+            have.tables.insert(table.0, self.buckets(table)?);
+        }
+        Ok(have)
+    }
+
+    /// A group's word, as the program sees it.
+    #[must_use]
+    pub fn word(&self, group: GroupIndex) -> Word {
+        self.maps.steering.load(group)
+    }
+
+    /// One atomic store of a group's word.
+    pub fn store(&self, group: GroupIndex, word: Word) {
+        self.maps.steering.store(group, word);
+    }
+
+    /// Waits for an RCU grace period; says how long it took.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn settle(&self) -> anyhow::Result<Duration> {
+        self.grace.wait()
+    }
+
+    /// See [`super::Datapath::open_window`].
+    ///
+    /// # Errors
+    /// When the kernel has no memory for it.
+    pub fn open_window(&self, group: GroupIndex, flows: u32) -> anyhow::Result<()> {
+        if self.maps.windows.exists(group)? {
+            return Ok(());
+        }
+        let map = flow_map(MapKind::Hash, flows, sys::NO_PREALLOC)
+            .with_context(|| format!("no flow map of {flows} flows for group {group}"))?;
+        sys::set_inner(self.maps.windows.outer(), group.into(), map)
+            .with_context(|| format!("the flow map of group {group} can't be put in place"))
+    }
+
+    pub(super) fn close_window(&self, group: GroupIndex) -> anyhow::Result<()> {
+        sys::clear_inner(self.maps.windows.outer(), group.into())
+            .with_context(|| format!("the flow map of group {group} can't be removed"))
+    }
+
+    pub(super) fn flow_map_used(&self, group: GroupIndex) -> anyhow::Result<f64> {
+        let Some(map) = self.maps.windows.get(group)? else {
+            return Ok(0.0);
+        };
+        let mut used = 0u32;
+        super::table::entries(&map, |_: &FlowKey, _: &Tag| used += 1)?;
+        Ok(f64::from(used) / f64::from(map.info()?.max_entries().max(1)))
+    }
+
+    /// A counter cell, summed over CPUs.
+    ///
+    /// # Errors
+    /// When the map can't be read.
+    pub fn counters(&self, cell: u32) -> anyhow::Result<Counters> {
+        let cells = self.maps.counters.get(&cell, 0)?;
+        Ok(cells
+            .iter()
+            .fold(Counters::default(), |sum, Plain(cpu)| Counters {
+                packets: sum.packets + cpu.packets,
+                bytes: sum.bytes + cpu.bytes,
+                connections: sum.connections + cpu.connections,
+                resets: sum.resets + cpu.resets,
+            }))
+    }
+
+    /// Packets not forwarded, by reason, summed over CPUs.
+    ///
+    /// # Errors
+    /// When the map can't be read.
+    pub fn reasons(&self) -> anyhow::Result<Vec<(Reason, u64)>> {
+        let sum = |reason: &Reason| {
+            let cells = self.maps.reasons.get(&(*reason as u32), 0)?;
+            Ok((*reason, cells.iter().sum()))
+        };
+        Reason::ALL.iter().map(sum).collect()
+    }
+
+    fn groups(&self) -> anyhow::Result<BTreeMap<GroupIndex, HaveGroup>> {
+        let mut groups = BTreeMap::new();
+        for index in 0..MAX_GROUPS as GroupIndex {
+            let Plain(named) = self.maps.group_names.get(&index.into(), 0)?;
+            let name = text(&named.name).with_context(|| format!("name of group {index}"))?;
+            if name.is_empty() {
+                continue;
+            }
+            let mut colours = BTreeMap::new();
+            for (number, colour) in (0..).zip(&named.colours) {
+                let colour = text(colour).with_context(|| format!("colours of group {name}"))?;
+                if !colour.is_empty() {
+                    colours.insert(number, colour);
+                }
+            }
+            let slots = (0..).zip(named.slots).filter(|(_, colour)| *colour != 0);
+            let group = HaveGroup {
+                name,
+                colours,
+                slots: slots.map(|(slot, colour)| (slot, colour - 1)).collect(),
+                word: self.word(index),
+            };
+            groups.insert(index, group);
+        }
+        Ok(groups)
+    }
+
+    fn services(
+        &self,
+        addresses: &BTreeMap<AddressKey, u16>,
+    ) -> anyhow::Result<BTreeMap<u16, HaveService>> {
+        let mut services = BTreeMap::new();
+        for index in 0..self.maps.services.len() as u16 {
+            let service = self.maps.services.get(index.into());
+            if !service.has(service_flags::PRESENT) {
+                continue;
+            }
+            let Plain(named) = self.maps.service_names.get(&index.into(), 0)?;
+            let name = text(&named.name).with_context(|| format!("name of service {index}"))?;
+            let published = addresses
+                .iter()
+                .any(|(key, found)| key.kind == address_kind::SERVICE && *found == index);
+            let have = HaveService {
+                name,
+                service,
+                published,
+            };
+            services.insert(index, have);
+        }
+        Ok(services)
+    }
+
+    pub(super) fn endpoints(&self) -> BTreeMap<u16, Endpoint> {
+        (0..self.maps.endpoints.len() as u16)
+            .map(|id| (id, self.maps.endpoints.get(id.into())))
+            .filter(|(_, endpoint)| endpoint.has(endpoint_flags::PRESENT))
+            .collect()
+    }
+
+    fn addresses(&self) -> anyhow::Result<BTreeMap<AddressKey, u16>> {
+        let all = collect::<AddressKey, u32>(&self.maps.address_entries)?;
+        let all = all
+            .into_iter()
+            .map(|(key, index)| Ok((key, u16::try_from(index)?)));
+        all.collect::<anyhow::Result<_>>()
+            .context("what is published can't be read")
+    }
+
+    fn buckets(&self, table: TableRef) -> anyhow::Result<Vec<u16>> {
+        let (first, elements) = extent(table)?;
+        let elements = (first..first + elements).map(|element| self.maps.tables.get(element));
+        Ok(elements.flatten().collect())
+    }
+
+    /// Carries out a change; see [`super::Datapath::apply`].
+    pub(super) fn apply(&mut self, change: &Change) -> anyhow::Result<()> {
+        match change {
+            Change::NameGroup {
+                group,
+                name,
+                colours,
+                slots,
+            } => self.name_group(*group, name, colours, slots),
+            Change::SetEndpoint { id, endpoint } => self.set_endpoint(*id, endpoint),
+            Change::FillTable { table, buckets } => self.fill(*table, buckets),
+            Change::SetService {
+                index,
+                name,
+                service,
+            } => self.set_service(*index, name, service),
+            Change::SetWord { group, word } => {
+                self.store(*group, *word);
+                Ok(())
+            }
+            Change::Publish { key, index } => self.publish(*key, *index),
+            Change::Unpublish { key } => self.unpublish(*key),
+            Change::Switch { .. } => bail!("a switch is the release logic's to carry out"),
+            Change::Settle => self.settle().map(drop),
+        }
+    }
+
+    fn name_group(
+        &mut self,
+        group: GroupIndex,
+        name: &str,
+        colours: &BTreeMap<Colour, String>,
+        slots: &BTreeMap<Slot, Colour>,
+    ) -> anyhow::Result<()> {
+        let mut element = GroupName {
+            name: padded(name)?,
+            colours: [[0; NAME]; COLOURS],
+            slots: [0; SLOTS],
+        };
+        for (number, colour) in colours {
+            let place = element.colours.get_mut(usize::from(*number));
+            *place.context("a colour beyond the last")? = padded(colour)?;
+        }
+        for (slot, colour) in slots {
+            let place = element.slots.get_mut(usize::from(*slot));
+            *place.context("a slot beyond the last")? = colour + 1;
+        }
+        if name.is_empty() {
+            // What is left of the old group must not concern the next with this index.
+            self.close_window(group)?;
+            self.maps.groups.set(group.into(), &GroupState::default());
+        }
+        let names = &mut self.maps.group_names;
+        names.set(group.into(), Plain(element), 0)?;
+        Ok(())
+    }
+
+    /// An endpoint that stays keeps its mark for noted exceptions, which the program may set meanwhile.
+    fn set_endpoint(&self, id: u16, endpoint: &Endpoint) -> anyhow::Result<()> {
+        if usize::from(id) >= self.maps.endpoints.len() {
+            bail!("endpoint {id} is beyond the last");
+        }
+        let old = self.maps.endpoints.get(id.into());
+        let stays = old.has(endpoint_flags::PRESENT) && endpoint.has(endpoint_flags::PRESENT);
+        let noted = if stays { old.noted } else { endpoint.noted };
+        // `set` writes only words that differ from what is there.
+        let endpoint = Endpoint { noted, ..*endpoint };
+        self.maps.endpoints.set(id.into(), &endpoint);
+        Ok(())
+    }
+
+    fn fill(&self, table: TableRef, buckets: &[u16]) -> anyhow::Result<()> {
+        let (first, elements) = extent(table)?;
+        let (chunks, rest) = buckets.as_chunks::<{ BUCKETS_PER_ELEMENT as usize }>();
+        if chunks.len() != elements || !rest.is_empty() {
+            bail!(
+                "{} buckets for a table of 2^{}",
+                buckets.len(),
+                table.bits()
+            );
+        }
+        for (element, chunk) in (first..).zip(chunks) {
+            self.maps.tables.set(element, chunk);
+        }
+        Ok(())
+    }
+
+    fn set_service(&mut self, index: u16, name: &str, service: &Service) -> anyhow::Result<()> {
+        if usize::from(index) >= self.maps.services.len() {
+            bail!("service {index} is beyond the last");
+        }
+        let name = ServiceName {
+            name: padded(name)?,
+        };
+        let old = self.maps.services.get(index.into());
+        if service.has(service_flags::PRESENT) {
+            self.need_udp_flows(service)?;
+        }
+        self.maps.services.set(index.into(), service);
+        self.maps.service_names.set(index.into(), Plain(name), 0)?;
+        if old.has(service_flags::PRESENT) {
+            self.drop_udp_flows(old.group)?;
+        }
+        Ok(())
+    }
+
+    /// A service with UDP flows needs its group's map before its first packet.
+    fn need_udp_flows(&self, service: &Service) -> anyhow::Result<()> {
+        let flows = &self.maps.udp_flows;
+        if !remembers_flows(service) || flows.exists(service.group)? {
+            return Ok(());
+        }
+        let map = flow_map(MapKind::LruHash, UDP_FLOWS, 0)
+            .with_context(|| format!("no UDP flow map for group {}", service.group))?;
+        sys::set_inner(flows.outer(), service.group.into(), map)
+            .with_context(|| format!("the UDP flow map of group {}", service.group))
+    }
+
+    fn drop_udp_flows(&self, group: GroupIndex) -> anyhow::Result<()> {
+        let services = &self.maps.services;
+        let needed = (0..services.len())
+            .map(|index| services.get(index))
+            .any(|service| service.group == group && remembers_flows(&service));
+        if needed || !self.maps.udp_flows.exists(group)? {
+            return Ok(());
+        }
+        sys::clear_inner(self.maps.udp_flows.outer(), group.into())
+            .with_context(|| format!("the UDP flow map of group {group} can't be removed"))
+    }
+
+    /// The exact address first: as soon as the port says "many", it is asked for.
+    fn publish(&mut self, key: AddressKey, index: u16) -> anyhow::Result<()> {
+        let addresses = &mut self.maps.addresses;
+        addresses
+            .insert(Plain(key), u32::from(index), 0)
+            .with_context(|| format!("{key:?} can't be published"))?;
+        self.published()?.insert(key, index);
+        self.code_port(&key)
+    }
+
+    fn unpublish(&mut self, key: AddressKey) -> anyhow::Result<()> {
+        match self.maps.addresses.remove(&Plain(key)) {
+            Ok(()) => {}
+            Err(_) if self.maps.addresses.get(&Plain(key), 0).is_err() => {}
+            Err(error) => return Err(error).context("an address can't be withdrawn"),
+        }
+        self.published()?.remove(&key);
+        self.code_port(&key)
+    }
+
+    /// What is published, remembered: there is one writer.
+    fn published(&mut self) -> anyhow::Result<&mut BTreeMap<AddressKey, u16>> {
+        if self.published.is_none() {
+            self.published = Some(self.addresses()?);
+        }
+        Ok(self.published.get_or_insert_default())
+    }
+
+    fn code_port(&mut self, key: &AddressKey) -> anyhow::Result<()> {
+        let published = self.published()?.iter();
+        let code = port_entry_code(published.map(|(key, index)| (*key, *index)), key);
+        let port = usize::from(key.port.number());
+        let mut entry = self.maps.ports.get(port);
+        *port_code(&mut entry, key) = code;
+        // Two services on one port: the program must never see half of each other's entry.
+        if let Some(word) = self.maps.ports.words(port).first() {
+            word.store(bytemuck::cast(entry), Ordering::Release);
+        }
+        Ok(())
+    }
+}
+
+/// Waits until no CPU can be acting on something that was replaced before.
+///
+/// The kernel does the waiting: an update of an array of maps returns after an RCU grace period.
+struct Grace {
+    outer: OwnedFd,
+    inner: OwnedFd,
+}
+
+impl Grace {
+    fn new() -> anyhow::Result<Self> {
+        let sizes = (size_of::<u32>(), size_of::<u32>());
+        let inner = sys::create_map(MapKind::Array, sizes, 1, 0, None, "switcher_inner")
+            .map_err(not_permitted)?;
+        let within = Some(inner.as_fd());
+        let outer = sys::create_map(MapKind::ArrayOfMaps, sizes, 1, 0, within, "switcher_grace")
+            .map_err(not_permitted)?;
+        Ok(Self { outer, inner })
+    }
+
+    fn wait(&self) -> anyhow::Result<Duration> {
+        let before = Instant::now();
+        sys::set_inner(&self.outer, 0, &self.inner)
+            .context("no grace period could be waited for")?;
+        Ok(before.elapsed())
+    }
+}
+
+fn not_permitted(error: std::io::Error) -> anyhow::Error {
+    let advice = match error.kind() {
+        std::io::ErrorKind::PermissionDenied => {
+            "BPF maps can't be made: run as root, or with CAP_BPF and CAP_NET_ADMIN"
+        }
+        _ => "BPF maps can't be made",
+    };
+    anyhow::Error::new(error).context(advice)
+}
+
+fn flow_map(kind: MapKind, flows: u32, flags: u32) -> std::io::Result<OwnedFd> {
+    let sizes = (size_of::<FlowKey>(), size_of::<Tag>());
+    sys::create_map(kind, sizes, flows, flags, None, "switcher_flows")
+}
+
+const fn remembers_flows(service: &Service) -> bool {
+    service.has(service_flags::PRESENT)
+        && service.protocol == UDP
+        && !service.has(service_flags::PER_PACKET)
+        && !service.has(service_flags::PREVIEW)
+}
+
+/// First element and number of elements of a table in `TABLES`.
+fn extent(table: TableRef) -> anyhow::Result<(usize, usize)> {
+    let buckets = 1u64 << table.bits();
+    if !table.exists() || u64::from(table.first()) + buckets > u64::from(MAX_BUCKETS) {
+        bail!(
+            "table {:#x} lies outside of the map: no agent of this version wrote that",
+            table.0
+        );
+    }
+    let lanes = BUCKETS_PER_ELEMENT as usize;
+    Ok((table.first() as usize / lanes, buckets as usize / lanes))
+}
+
+fn text(name: &[u8; NAME]) -> anyhow::Result<String> {
+    let end = name.iter().position(|b| *b == 0).unwrap_or(NAME);
+    let text = std::str::from_utf8(&name[..end]);
+    Ok(text
+        .context("not UTF-8: no agent of this version wrote that")?
+        .into())
+}
+
+fn padded(name: &str) -> anyhow::Result<[u8; NAME]> {
+    let mut padded = [0; NAME];
+    let place = padded[..NAME - 1].get_mut(..name.len());
+    let place = place.with_context(|| format!("{name:?} is longer than {} bytes", NAME - 1))?;
+    place.copy_from_slice(name.as_bytes());
+    Ok(padded)
+}

@@ -1,0 +1,74 @@
+//! The kernel's socket table, by sock_diag(7).
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use anyhow::Context;
+
+use crate::host::netlink;
+
+const NETLINK_SOCK_DIAG: isize = 4;
+const SOCK_DIAG_BY_FAMILY: u16 = 20;
+/// ESTABLISHED, SYN_RECV, FIN_WAIT1, FIN_WAIT2, CLOSE_WAIT, LAST_ACK, CLOSING: whoever has one of these
+/// is still spoken to (include/net/tcp_states.h).
+const CONNECTED: u32 = 1 << 1 | 1 << 3 | 1 << 4 | 1 << 5 | 1 << 8 | 1 << 9 | 1 << 11;
+
+/// Calls `each` with the local address of every TCP connection of this network namespace.
+///
+/// # Errors
+/// When the kernel can't be asked.
+pub(super) fn each_connection(mut each: impl FnMut(SocketAddr)) -> anyhow::Result<()> {
+    for family in [libc::AF_INET, libc::AF_INET6] {
+        // struct inet_diag_req_v2: family, protocol, two bytes, states, and a zero inet_diag_sockid.
+        let mut request = [0; 56];
+        request[0] = family as u8;
+        request[1] = libc::IPPROTO_TCP as u8;
+        request[4..8].copy_from_slice(&CONNECTED.to_ne_bytes());
+        netlink::dump(
+            NETLINK_SOCK_DIAG,
+            SOCK_DIAG_BY_FAMILY,
+            &request,
+            |message| {
+                if let Some(local) = local(message) {
+                    each(local);
+                }
+            },
+        )
+        .context("the kernel's socket table can't be read (sock_diag)")?;
+    }
+    Ok(())
+}
+
+/// `struct inet_diag_msg`: family, state, two bytes, then source port, destination port, source.
+fn local(message: &[u8]) -> Option<SocketAddr> {
+    let port = u16::from_be_bytes(message.get(4..6)?.try_into().ok()?);
+    let address: [u8; 16] = message.get(8..24)?.try_into().ok()?;
+    let address = match i32::from(*message.first()?) {
+        libc::AF_INET => IpAddr::V4(Ipv4Addr::new(
+            address[0], address[1], address[2], address[3],
+        )),
+        // A dual-stack listener's connections are IPv4-mapped.
+        _ => Ipv6Addr::from(address).to_canonical(),
+    };
+    Some(SocketAddr::new(address, port))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    #[test]
+    fn finds_connections_of_both_families() {
+        for address in ["127.0.0.1:0", "[::]:0"] {
+            let listener = TcpListener::bind(address).expect("a port is free");
+            let port = listener.local_addr().expect("it is bound").port();
+            let target = SocketAddr::from(([127, 0, 0, 1], port));
+            let _client = TcpStream::connect(target).expect("it listens");
+            let _server = listener.accept().expect("there is one");
+            let mut found = 0;
+            each_connection(|local| found += u32::from(local == target)).expect("anyone can");
+            assert_eq!(found, 1, "{address}");
+        }
+    }
+}
