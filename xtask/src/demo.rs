@@ -6,11 +6,13 @@ mod screen;
 mod stage;
 mod verdict;
 
-use std::path::Path;
+use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, ensure};
 use switcher_harness::{Mode, interrupt, netns};
 
+use crate::build;
+use crate::setup::{self, Need};
 use screen::Screen;
 
 #[derive(clap::Args)]
@@ -43,8 +45,14 @@ impl Modes {
     }
 }
 
-/// Runs the demo with a `switcher` binary that is there.
-pub(crate) fn run(args: &Args, binary: &Path) -> Result<()> {
+/// Builds what it shows, and shows it.
+pub(crate) fn run(args: &Args) -> Result<()> {
+    ensure!(
+        setup::is_root(),
+        "the demo makes network namespaces and loads programs: run it as root"
+    );
+    setup::ensure(Need::Run)?;
+    let binary = binary()?;
     interrupt::install()?;
     netns::sweep();
     let screen = Screen::new();
@@ -52,7 +60,7 @@ pub(crate) fn run(args: &Args, binary: &Path) -> Result<()> {
     let mut kept = true;
     for (number, &mode) in modes.iter().enumerate() {
         let stand =
-            stage::build(mode, binary).with_context(|| format!("preparing mode `{mode}`"))?;
+            stage::build(mode, &binary).with_context(|| format!("preparing mode `{mode}`"))?;
         screen.scene(&stand);
         let played = acts::play(&stand, &screen, args.seconds)?;
         kept &= verdict::show(&screen, &played);
@@ -62,4 +70,18 @@ pub(crate) fn run(args: &Args, binary: &Path) -> Result<()> {
     }
     ensure!(kept, "a promise was broken");
     Ok(())
+}
+
+/// The binary that `SWITCHER_BIN` names, else the release build.
+fn binary() -> Result<PathBuf> {
+    if let Some(path) = std::env::var_os("SWITCHER_BIN") {
+        return Ok(path.into());
+    }
+    build::run()?;
+    let own = std::env::current_exe().context("finding the target directory")?;
+    let target = own
+        .ancestors()
+        .nth(2)
+        .context("this task's binary is in no target directory")?;
+    Ok(target.join("release/switcher"))
 }

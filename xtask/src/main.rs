@@ -4,6 +4,7 @@ mod bench;
 mod build;
 mod cargo;
 mod check;
+mod demo;
 mod inspect;
 mod progress;
 mod setup;
@@ -21,6 +22,8 @@ enum Task {
     Setup,
     /// Build the release binary
     Build,
+    /// Watch live traffic move from blue to green and back, in network namespaces; needs root
+    Demo(demo::Args),
     /// Check format, lints, documentation and dependencies
     Check,
     /// Run every test; as root also those that need network namespaces and BPF
@@ -35,6 +38,7 @@ fn main() -> ExitCode {
     let done = match Task::parse() {
         Task::Setup => setup::run(),
         Task::Build => build::run(),
+        Task::Demo(args) => demo::run(&args),
         Task::Check => check::run(),
         Task::Test(args) => test::run(&args),
         Task::Inspect(args) => inspect::run(&args),

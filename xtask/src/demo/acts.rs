@@ -93,10 +93,13 @@ fn change(
         println!("    {}", screen.paint(Style::Red, line));
     }
     let first = first_answer(load, to, output.begun)?.map(|at| at.duration_since(output.begun));
-    let after = first.map_or_else(|| "none yet".to_owned(), milliseconds);
+    let first_came = first.map_or_else(
+        || "has not come".to_owned(),
+        |after| format!("after {}", milliseconds(after)),
+    );
     let took = milliseconds(output.took());
     println!(
-        "    first answer of {} {after} after the command began; the command took {took}\n",
+        "    first answer of {} {first_came}; the command took {took}\n",
         screen.colour(to)
     );
     Ok(Change { to, output, first })

@@ -52,19 +52,15 @@ fn line(screen: &Screen, promise: &Promise) {
 }
 
 fn carried_out(played: &Played) -> Promise {
-    let first = played
-        .changes
-        .iter()
-        .filter_map(|change| change.first)
-        .map(milliseconds);
-    let first: Vec<String> = first.collect();
+    let first = played.changes.iter().filter_map(|change| change.first);
+    let first: Vec<String> = first.map(|after| after.as_millis().to_string()).collect();
     let failed = played
         .changes
         .iter()
         .filter(|change| change.output.code != 0 || change.first.is_none());
     Promise {
         says: format!(
-            "{} switches; command to first answer of the new colour: {}",
+            "{} switches; first answer of the new colour after {} ms",
             played.changes.len(),
             first.join(", ")
         ),
@@ -124,7 +120,7 @@ fn no_strays(played: &Played) -> Promise {
     }
     Promise {
         says: format!(
-            "{new} new connections after a switch returned, {} on the old colour",
+            "{new} new connections and flows after a switch, {} of them on the old colour",
             strays.len()
         ),
         broken: strays,

@@ -159,11 +159,9 @@ impl Load {
 }
 
 impl Drop for Load {
+    /// Nobody asks for a report: clients end by themselves, and no one waits for their last download.
     fn drop(&mut self) {
         self.recorder.stop();
-        for thread in std::mem::take(&mut self.threads) {
-            let _ = thread.join();
-        }
     }
 }
 
