@@ -12,9 +12,11 @@ use aya_ebpf::helpers::generated::{
     bpf_tcp_check_syncookie,
 };
 use aya_ebpf::programs::XdpContext;
+use network_types::tcp::TcpHdr;
 use switcher_common::abi::{Address, Endpoint, TICK_SHIFT};
+use switcher_common::frame::Frame as _;
 use switcher_common::parse::{Carriage, Packet};
-use switcher_common::rewrite::{Hop, L3, L4};
+use switcher_common::rewrite::{Hop, L4};
 use switcher_common::steer::{Ownership, Segment};
 use switcher_common::tables::{Route, Stack};
 
@@ -122,7 +124,9 @@ fn socket_at(
     let state = unsafe { (*socket).state };
     let ownership = match state {
         TIME_WAIT => Ownership::TimeWait,
-        LISTEN if !opens && carries_cookie(context, socket.cast()) => Ownership::Cookie,
+        LISTEN if !opens && carries_cookie(context, socket.cast(), client, server, ports) => {
+            Ownership::Cookie
+        }
         LISTEN => Ownership::None,
         _ => Ownership::Owns,
     };
@@ -132,16 +136,37 @@ fn socket_at(
 }
 
 /// Whether the segment acknowledges a SYN cookie of this listener.
+///
+/// A cookie is made for the listener's own address, so the helper gets the headers as they will be after
+/// the rewrite: of the IPv4 header it reads the version and the addresses.
 #[inline(always)]
-fn carries_cookie(context: *mut xdp_md, listener: *mut c_void) -> bool {
-    const TCP_HEADER: usize = 20;
-    let (start, end) = XdpFrame(&XdpContext::new(context)).bounds();
-    if start + L4 + TCP_HEADER > end {
+fn carries_cookie(
+    context: *mut xdp_md,
+    listener: *mut c_void,
+    client: u32,
+    server: u32,
+    ports: u32,
+) -> bool {
+    /// Aligned, or else the compiler writes two words at once where the verifier allows only one.
+    #[repr(C, align(8))]
+    struct Ipv4([u32; 5]);
+    const VERSION: u32 = u32::from_ne_bytes([0x45, 0, 0, 0]);
+    let frame = XdpContext::new(context);
+    let Some(mut tcp) = XdpFrame(&frame).read::<TcpHdr>(L4) else {
         return false;
-    }
-    let (ip, tcp) = ((start + L3) as *mut _, (start + L4) as *mut _);
-    // SAFETY: both headers lie inside the frame; the listener is held by the caller.
-    let answer =
-        unsafe { bpf_tcp_check_syncookie(listener, ip, (L4 - L3) as u32, tcp, TCP_HEADER as u32) };
+    };
+    tcp.dest = ((ports >> 16) as u16).to_ne_bytes();
+    let mut ip = Ipv4([VERSION, 0, 0, client, server]);
+    let (ip_size, tcp_size) = (size_of_val(&ip) as u32, size_of_val(&tcp) as u32);
+    // SAFETY: both headers outlive the call; the listener is held by the caller.
+    let answer = unsafe {
+        bpf_tcp_check_syncookie(
+            listener,
+            (&raw mut ip).cast(),
+            ip_size,
+            (&raw mut tcp).cast(),
+            tcp_size,
+        )
+    };
     answer == 0
 }

@@ -218,7 +218,7 @@ pub struct EmergencyArgs {
     /// The colour that is to be live
     pub colour: String,
     /// Where programs and maps are pinned
-    #[arg(long, value_name = "DIR", default_value = DEFAULT_BPFFS)]
+    #[arg(long, value_name = "DIR", default_value = DEFAULT_BPFFS, env = "SWITCHER_BPFFS")]
     pub bpffs: PathBuf,
 }
 
@@ -229,7 +229,7 @@ pub struct DetachArgs {
     #[arg(long)]
     pub force: bool,
     /// Where programs and maps are pinned
-    #[arg(long, value_name = "DIR", default_value = DEFAULT_BPFFS)]
+    #[arg(long, value_name = "DIR", default_value = DEFAULT_BPFFS, env = "SWITCHER_BPFFS")]
     pub bpffs: PathBuf,
 }
 

@@ -4,14 +4,17 @@
 //! the kernel's maps in production, ordinary memory in tests.
 
 pub mod attach;
-mod flows;
+pub mod detach;
+pub mod emergency;
+pub(crate) mod flows;
 pub mod kernel;
 mod mapped;
 pub mod memory;
 pub mod pinned;
 pub mod pins;
 pub(crate) mod refusal;
-mod sockets;
+mod snapshot;
+pub(crate) mod sockets;
 mod steering;
 mod sys;
 mod table;

@@ -1,11 +1,19 @@
 //! Switcher as a library: what the `switcher` binary and the tests are made of.
 
+pub mod agent;
+pub mod api;
 pub mod cli;
+pub mod client;
 pub mod command;
 pub mod config;
 pub mod datapath;
+pub mod doctor;
 pub mod exit;
+pub mod explain;
+pub mod health;
 pub mod host;
+pub mod journal;
 pub mod maglev;
 pub mod output;
 pub mod reconcile;
+pub mod release;

@@ -24,6 +24,10 @@ pub const SENDER: [u8; 6] = [2, 0, 0, 0, 0, 0xaa];
 /// Link address that frames come in to.
 pub const RECEIVER: [u8; 6] = [2, 0, 0, 0, 0, 0xbb];
 
+/// The sequence number of TCP segments, unless another is asked for. As the initial one of a connection it
+/// makes its copies the same connection.
+pub const SEQUENCE: u32 = 0x0102_0304;
+
 /// What to build a frame from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Build {
@@ -58,6 +62,8 @@ pub enum Transport {
         flags: u8,
         /// Sequence number.
         sequence: u32,
+        /// Acknowledgement number.
+        acknowledges: u32,
     },
     /// UDP.
     Udp {
@@ -69,8 +75,12 @@ pub enum Transport {
 impl Build {
     /// A TCP segment.
     pub fn tcp(source: SocketAddrV4, destination: SocketAddrV4, flags: u8) -> Self {
-        let sequence = 0x0102_0304;
-        Self::new(source, destination, Transport::Tcp { flags, sequence })
+        let transport = Transport::Tcp {
+            flags,
+            sequence: SEQUENCE,
+            acknowledges: 0x0506_0708,
+        };
+        Self::new(source, destination, transport)
     }
 
     /// A UDP datagram.
@@ -91,6 +101,21 @@ impl Build {
             transport,
             payload: b"blue or green?".to_vec(),
         }
+    }
+
+    /// The first segment after the SYN, with this acknowledgement number; only for TCP.
+    #[must_use]
+    pub fn acknowledging(mut self, number: u32) -> Self {
+        if let Transport::Tcp {
+            sequence,
+            acknowledges,
+            ..
+        } = &mut self.transport
+        {
+            *sequence = SEQUENCE.wrapping_add(1);
+            *acknowledges = number;
+        }
+        self
     }
 
     /// As it looks on its way to `destination`, delivered to this host.
@@ -156,9 +181,13 @@ impl Build {
         segment.extend(self.source.port().to_be_bytes());
         segment.extend(self.destination.port().to_be_bytes());
         match self.transport {
-            Transport::Tcp { flags, sequence } => {
+            Transport::Tcp {
+                flags,
+                sequence,
+                acknowledges,
+            } => {
                 segment.extend(sequence.to_be_bytes());
-                segment.extend(0x0506_0708_u32.to_be_bytes());
+                segment.extend(acknowledges.to_be_bytes());
                 segment.extend([0x50, flags, 0x20, 0x00, 0, 0, 0, 0]);
             }
             Transport::Udp { .. } => {

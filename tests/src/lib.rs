@@ -1,1 +1,7 @@
-//! What the test targets share: packet cases as data.
+//! What the test targets share: frames, packet cases as data, and the kernel to run them in.
+
+pub mod cases;
+pub mod frame;
+pub mod kernel;
+pub mod site;
+pub mod town;

@@ -1,11 +1,12 @@
 //! Arguments of `explain`: an optional first word, which clap can't derive.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use clap::error::{Error, ErrorKind};
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 
-use crate::config::Protocol;
+use crate::config::{DEFAULT_BPFFS, Protocol};
 
 /// Arguments of `explain`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,6 +15,8 @@ pub struct ExplainArgs {
     pub group: Option<String>,
     /// The packet asked about.
     pub packet: MadeUpPacket,
+    /// Where the maps are pinned.
+    pub bpffs: PathBuf,
 }
 
 /// A packet that nobody sent.
@@ -43,11 +46,19 @@ struct Words {
     /// The packet opens a connection
     #[arg(long)]
     syn: bool,
+    /// Where programs and maps are pinned
+    #[arg(long, value_name = "DIR", default_value = DEFAULT_BPFFS, env = "SWITCHER_BPFFS")]
+    bpffs: PathBuf,
 }
 
 impl Words {
     fn understand(self) -> Result<ExplainArgs, String> {
-        let Self { words, all, syn } = self;
+        let Self {
+            words,
+            all,
+            syn,
+            bpffs,
+        } = self;
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         let (group, [protocol, source, destination]) = match (all, words.as_slice()) {
             (true, [protocol, source, destination]) => (None, [protocol, source, destination]),
@@ -71,7 +82,11 @@ impl Words {
             destination: address(destination)?,
             syn,
         };
-        Ok(ExplainArgs { group, packet })
+        Ok(ExplainArgs {
+            group,
+            packet,
+            bpffs,
+        })
     }
 }
 

@@ -1,7 +1,22 @@
 //! One verb a file.
 
+mod abort;
+mod agent;
+mod apply;
+mod change;
 mod check;
 mod completion;
+mod detach;
+mod doctor;
+mod emergency;
+mod explain;
+mod flip;
+mod history;
+mod plan;
+mod rollback;
+mod show;
+mod status;
+mod wait;
 
 use crate::cli::{Cli, Command};
 use crate::exit::{Exit, Failure};
@@ -13,26 +28,29 @@ use crate::output::Output;
 ///
 /// The failure that the process ends with; it has not been printed.
 pub fn run(cli: Cli, output: &Output) -> Result<Exit, Failure> {
-    match cli.command {
+    let Cli { globals, command } = cli;
+    match command {
+        Command::Agent { config } => agent::run(&config),
         Command::Check { file } => check::run(&file, output),
         Command::Completion { shell } => completion::run(shell),
-        Command::Agent { .. }
-        | Command::Plan { .. }
-        | Command::Apply(_)
-        | Command::Status { .. }
-        | Command::Flip(_)
-        | Command::Rollback(_)
-        | Command::Abort(_)
-        | Command::Wait { .. }
-        | Command::History { .. }
-        | Command::Show { .. }
-        | Command::Explain(_)
-        | Command::Doctor { .. }
-        | Command::Emergency(_)
-        | Command::Detach(_) => Err(Failure::new(
-            Exit::Unexpected,
-            "",
-            "this command is not available in this version",
-        )),
+        Command::Plan { file } => plan::run(&globals, output, file.as_deref()),
+        Command::Apply(args) => apply::run(&globals, output, args),
+        Command::Status { group, watch } => status::run(&globals, output, group.as_deref(), watch),
+        Command::Flip(args) => flip::run(&globals, output, args),
+        Command::Rollback(args) => rollback::run(&globals, output, args),
+        Command::Abort(args) => abort::run(&globals, output, args),
+        Command::Wait {
+            group,
+            condition,
+            timeout,
+        } => wait::run(&globals, output, (&group, &condition), timeout),
+        Command::History { group, limit } => {
+            history::run(&globals, output, group.as_deref(), limit)
+        }
+        Command::Show { id } => show::run(&globals, output, &id),
+        Command::Detach(args) => detach::run(&args, output),
+        Command::Doctor { config } => doctor::run(config.as_deref(), output),
+        Command::Emergency(args) => emergency::run(&args, output),
+        Command::Explain(args) => explain::run(&args, output),
     }
 }

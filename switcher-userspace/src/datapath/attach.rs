@@ -226,8 +226,14 @@ pub(super) fn unpin(pin: &Path) -> anyhow::Result<()> {
     }
 }
 
+/// Whether every XDP program on an interface is the one of our link.
+pub(crate) fn is_ours(pins: &Pins, interface: &Interface) -> anyhow::Result<bool> {
+    let ours = pinned_link(&pins.xdp(&interface.name))?.map(|(_, info)| info.program);
+    Ok(interface.xdp.iter().all(|(_, id)| Some(*id) == ours))
+}
+
 /// The interface, which has to be there and have no XDP program but ours.
-pub(super) fn usable(pins: &Pins, name: &str) -> anyhow::Result<Interface> {
+pub(crate) fn usable(pins: &Pins, name: &str) -> anyhow::Result<Interface> {
     let interface = host::interface(name).context("interfaces can't be listed")?;
     let Some(interface) = interface else {
         let known: Vec<String> = host::interfaces()?.into_iter().map(|i| i.name).collect();

@@ -70,7 +70,7 @@ impl Pinned {
 }
 
 /// Now, in the program's ticks.
-pub(super) fn ticks() -> u32 {
+pub(crate) fn ticks() -> u32 {
     let now = nix::time::ClockId::CLOCK_MONOTONIC.now();
     let nanoseconds = now.map_or(0, |now| {
         now.tv_sec().cast_unsigned() * 1_000_000_000 + now.tv_nsec().cast_unsigned()

@@ -12,24 +12,60 @@ const SOCK_DIAG_BY_FAMILY: u16 = 20;
 /// is still spoken to (include/net/tcp_states.h).
 const CONNECTED: u32 = 1 << 1 | 1 << 3 | 1 << 4 | 1 << 5 | 1 << 8 | 1 << 9 | 1 << 11;
 
+/// Every state.
+const ANY: u32 = 0xfff;
+
 /// Calls `each` with the local address of every TCP connection of this network namespace.
 ///
 /// # Errors
 /// When the kernel can't be asked.
 pub(super) fn each_connection(mut each: impl FnMut(SocketAddr)) -> anyhow::Result<()> {
+    each_socket(CONNECTED, |socket| each(socket.local))
+}
+
+/// The state (include/net/tcp_states.h) of the TCP socket with these two ends, or of a listener for
+/// `local`, if there is either in this network namespace.
+///
+/// # Errors
+/// When the kernel can't be asked.
+pub(crate) fn state(local: SocketAddr, remote: SocketAddr) -> anyhow::Result<Option<u8>> {
+    let mut found = None;
+    each_socket(ANY, |socket| {
+        let listens = socket.state == LISTEN
+            && socket.local.port() == local.port()
+            && (socket.local.ip() == local.ip() || socket.local.ip().is_unspecified());
+        if (socket.local, socket.remote) == (local, remote) || listens && found.is_none() {
+            found = Some(socket.state);
+        }
+    })?;
+    Ok(found)
+}
+
+/// `TCP_LISTEN`.
+pub(crate) const LISTEN: u8 = 10;
+/// `TCP_TIME_WAIT`.
+pub(crate) const TIME_WAIT: u8 = 6;
+
+struct TcpSocket {
+    state: u8,
+    local: SocketAddr,
+    remote: SocketAddr,
+}
+
+fn each_socket(states: u32, mut each: impl FnMut(TcpSocket)) -> anyhow::Result<()> {
     for family in [libc::AF_INET, libc::AF_INET6] {
         // struct inet_diag_req_v2: family, protocol, two bytes, states, and a zero inet_diag_sockid.
         let mut request = [0; 56];
         request[0] = family as u8;
         request[1] = libc::IPPROTO_TCP as u8;
-        request[4..8].copy_from_slice(&CONNECTED.to_ne_bytes());
+        request[4..8].copy_from_slice(&states.to_ne_bytes());
         netlink::dump(
             NETLINK_SOCK_DIAG,
             SOCK_DIAG_BY_FAMILY,
             &request,
             |message| {
-                if let Some(local) = local(message) {
-                    each(local);
+                if let Some(socket) = parse(message) {
+                    each(socket);
                 }
             },
         )
@@ -38,18 +74,25 @@ pub(super) fn each_connection(mut each: impl FnMut(SocketAddr)) -> anyhow::Resul
     Ok(())
 }
 
-/// `struct inet_diag_msg`: family, state, two bytes, then source port, destination port, source.
-fn local(message: &[u8]) -> Option<SocketAddr> {
-    let port = u16::from_be_bytes(message.get(4..6)?.try_into().ok()?);
-    let address: [u8; 16] = message.get(8..24)?.try_into().ok()?;
-    let address = match i32::from(*message.first()?) {
-        libc::AF_INET => IpAddr::V4(Ipv4Addr::new(
-            address[0], address[1], address[2], address[3],
-        )),
-        // A dual-stack listener's connections are IPv4-mapped.
-        _ => Ipv6Addr::from(address).to_canonical(),
+/// `struct inet_diag_msg`: family, state, two bytes, both ports, both addresses.
+fn parse(message: &[u8]) -> Option<TcpSocket> {
+    let end = |port: usize, address: usize| {
+        let port = u16::from_be_bytes(message.get(port..port + 2)?.try_into().ok()?);
+        let address: [u8; 16] = message.get(address..address + 16)?.try_into().ok()?;
+        let address = match i32::from(*message.first()?) {
+            libc::AF_INET => IpAddr::V4(Ipv4Addr::new(
+                address[0], address[1], address[2], address[3],
+            )),
+            // A dual-stack listener's connections are IPv4-mapped.
+            _ => Ipv6Addr::from(address).to_canonical(),
+        };
+        Some(SocketAddr::new(address, port))
     };
-    Some(SocketAddr::new(address, port))
+    Some(TcpSocket {
+        state: *message.get(1)?,
+        local: end(4, 8)?,
+        remote: end(6, 24)?,
+    })
 }
 
 #[cfg(test)]

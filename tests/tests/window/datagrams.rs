@@ -161,12 +161,17 @@ impl State {
     /// Two states that differ only in names are one.
     fn canonical(&mut self) {
         let floor = self.floor;
-        self.tag = self.tag.map(|tag| Tag {
-            epoch: if tag.epoch < floor { FLOOR - 1 } else { FLOOR },
-            ..tag
-        });
+        let canonical = |epoch: u32| match epoch {
+            before if before < floor => FLOOR - 1,
+            same if same == floor => FLOOR,
+            _later => FLOOR + 1,
+        };
+        if let Some(tag) = &mut self.tag {
+            tag.epoch = canonical(tag.epoch);
+        }
+        let epoch = canonical(self.word.epoch());
+        self.word = self.word.with_epoch(epoch).with_staging(0).with_in_use(0);
         self.floor = FLOOR;
-        self.word = self.word.with_epoch(FLOOR).with_staging(0).with_in_use(0);
     }
 }
 

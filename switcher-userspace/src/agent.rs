@@ -1,0 +1,29 @@
+//! The agent: does what [`crate::release`] and [`crate::reconcile`] ask, and answers for it.
+//!
+//! One thread, the [`Runner`], owns the data path and the journal. Requests, verdicts on health and timers
+//! reach it one after the other, so that there is nothing to lock and nothing can come in between a
+//! decision and what is done about it. Everything it does for one group takes milliseconds (a commit to
+//! disk, a grace period), and nothing waits on that thread: arming, learning, gates and draining are
+//! timers. Sockets and probes live on the tokio runtime, and ask by [`Handle`].
+
+mod apply;
+mod clock;
+mod effects;
+mod elsewhere;
+mod group;
+mod handle;
+mod orders;
+mod recall;
+mod runner;
+mod start;
+mod status;
+#[cfg(test)]
+pub(crate) mod tests;
+mod wait;
+
+pub use handle::Handle;
+pub use orders::{Asked, Verb};
+pub use recall::Recalled;
+pub use runner::{IsOwn, Runner};
+pub use start::{Setup, start};
+pub use wait::Met;

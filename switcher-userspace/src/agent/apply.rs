@@ -1,0 +1,371 @@
+//! From a configuration to the kernel.
+
+use std::collections::BTreeSet;
+
+use anyhow::Context;
+use jiff::Timestamp;
+use switcher_common::abi::{TCP, service_flags};
+use tokio::sync::oneshot;
+use tracing::{info, warn};
+
+use super::Runner;
+use super::group::{Group, Waiting};
+use crate::api::model::{ChangeAnswer, ConfigAnswer, ConfigRequest};
+use crate::config::{self, AgentConfig, Config, ConfigErrors};
+use crate::datapath::{Change, GroupIndex, Have};
+use crate::exit::{Exit, Failure};
+use crate::health;
+use crate::journal::Who;
+use crate::reconcile::{Plan, Refusal, Want, plan};
+use crate::release::{Event, Timing, resume};
+
+/// Answers that an applied configuration still waits for: the switches it has begun.
+type Switches = Vec<oneshot::Receiver<Result<ChangeAnswer, Failure>>>;
+
+impl Runner {
+    /// What a configuration would change.
+    ///
+    /// # Errors
+    /// When it is invalid, or can't be carried out now or here.
+    pub fn plan(&self, request: &ConfigRequest) -> Result<ConfigAnswer, Failure> {
+        let tried = "plan a configuration";
+        let config = self.read(request, tried)?;
+        self.same_agent(&config.agent, tried)?;
+        let plan = self
+            .plan_for(&config)
+            .map_err(|refusal| refused(&refusal, tried))?;
+        Ok(self.answer(&config, &plan, false))
+    }
+
+    /// Takes a configuration. What it switches is under way then, and answers by itself.
+    ///
+    /// # Errors
+    /// When it is invalid, when it can't be carried out now or here, and when the kernel refuses.
+    pub fn apply(
+        &mut self,
+        request: &ConfigRequest,
+        who: &Who,
+    ) -> Result<(ConfigAnswer, Switches), Failure> {
+        let tried = "apply a configuration";
+        if let Some(revision) = request.if_revision
+            && revision != self.config_revision
+        {
+            let why = format!(
+                "the configuration is at revision {}, not {revision}",
+                self.config_revision
+            );
+            return Err(Failure::new(Exit::Precondition, tried, why)
+                .advise("look at `plan` and decide again"));
+        }
+        let config = self.read(request, tried)?;
+        self.same_agent(&config.agent, tried)?;
+        let plan = self
+            .plan_for(&config)
+            .map_err(|refusal| refused(&refusal, tried))?;
+        if request.dry_run {
+            return Ok((self.answer(&config, &plan, false), Vec::new()));
+        }
+        info!(
+            actor = who.actor,
+            reason = who.reason,
+            changes = plan.changes.len(),
+            "taking a configuration"
+        );
+        self.take(config);
+        let switches = self.carry_out_plan(&plan, who).map_err(|error| {
+            Failure::new(Exit::Unexpected, tried, format!("{error:#}"))
+                .advise("what was done so far is consistent, and traffic is served; apply again")
+        })?;
+        Ok((self.answer(&self.config, &plan, true), switches))
+    }
+
+    /// From now on this is what is wanted.
+    pub(super) fn take(&mut self, config: Config) {
+        self.config = config;
+        match self.journal.count_config(&self.config.digest) {
+            Ok(revision) => self.config_revision = revision,
+            Err(error) => warn!("{error:#}"),
+        }
+        self.health
+            .keep(health::targets(&self.config).map(|(target, _)| target));
+        self.monitor.sync(&self.config);
+    }
+
+    /// The steps from the kernel as it is to a configuration.
+    pub(super) fn plan_for(&self, config: &Config) -> Result<Plan, Refusal> {
+        let mut want = Want::new(config, &self.is_own)?;
+        for (name, group) in &mut want.groups {
+            // A group that is new to the kernel may not be new to us: the host was started again.
+            if let Ok(Some(record)) = self.journal.group(name) {
+                if group.colours.contains(&record.live) {
+                    group.initial = record.live;
+                } else {
+                    warn!(
+                        group = name,
+                        "{} was live and is no colour any more: {} is initial",
+                        record.live,
+                        group.initial
+                    );
+                }
+            }
+        }
+        let mut have = self.have.clone();
+        for group in self.groups.values() {
+            if let Some(have) = have.groups.get_mut(&group.index) {
+                have.word = group.state.word;
+            }
+        }
+        plan(&have, &want, self.seed)
+    }
+
+    /// Changes the kernel step by step. Switches are begun, not waited for.
+    pub(super) fn carry_out_plan(&mut self, plan: &Plan, who: &Who) -> anyhow::Result<Switches> {
+        let mut switches = Vec::new();
+        for change in &plan.changes {
+            if let Change::Switch { group, slot } = change {
+                // The new table's slot has to be known by then.
+                self.refresh()?;
+                switches.extend(self.begin_update(*group, *slot, who));
+                continue;
+            }
+            self.datapath
+                .apply(change)
+                .with_context(|| change.to_string())?;
+        }
+        self.refresh()?;
+        self.unfinished = plan.unfinished.iter().cloned().collect();
+        self.pending = None;
+        Ok(switches)
+    }
+
+    /// Reads the kernel, and makes groups of what is there and wanted.
+    pub(super) fn refresh(&mut self) -> anyhow::Result<()> {
+        self.have = self
+            .datapath
+            .have()
+            .context("read the kernel's maps back")?;
+        let have = std::mem::take(&mut self.have);
+        let mut known = BTreeSet::new();
+        for (index, in_kernel) in &have.groups {
+            let Some(config) = self.config.groups.get(&in_kernel.name) else {
+                continue;
+            };
+            known.insert(in_kernel.name.clone());
+            let timing = Timing {
+                arm: config.drain.arm,
+                learn: config.drain.learn,
+                deadline: config.drain.deadline,
+                tagged: needs_tags(&have, *index),
+            };
+            match self.groups.get_mut(&in_kernel.name) {
+                Some(group) if group.index == *index => group.state.refit(in_kernel, timing),
+                Some(_) | None => self.meet(*index, in_kernel, timing),
+            }
+        }
+        self.groups.retain(|name, _| known.contains(name));
+        self.have = have;
+        self.changes.send_modify(|count| *count += 1);
+        Ok(())
+    }
+
+    /// A group that this agent hasn't seen yet: takes over what is there.
+    fn meet(&mut self, index: GroupIndex, have: &crate::datapath::HaveGroup, timing: Timing) {
+        let name = have.name.clone();
+        let unreadable = |error: &anyhow::Error| warn!(group = name, "{error:#}");
+        let record = self
+            .journal
+            .group(&name)
+            .inspect_err(unreadable)
+            .ok()
+            .flatten();
+        let open = self
+            .journal
+            .open_cutovers(&name)
+            .inspect_err(unreadable)
+            .unwrap_or_default();
+        let intents = open
+            .iter()
+            .map(crate::journal::CutoverRecord::intent)
+            .collect();
+        let now = Timestamp::now();
+        let id = self.journal.fresh_id(now);
+        let recorded = record.clone().map(|it| (it.live, it.previous, it.revision));
+        let (state, effects) = resume(have, recorded, intents, timing, id, self.clock.now());
+        let is_new = record.is_none();
+        let (since, by) = match record {
+            Some(record) => (record.since, record.by),
+            None => (now, "the configuration".to_owned()),
+        };
+        info!(
+            group = name,
+            live = state.live,
+            phase = state.phase(),
+            revision = state.revision,
+            "taken over"
+        );
+        let group = Group {
+            name: name.clone(),
+            index,
+            state,
+            wake: None,
+            gate: None,
+            records: open
+                .into_iter()
+                .map(|record| (record.id.clone(), record))
+                .collect(),
+            waiting: std::collections::BTreeMap::new(),
+            stored: None,
+            since,
+            by,
+            flows: None,
+            activity: std::collections::BTreeMap::new(),
+        };
+        if is_new && let Err(error) = self.journal.put_group(&group.record()) {
+            warn!(group = name, "{error:#}");
+        }
+        self.groups.insert(name.clone(), group);
+        for effect in effects {
+            let answer = self.carry_out(&name, effect);
+            debug_assert!(answer.is_none(), "nothing is asked on the way in");
+        }
+    }
+
+    /// Does what had to wait for a window to close.
+    pub(super) fn finish_configuration(&mut self) {
+        let idle = |name: &String| {
+            let group = self.groups.get(name);
+            group.is_none_or(|group| group.state.cutover().is_none())
+        };
+        if self.unfinished.is_empty() || !self.unfinished.iter().any(idle) {
+            return;
+        }
+        let who = Who {
+            actor: "agent".to_owned(),
+            reason: Some("finish the configuration".to_owned()),
+        };
+        match self.plan_for(&self.config) {
+            Ok(plan) => {
+                if let Err(error) = self.carry_out_plan(&plan, &who) {
+                    self.set_pending(format!("{error:#}"));
+                }
+            }
+            Err(refusal) => self.set_pending(refusal.to_string()),
+        }
+    }
+
+    /// Remembers why the kernel isn't what the configuration asks for; says it once.
+    pub(super) fn set_pending(&mut self, why: String) {
+        if self.pending.as_ref() != Some(&why) {
+            warn!("the configuration is not in the kernel yet: {why}");
+        }
+        self.pending = Some(why);
+    }
+
+    fn begin_update(
+        &mut self,
+        index: GroupIndex,
+        slot: u8,
+        who: &Who,
+    ) -> Option<oneshot::Receiver<Result<ChangeAnswer, Failure>>> {
+        let id = self.journal.fresh_id(Timestamp::now());
+        let group = self
+            .groups
+            .values_mut()
+            .find(|group| group.index == index)?;
+        let (reply, answer) = oneshot::channel();
+        let name = group.name.clone();
+        let tried = format!("switch {name} to its new endpoints");
+        group.waiting.insert(
+            id.clone(),
+            Waiting {
+                tried,
+                who: who.clone(),
+                reply,
+            },
+        );
+        self.feed(&name, Event::Update { id, slot });
+        Some(answer)
+    }
+
+    fn read(&self, request: &ConfigRequest, tried: &str) -> Result<Config, Failure> {
+        let read = match &request.text {
+            Some(text) => {
+                let name = request.name.as_deref().unwrap_or("configuration");
+                config::parse(name, text.as_bytes())
+            }
+            None => config::load(&self.config_file),
+        };
+        read.map_err(|errors| invalid(&errors, tried))
+    }
+
+    /// What the agent itself is made of doesn't change while it runs.
+    fn same_agent(&self, new: &AgentConfig, tried: &str) -> Result<(), Failure> {
+        let now = &self.config.agent;
+        let differs = [
+            ("interfaces", now.interfaces != new.interfaces),
+            ("xdp", now.xdp != new.xdp),
+            ("socket", now.socket != new.socket),
+            ("state_dir", now.state_dir != new.state_dir),
+            ("bpffs", now.bpffs != new.bpffs),
+        ];
+        let differs: Vec<String> = differs
+            .into_iter()
+            .filter(|(_, differs)| *differs)
+            .map(|(key, _)| format!("agent.{key}"))
+            .collect();
+        if differs.is_empty() {
+            return Ok(());
+        }
+        let why = format!("{} can't change while the agent runs", differs.join(", "));
+        Err(Failure::new(Exit::Precondition, tried, why)
+            .advise("restart the agent with this configuration; traffic goes on meanwhile"))
+    }
+
+    fn answer(&self, config: &Config, plan: &Plan, applied: bool) -> ConfigAnswer {
+        ConfigAnswer {
+            digest: config.digest.clone(),
+            revision: self.config_revision,
+            summary: plan.summary.clone(),
+            changes: plan.changes.iter().map(ToString::to_string).collect(),
+            unfinished: plan.unfinished.clone(),
+            applied,
+        }
+    }
+}
+
+/// Whether a group has TCP services whose flows only tags can tell.
+fn needs_tags(have: &Have, group: GroupIndex) -> bool {
+    have.services
+        .values()
+        .map(|have| &have.service)
+        .any(|service| {
+            service.group == group
+                && service.protocol == TCP
+                && service.has(service_flags::PRESENT)
+                && !service.has(service_flags::PREVIEW)
+                && !service.has(service_flags::SOCKETS)
+        })
+}
+
+pub(super) fn invalid(errors: &ConfigErrors, tried: &str) -> Failure {
+    let count = errors.0.len();
+    let plural = if count == 1 { "" } else { "s" };
+    Failure::new(
+        Exit::Usage,
+        tried,
+        format!("the configuration has {count} error{plural}"),
+    )
+    .blocked_by(errors.0.iter().map(ToString::to_string))
+}
+
+pub(super) fn refused(refusal: &Refusal, tried: &str) -> Failure {
+    let exit = match refusal {
+        Refusal::Window { .. } | Refusal::LiveColour { .. } => Exit::Precondition,
+        Refusal::Slots { .. }
+        | Refusal::Space { .. }
+        | Refusal::Full { .. }
+        | Refusal::Initial { .. }
+        | Refusal::Forward { .. } => Exit::Usage,
+    };
+    Failure::new(exit, tried, refusal.to_string())
+}

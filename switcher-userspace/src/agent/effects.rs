@@ -1,0 +1,332 @@
+//! Carrying out what the release logic asks.
+
+use std::time::Instant;
+
+use jiff::Timestamp;
+use tracing::{error, info, warn};
+
+use super::Runner;
+use super::group::{Counted, Gate};
+use crate::exit::{Exit, Failure};
+use crate::journal::{self, CutoverRecord, Who};
+use crate::release::{Cutover, Effect, End, Event, Outcome, Record, Stage, Why};
+
+impl Runner {
+    /// Does one thing, and says what came of it.
+    pub(super) fn carry_out(&mut self, name: &str, effect: Effect) -> Option<Event> {
+        let group = self.groups.get_mut(name)?;
+        match effect {
+            Effect::Prepare {
+                cutover,
+                window,
+                recorded,
+            } => {
+                let id = cutover.id.clone();
+                return Some(match self.prepare(name, &cutover, window, recorded) {
+                    Ok(()) => Event::Prepared { id },
+                    Err(error) => Event::Unprepared {
+                        id,
+                        why: format!("{error:#}"),
+                    },
+                });
+            }
+            Effect::CheckHealth { id, colour } => {
+                let health = &self.config.groups.get(name)?.health;
+                let patience = self.clock.now() + health.interval * health.rise + health.timeout;
+                group.gate = Some(Gate {
+                    id,
+                    colour,
+                    patience,
+                    passed: false,
+                });
+                self.ask_gate(name);
+            }
+            Effect::Store(word) => {
+                if matches!(group.state.stage, Stage::Switching(_)) {
+                    group.stored = Some(Instant::now());
+                }
+                self.datapath.store(group.index, word);
+                let stored = self.datapath.word(group.index);
+                if stored != word {
+                    warn!(
+                        group = name,
+                        "the word read back is {:#018x}, not {:#018x}", stored.0, word.0
+                    );
+                }
+            }
+            Effect::VoidUdp(epoch) => self.datapath.void_udp_flows(group.index, epoch),
+            Effect::Settle { id } => {
+                self.settle(name, &id);
+                return Some(Event::Settled { id });
+            }
+            Effect::CloseWindow => {
+                let closed = self
+                    .datapath
+                    .settle()
+                    .and_then(|_| self.datapath.close_window(group.index));
+                if let Err(error) = closed {
+                    error!(
+                        group = name,
+                        "the window's flow map stays in memory: {error:#}"
+                    );
+                }
+            }
+            Effect::CountFlows => return Some(self.count(name)),
+            Effect::WakeAt(at) => group.wake = Some(at),
+            Effect::Record(record) => self.record(name, record),
+            Effect::Reply { id, outcome } => self.reply(name, &id, outcome),
+        }
+        None
+    }
+
+    /// The intent goes to disk before the word may be stored.
+    fn prepare(
+        &mut self,
+        name: &str,
+        cutover: &Cutover,
+        window: bool,
+        recorded: bool,
+    ) -> anyhow::Result<()> {
+        let Some(group) = self.groups.get_mut(name) else {
+            return Ok(());
+        };
+        let who = group
+            .waiting
+            .get(&cutover.id)
+            .map(|waiting| waiting.who.clone());
+        let record = CutoverRecord::new(name, cutover, who.unwrap_or_default(), Timestamp::now());
+        info!(
+            group = name,
+            cutover = cutover.id,
+            actor = record.actor,
+            reason = record.reason,
+            forced = cutover.forced,
+            "{cutover}: preparing"
+        );
+        match self.journal.put_cutover(&record, None) {
+            Ok(()) => {}
+            Err(error) if recorded => return Err(error),
+            Err(error) => warn!(
+                cutover = cutover.id,
+                "not recorded, carried out anyway: {error:#}"
+            ),
+        }
+        group.records.insert(cutover.id.clone(), record);
+        if window {
+            self.datapath
+                .open_window(group.index, self.config.agent.flows)?;
+        }
+        Ok(())
+    }
+
+    fn settle(&mut self, name: &str, id: &str) {
+        let settled = self.datapath.settle();
+        let Some(group) = self.groups.get_mut(name) else {
+            return;
+        };
+        let took = group.stored.take().map(|stored| stored.elapsed());
+        let now = Timestamp::now();
+        let Some(record) = group.records.get_mut(id) else {
+            return;
+        };
+        match settled {
+            Ok(_) => {
+                let micros = took.map(|took| u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
+                record.store_to_settled_us = micros;
+            }
+            Err(error) => warn!(group = name, cutover = id, "no grace period: {error:#}"),
+        }
+        let ago = took.and_then(|took| jiff::SignedDuration::try_from(took).ok());
+        record.stored = ago.and_then(|ago| now.checked_sub(ago).ok()).or(Some(now));
+        record.settled = Some(now);
+    }
+
+    /// Flows at endpoints that new flows don't go to.
+    fn count(&mut self, name: &str) -> Event {
+        self.count_flows(name);
+        let used = match self
+            .groups
+            .get(name)
+            .map(|group| self.datapath.flow_map_used(group.index))
+        {
+            Some(Ok(used)) => (used * 100.0) as u8,
+            Some(Err(error)) => {
+                warn!(
+                    group = name,
+                    "how full the flow map is can't be told: {error:#}"
+                );
+                0
+            }
+            None => 0,
+        };
+        Event::Flows {
+            elsewhere: self.elsewhere(name),
+            used,
+        }
+    }
+
+    /// Counts flows by endpoint.
+    pub(super) fn count_flows(&mut self, name: &str) {
+        let Some(group) = self.groups.get_mut(name) else {
+            return;
+        };
+        let counted = self.datapath.flows(group.index, group.state.timing.learn);
+        if let Err(error) = &counted {
+            warn!(group = name, "flows can't be counted: {error:#}");
+        }
+        group.flows = Some(Counted {
+            at: Instant::now(),
+            by_endpoint: counted.ok(),
+        });
+    }
+
+    fn record(&mut self, name: &str, record: Record) {
+        let Some(group) = self.groups.get_mut(name) else {
+            return;
+        };
+        let now = Timestamp::now();
+        let written = match record {
+            Record::Switched { id } => {
+                let Some(record) = group.records.get_mut(&id) else {
+                    return;
+                };
+                record.stage = journal::Stage::Draining;
+                record.result = Some(End::Switched);
+                record.revision = Some(group.state.revision);
+                record.stored = record.stored.or(Some(now));
+                record.settled = record.settled.or(Some(now));
+                let us = record.store_to_settled_us;
+                info!(
+                    group = name,
+                    cutover = id,
+                    settled_us = us,
+                    "{} is live",
+                    record.to
+                );
+                if record.from != record.to {
+                    group.since = record.stored.unwrap_or(now);
+                    group.by.clone_from(&record.actor);
+                }
+                let record = record.clone();
+                self.journal.put_cutover(&record, Some(&group.record()))
+            }
+            Record::Ended { id, end, leftovers } => {
+                let Some(mut record) = group.records.remove(&id) else {
+                    return;
+                };
+                record.stage = journal::Stage::Ended;
+                record.result = Some(end);
+                record.ended = Some(now);
+                record.leftovers = leftovers;
+                let end = end.name();
+                info!(
+                    group = name,
+                    cutover = id,
+                    leftovers,
+                    "{} -> {}: {end}",
+                    record.from,
+                    record.to
+                );
+                self.journal.put_cutover(&record, None)
+            }
+            Record::Found(cutover) => {
+                let actor = "somebody, without the agent".to_owned();
+                let who = Who {
+                    actor,
+                    reason: None,
+                };
+                let mut record = CutoverRecord::new(name, &cutover, who, now);
+                record.stage = journal::Stage::Draining;
+                record.result = Some(End::Switched);
+                record.revision = Some(group.state.revision);
+                warn!(
+                    group = name,
+                    cutover = cutover.id,
+                    "{cutover}: found, adopted"
+                );
+                group.since = now;
+                group.by.clone_from(&record.actor);
+                group.records.insert(cutover.id, record.clone());
+                self.journal.put_cutover(&record, Some(&group.record()))
+            }
+        };
+        if let Err(error) = written {
+            warn!(group = name, "{error:#}");
+        }
+    }
+
+    fn reply(&mut self, name: &str, id: &str, outcome: Outcome) {
+        let Some(group) = self.groups.get_mut(name) else {
+            return;
+        };
+        let Some(waiting) = group.waiting.remove(id) else {
+            return;
+        };
+        let answer = match outcome {
+            Outcome::Switched => Ok(group.answer(id, false)),
+            Outcome::Unchanged => Ok(group.answer(id, true)),
+            Outcome::Stopped { cutover } => {
+                let mut answer = group.answer(&cutover, true);
+                (answer.id, answer.result) = (Some(cutover), End::Aborted);
+                Ok(answer)
+            }
+            other => Err(failure(other)),
+        };
+        let answer = answer.map_err(|failure| Failure {
+            tried: waiting.tried,
+            ..failure
+        });
+        if let Err(failure) = &answer {
+            info!(
+                group = name,
+                cutover = id,
+                code = failure.exit.code(),
+                "{failure}"
+            );
+        }
+        // Whoever asked may have gone; what was done stays done.
+        let _gone = waiting.reply.send(answer);
+    }
+}
+
+/// How an order failed.
+pub(super) fn failure(outcome: Outcome) -> Failure {
+    let new = |exit, why: String| Failure::new(exit, "", why);
+    match outcome {
+        Outcome::Switched | Outcome::Unchanged | Outcome::Stopped { .. } => {
+            new(Exit::Unexpected, "it did not fail".to_owned())
+        }
+        Outcome::Aborted => new(
+            Exit::Precondition,
+            "it was stopped before anything was switched".to_owned(),
+        )
+        .advise("`switcher history` says by whom"),
+        Outcome::RolledBack { by } => new(
+            Exit::RolledBack,
+            format!("it was switched, and rolled back by cut-over {by}"),
+        )
+        .advise(format!("`switcher show {by}` says by whom and why")),
+        Outcome::Unhealthy(blockers) => {
+            let all = blockers
+                .into_iter()
+                .map(|blocker| format!("{}: {}", blocker.what, blocker.why));
+            new(
+                Exit::Unhealthy,
+                "the target is not healthy; nothing was switched".to_owned(),
+            )
+            .blocked_by(all)
+            .advise("repair these endpoints, or skip the check with --force, which is recorded")
+        }
+        Outcome::Refused(refusal) => {
+            let exit = match refusal.why {
+                Why::NoSuchColour => Exit::NotFound,
+                Why::WhichColour => Exit::Usage,
+                Why::Precondition | Why::Busy => Exit::Precondition,
+                Why::NotEligible => Exit::Refused,
+            };
+            new(exit, refusal.detail).advise(refusal.advice)
+        }
+        Outcome::Failed(why) => new(Exit::Unexpected, why)
+            .advise("nothing was switched; if the disk is full, `rollback` still works"),
+    }
+}

@@ -1,0 +1,96 @@
+//! What the runner keeps of a group, beside its state.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use jiff::Timestamp;
+use switcher_common::abi::Counters;
+use tokio::sync::oneshot;
+
+use crate::api::model::ChangeAnswer;
+use crate::datapath::GroupIndex;
+use crate::exit::Failure;
+use crate::journal::{CutoverRecord, GroupRecord, Who};
+use crate::release::{GroupState, Millis};
+
+/// What the runner keeps of a group.
+pub(super) struct Group {
+    /// Its name.
+    pub(super) name: String,
+    /// Its word's place.
+    pub(super) index: GroupIndex,
+    /// The release logic's view.
+    pub(super) state: GroupState,
+    /// When the release logic wants to be woken.
+    pub(super) wake: Option<Millis>,
+    /// The health it waits for.
+    pub(super) gate: Option<Gate>,
+    /// Cut-overs that aren't over.
+    pub(super) records: BTreeMap<String, CutoverRecord>,
+    /// Who waits for which answer.
+    pub(super) waiting: BTreeMap<String, Waiting>,
+    /// When the word of the last cut-over was stored.
+    pub(super) stored: Option<Instant>,
+    /// Since when the live colour is live.
+    pub(super) since: Timestamp,
+    /// Who has made it so.
+    pub(super) by: String,
+    /// Flows by endpoint, when they were last counted.
+    pub(super) flows: Option<Counted>,
+    /// Packets by colour, and when they last grew.
+    pub(super) activity: BTreeMap<String, Activity>,
+}
+
+/// A cut-over that waits for its target's health.
+pub(super) struct Gate {
+    /// The cut-over.
+    pub(super) id: String,
+    /// The colour.
+    pub(super) colour: String,
+    /// When not to know becomes a no.
+    pub(super) patience: Millis,
+    /// Whether the release logic believes that all is well.
+    pub(super) passed: bool,
+}
+
+/// Whoever asked.
+pub(super) struct Waiting {
+    /// What they asked for, in words.
+    pub(super) tried: String,
+    /// Who they are.
+    pub(super) who: Who,
+    /// Where the answer goes.
+    pub(super) reply: oneshot::Sender<Result<ChangeAnswer, Failure>>,
+}
+
+/// Flows by endpoint.
+pub(super) struct Counted {
+    /// When they were counted.
+    pub(super) at: Instant,
+    /// None if that failed.
+    pub(super) by_endpoint: Option<BTreeMap<u16, u64>>,
+}
+
+/// What a colour's counters said last.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Activity {
+    /// Their sum over services.
+    pub(super) counters: Counters,
+    /// When the packets last grew.
+    pub(super) last_packet: Option<Timestamp>,
+}
+
+impl Group {
+    /// As it stands in the journal.
+    pub(super) fn record(&self) -> GroupRecord {
+        GroupRecord {
+            name: self.name.clone(),
+            live: self.state.live.clone(),
+            previous: self.state.previous.clone(),
+            revision: self.state.revision,
+            epoch: self.state.word.epoch(),
+            since: self.since,
+            by: self.by.clone(),
+        }
+    }
+}

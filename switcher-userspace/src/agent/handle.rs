@@ -1,0 +1,78 @@
+//! How everybody else reaches the runner.
+
+use std::sync::mpsc::Sender;
+
+use tokio::sync::{oneshot, watch};
+
+use super::Runner;
+use crate::exit::{Exit, Failure};
+
+/// What the runner is given.
+pub(super) enum Message {
+    /// Something to do on its thread.
+    Do(Box<dyn FnOnce(&mut Runner) + Send>),
+    /// Leave everything as it is and return.
+    Stop,
+}
+
+/// Reaches the runner from anywhere.
+#[derive(Clone)]
+pub struct Handle {
+    sender: Sender<Message>,
+    changes: watch::Receiver<u64>,
+}
+
+impl Handle {
+    pub(super) const fn new(sender: Sender<Message>, changes: watch::Receiver<u64>) -> Self {
+        Self { sender, changes }
+    }
+
+    /// Has something done on the runner's thread, and waits for what it comes to.
+    ///
+    /// # Errors
+    /// When the agent is stopping.
+    pub async fn ask<T: Send + 'static>(
+        &self,
+        what: impl FnOnce(&mut Runner) -> T + Send + 'static,
+    ) -> Result<T, Failure> {
+        self.ask_later(|runner, reply| {
+            let _nobody_waits = reply.send(what(runner));
+        })
+        .await
+    }
+
+    /// The same for what is answered later.
+    ///
+    /// # Errors
+    /// When the agent is stopping.
+    pub async fn ask_later<T: Send + 'static>(
+        &self,
+        what: impl FnOnce(&mut Runner, oneshot::Sender<T>) + Send + 'static,
+    ) -> Result<T, Failure> {
+        let (reply, answer) = oneshot::channel();
+        self.tell(|runner| what(runner, reply));
+        answer.await.map_err(|_| stopping())
+    }
+
+    /// Has something done, sooner or later.
+    pub fn tell(&self, what: impl FnOnce(&mut Runner) + Send + 'static) {
+        // If the runner has gone, so has whoever would notice.
+        let _gone = self.sender.send(Message::Do(Box::new(what)));
+    }
+
+    /// Ends the runner. Traffic goes on.
+    pub fn stop(&self) {
+        let _gone = self.sender.send(Message::Stop);
+    }
+
+    /// Counts what has happened to groups.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.clone()
+    }
+}
+
+fn stopping() -> Failure {
+    Failure::new(Exit::Unreachable, "ask the agent", "the agent is stopping")
+        .advise("ask again when it is back; what was begun is finished or undone then")
+}

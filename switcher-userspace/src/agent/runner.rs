@@ -1,0 +1,234 @@
+//! The thread that decides and does.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use tokio::sync::watch;
+use tracing::{error, info, warn};
+
+use super::clock::Clock;
+use super::group::Group;
+use super::handle::Message;
+use crate::config::Config;
+use crate::datapath::{Attachment, Datapath, Have};
+use crate::health::{Book, Monitor, Report, Verdict};
+use crate::journal::Journal;
+use crate::release::{Event, Stage, ready_slots, step};
+
+/// Time between two looks at the kernel.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+
+/// Which addresses are this host's own.
+pub type IsOwn = Box<dyn Fn(IpAddr) -> bool + Send>;
+
+/// Owns the data path and the journal; see [`super`].
+pub struct Runner {
+    pub(super) datapath: Box<dyn Datapath>,
+    pub(super) journal: Journal,
+    pub(super) config: Config,
+    pub(super) config_file: PathBuf,
+    pub(super) config_revision: u64,
+    pub(super) is_own: IsOwn,
+    pub(super) seed: u64,
+    pub(super) have: Have,
+    pub(super) groups: BTreeMap<String, Group>,
+    pub(super) health: Book,
+    pub(super) monitor: Monitor,
+    pub(super) clock: Clock,
+    pub(super) started_at: Timestamp,
+    /// Groups whose configuration is not in the kernel yet.
+    pub(super) unfinished: BTreeSet<String>,
+    /// Why not.
+    pub(super) pending: Option<String>,
+    /// Idempotency keys of changes that are under way.
+    pub(super) under_way: BTreeSet<String>,
+    pub(super) changes: watch::Sender<u64>,
+    pub(super) attachments: Vec<Attachment>,
+    pub(super) looked: Instant,
+}
+
+impl Runner {
+    /// Until it is told to stop, or nobody is left who could tell it anything.
+    pub(super) fn run(mut self, messages: &Receiver<Message>) {
+        loop {
+            match messages.recv_timeout(self.until_next()) {
+                Ok(Message::Do(what)) => what(&mut self),
+                Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            self.tick();
+        }
+        info!("stopped; traffic goes on as it is");
+    }
+
+    /// Tells a group what has happened, and does what is to be done about it.
+    pub(super) fn feed(&mut self, name: &str, event: Event) {
+        let mut events = VecDeque::from([event]);
+        while let Some(event) = events.pop_front() {
+            let now = self.clock.now();
+            let Some(group) = self.groups.get_mut(name) else {
+                return;
+            };
+            for effect in step(&mut group.state, event, now) {
+                events.extend(self.carry_out(name, effect));
+            }
+        }
+        self.changes.send_modify(|count| *count += 1);
+    }
+
+    /// Takes what a probe came to.
+    pub(super) fn checked(&mut self, report: Report) {
+        let group = report.target.group.clone();
+        let what = format!("{} {}", report.target.service, report.target.address);
+        let reason = report.reason.clone().unwrap_or_default();
+        let healthy = report.healthy == Some(true);
+        if !self.health.record(report) {
+            return;
+        }
+        if healthy {
+            info!(group, endpoint = what, "healthy");
+        } else {
+            warn!(group, endpoint = what, reason, "unhealthy");
+        }
+        self.changes.send_modify(|count| *count += 1);
+        self.ask_gate(&group);
+    }
+
+    /// Tells a cut-over that waits for its target's health what that is.
+    pub(super) fn ask_gate(&mut self, name: &str) {
+        let now = self.clock.now();
+        let Some(group) = self.groups.get_mut(name) else {
+            return;
+        };
+        let preparing = match &group.state.stage {
+            Stage::Preparing(preparing) => Some(preparing.cutover.id.as_str()),
+            Stage::Idle | Stage::Switching(_) | Stage::Draining(_) => None,
+        };
+        let Some(gate) = group
+            .gate
+            .take_if(|gate| preparing == Some(gate.id.as_str()))
+        else {
+            group.gate = None;
+            return;
+        };
+        let verdict = self.health.verdict(name, &gate.colour);
+        let id = gate.id.clone();
+        let (event, passed) = match verdict {
+            Verdict::Healthy if gate.passed => (None, true),
+            Verdict::Healthy => (Some(Vec::new()), true),
+            Verdict::Unknown(_) if now < gate.patience => (None, gate.passed),
+            Verdict::Unknown(blockers) | Verdict::Unhealthy(blockers) => (Some(blockers), false),
+        };
+        group.gate = Some(super::group::Gate { passed, ..gate });
+        if let Some(blockers) = event {
+            self.feed(name, Event::Health { id, blockers });
+        }
+    }
+
+    /// Does what is due.
+    fn tick(&mut self) {
+        let now = self.clock.now();
+        let due = |group: &Group| {
+            let wake = group.wake.is_some_and(|wake| wake <= now);
+            let gate = group
+                .gate
+                .as_ref()
+                .is_some_and(|gate| !gate.passed && gate.patience <= now);
+            (group.name.clone(), wake, gate)
+        };
+        let due: Vec<_> = self.groups.values().map(due).collect();
+        for (name, wake, gate) in due {
+            if gate {
+                self.ask_gate(&name);
+            }
+            if wake {
+                if let Some(group) = self.groups.get_mut(&name) {
+                    group.wake = None;
+                }
+                self.feed(&name, Event::Timer);
+            }
+        }
+        if self.looked.elapsed() >= LOOK_EVERY {
+            self.looked = Instant::now();
+            self.look();
+        }
+    }
+
+    fn until_next(&self) -> Duration {
+        let wakes = self.groups.values().filter_map(|group| group.wake);
+        let gates = self.groups.values().filter_map(|group| group.gate.as_ref());
+        let gates = gates.filter(|gate| !gate.passed).map(|gate| gate.patience);
+        let look = LOOK_EVERY.saturating_sub(self.looked.elapsed());
+        wakes
+            .chain(gates)
+            .map(|at| self.clock.until(at))
+            .fold(look, Ord::min)
+    }
+
+    /// Looks at the kernel: are words and programs as they were left?
+    pub(super) fn look(&mut self) {
+        let words: Vec<_> = self
+            .groups
+            .values()
+            .filter(|group| self.datapath.word(group.index) != group.state.word)
+            .map(|group| group.name.clone())
+            .collect();
+        for name in words {
+            self.adopt(&name);
+        }
+        let attachments = self.datapath.attachments();
+        for lost in attachments.iter().filter(|it| !it.attached) {
+            if !self.attachments.contains(lost) {
+                error!(
+                    interface = lost.interface,
+                    "the programs are not attached: its traffic is not steered; restart the agent"
+                );
+            }
+        }
+        self.attachments = attachments;
+        self.sample();
+        self.finish_configuration();
+    }
+
+    /// Somebody else has stored a word.
+    fn adopt(&mut self, name: &str) {
+        match self.datapath.have() {
+            Ok(have) => self.have = have,
+            Err(error) => {
+                error!(
+                    group = name,
+                    "the word has changed, and the maps can't be read: {error:#}"
+                );
+                return;
+            }
+        }
+        let id = self.journal.fresh_id(Timestamp::now());
+        let Some(group) = self.groups.get_mut(name) else {
+            return;
+        };
+        let Some(have) = self
+            .have
+            .groups
+            .get(&group.index)
+            .filter(|it| it.name == name)
+        else {
+            error!(
+                group = name,
+                "the group has gone from the kernel; apply the configuration"
+            );
+            return;
+        };
+        let word = have.word;
+        warn!(
+            group = name,
+            word = format!("{:#018x}", word.0),
+            "the word was changed by somebody else"
+        );
+        group.state.slots = ready_slots(have, Some(&group.state.slots));
+        self.feed(name, Event::Found { id, word });
+    }
+}

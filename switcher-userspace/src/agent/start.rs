@@ -1,0 +1,123 @@
+//! From a checked configuration to a running agent.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::mpsc::{Sender, channel};
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use anyhow::Context;
+use jiff::Timestamp;
+use tokio::sync::watch;
+
+use super::clock::Clock;
+use super::handle::{Handle, Message};
+use super::runner::{IsOwn, Runner};
+use crate::config::Config;
+use crate::datapath::Datapath;
+use crate::health::{Book, Monitor};
+use crate::journal::{Journal, Who};
+
+/// What an agent is made of.
+pub struct Setup {
+    /// The configuration it starts with.
+    pub config: Config,
+    /// Where that came from.
+    pub config_file: PathBuf,
+    /// The hash seed of the kernel's tables.
+    pub seed: u64,
+    /// Its records.
+    pub journal: Journal,
+    /// The kernel.
+    pub datapath: Box<dyn Datapath>,
+    /// Which addresses are this host's own.
+    pub is_own: IsOwn,
+    /// Where probes run.
+    pub runtime: tokio::runtime::Handle,
+}
+
+/// Takes over what is in the kernel, brings it to the configuration, and goes on in a thread of its own.
+///
+/// # Errors
+/// When the kernel or the journal can't be read, and when a new installation can't be set up. A
+/// configuration that can't be carried out yet is no error if groups are there to be served.
+pub fn start(setup: Setup) -> anyhow::Result<(Handle, JoinHandle<()>)> {
+    let (sender, messages) = channel();
+    let (changes, changed) = watch::channel(0);
+    let mut runner = runner(setup, changes, sender.clone())?;
+    runner.bring_up()?;
+    let handle = Handle::new(sender, changed);
+    let run = move || runner.run(&messages);
+    let thread = std::thread::Builder::new()
+        .name("runner".to_owned())
+        .spawn(run);
+    Ok((handle, thread.context("start the runner's thread")?))
+}
+
+fn runner(
+    setup: Setup,
+    changes: watch::Sender<u64>,
+    sender: Sender<Message>,
+) -> anyhow::Result<Runner> {
+    let Setup {
+        config,
+        config_file,
+        seed,
+        journal,
+        datapath,
+        is_own,
+        runtime,
+    } = setup;
+    let tell = move |report| {
+        let _gone = sender.send(Message::Do(Box::new(|runner: &mut Runner| {
+            runner.checked(report);
+        })));
+    };
+    Ok(Runner {
+        seed,
+        have: datapath.have().context("read the kernel's maps")?,
+        attachments: datapath.attachments(),
+        datapath,
+        config_revision: journal.config_revision()?,
+        journal,
+        config,
+        config_file,
+        is_own,
+        groups: BTreeMap::new(),
+        health: Book::default(),
+        monitor: Monitor::new(runtime, tell),
+        clock: Clock::new(),
+        started_at: Timestamp::now(),
+        unfinished: BTreeSet::new(),
+        pending: None,
+        under_way: BTreeSet::new(),
+        changes,
+        looked: Instant::now(),
+    })
+}
+
+impl Runner {
+    /// First what is there, then what should be.
+    fn bring_up(&mut self) -> anyhow::Result<()> {
+        self.take(self.config.clone());
+        self.refresh()?;
+        let who = Who {
+            actor: "agent".to_owned(),
+            reason: Some("start".to_owned()),
+        };
+        let plan = self.plan_for(&self.config);
+        let done = match plan {
+            Ok(plan) => self.carry_out_plan(&plan, &who).map(drop),
+            Err(refusal) => Err(refusal.into()),
+        };
+        match done {
+            // What was served goes on being served; the rest is tried again when windows have closed.
+            Err(error) if !self.groups.is_empty() => {
+                self.unfinished = self.config.groups.keys().cloned().collect();
+                self.set_pending(format!("{error:#}"));
+                Ok(())
+            }
+            other => other.context("bring the kernel to the configuration"),
+        }
+    }
+}

@@ -1,0 +1,348 @@
+//! What the agent says of itself and its groups.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use switcher_common::abi::Counters;
+use switcher_common::word::Phase;
+
+use super::Runner;
+use super::elsewhere::elsewhere;
+use super::group::{Activity, Group};
+use crate::api::model::{
+    AgentStatus, ColourStatus, CutoverStatus, EndpointStatus, GroupStatus, InterfaceStatus,
+    NextStatus, RollbackStatus, Status, WindowStatus,
+};
+use crate::config::GroupConfig;
+use crate::exit::{Exit, Failure};
+use crate::health::{Target, Verdict};
+use crate::journal::CutoverRecord;
+use crate::release::{Stage, Window};
+
+/// Counting flows takes time with many of them; a count serves for this long.
+const COUNT_KEEPS: Duration = Duration::from_secs(1);
+
+impl Runner {
+    /// Everything, or one group.
+    ///
+    /// # Errors
+    /// When there is no such group.
+    pub fn status(&mut self, only: Option<&str>) -> Result<Status, Failure> {
+        let tried = |failure| Failure {
+            tried: "show the status".to_owned(),
+            ..failure
+        };
+        if let Some(only) = only {
+            self.group(only).map_err(tried)?;
+        }
+        self.sample();
+        let wanted = |name: &&String| only.is_none_or(|only| only == *name);
+        let names: Vec<String> = self.groups.keys().filter(wanted).cloned().collect();
+        let groups = names
+            .iter()
+            .filter_map(|name| self.group_status(name))
+            .collect();
+        let interfaces = self
+            .datapath
+            .attachments()
+            .into_iter()
+            .map(|it| InterfaceStatus {
+                name: it.interface,
+                xdp: it.xdp,
+                attached: it.attached,
+            });
+        Ok(Status {
+            agent: self.agent_status(),
+            interfaces: interfaces.collect(),
+            groups,
+        })
+    }
+
+    /// Cut-overs of one group or all, the newest first.
+    ///
+    /// # Errors
+    /// When there is no such group and never was, or the journal can't be read.
+    pub fn history(&self, only: Option<&str>, limit: u32) -> Result<Vec<CutoverRecord>, Failure> {
+        let history = self.journal.history(only, limit)?;
+        if let (Some(only), true) = (only, history.is_empty()) {
+            self.group(only)?;
+        }
+        Ok(history)
+    }
+
+    /// One cut-over.
+    ///
+    /// # Errors
+    /// When there is none of this id, or the journal can't be read.
+    pub fn cutover(&self, id: &str) -> Result<CutoverRecord, Failure> {
+        self.journal.cutover(id)?.ok_or_else(|| {
+            Failure::new(Exit::NotFound, "", format!("there is no cut-over {id}"))
+                .advise("`switcher history` lists them")
+        })
+    }
+
+    fn agent_status(&self) -> AgentStatus {
+        AgentStatus {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            started_at: self.started_at,
+            config: self.config_file.display().to_string(),
+            config_digest: self.config.digest.clone(),
+            config_revision: self.config_revision,
+            pending: self.pending.clone(),
+        }
+    }
+
+    fn group_status(&mut self, name: &str) -> Option<GroupStatus> {
+        let fresh = |group: &Group| {
+            group
+                .flows
+                .as_ref()
+                .is_some_and(|counted| counted.at.elapsed() < COUNT_KEEPS)
+        };
+        if !self.groups.get(name).is_some_and(fresh) {
+            self.count_flows(name);
+        }
+        let group = self.groups.get(name)?;
+        let config = self.config.groups.get(name)?;
+        let state = &group.state;
+        let colours = config.colours.iter().map(|colour| {
+            let status = self.colour_status(group, config, colour);
+            (colour.clone(), status)
+        });
+        let cutover = state.cutover().map(|cutover| CutoverStatus {
+            id: cutover.id.clone(),
+            kind: cutover.kind,
+            from: cutover.from.clone(),
+            to: cutover.to.clone(),
+            stage: state.phase().to_owned(),
+            deadline: state
+                .window()
+                .map(|window| self.clock.wall(window.deadline)),
+        });
+        Some(GroupStatus {
+            name: name.to_owned(),
+            live: state.live.clone(),
+            previous: state.previous.clone(),
+            phase: state.phase().to_owned(),
+            revision: state.revision,
+            epoch: state.word.epoch(),
+            since: group.since,
+            by: group.by.clone(),
+            next: self.next(group),
+            window: self.window_status(group),
+            colours: colours.collect(),
+            rollback: self.rollback(group),
+            cutover,
+        })
+    }
+
+    fn colour_status(&self, group: &Group, config: &GroupConfig, colour: &str) -> ColourStatus {
+        let state = &group.state;
+        let role = if state.live == colour {
+            "live"
+        } else if state.previous.as_deref() == Some(colour) {
+            "previous"
+        } else {
+            "staging"
+        };
+        let healthy = match self.health.verdict(&group.name, colour) {
+            Verdict::Healthy => Some(true),
+            Verdict::Unhealthy(_) => Some(false),
+            Verdict::Unknown(_) => None,
+        };
+        let counted = group
+            .flows
+            .as_ref()
+            .and_then(|counted| counted.by_endpoint.as_ref());
+        let ids = self.endpoints_of(group, colour);
+        let flows = counted.map(|counted| ids.iter().filter_map(|id| counted.get(id)).sum());
+        let Activity {
+            counters,
+            last_packet,
+        } = group.activity.get(colour).copied().unwrap_or_default();
+        ColourStatus {
+            role: role.to_owned(),
+            version: None,
+            healthy,
+            endpoints: self.endpoints(&group.name, config, colour),
+            packets: counters.packets,
+            bytes: counters.bytes,
+            connections: counters.connections,
+            resets: counters.resets,
+            flows,
+            last_packet_at: last_packet,
+        }
+    }
+
+    fn endpoints(&self, group: &str, config: &GroupConfig, colour: &str) -> Vec<EndpointStatus> {
+        let services = config.services.values();
+        let of_service = services.flat_map(|service| {
+            let endpoints = service.endpoints.get(colour).into_iter().flatten();
+            endpoints.map(move |endpoint| (service, endpoint))
+        });
+        let status = of_service.map(|(service, endpoint)| {
+            let target = Target {
+                group: group.to_owned(),
+                service: service.name.clone(),
+                colour: colour.to_owned(),
+                address: endpoint.address,
+            };
+            // Who isn't probed counts as healthy.
+            let (healthy, reason) = self.health.of(&target).unwrap_or((Some(true), None));
+            EndpointStatus {
+                service: service.name.clone(),
+                address: endpoint.address.to_string(),
+                weight: endpoint.weight,
+                healthy,
+                reason: reason.map(ToOwned::to_owned),
+            }
+        });
+        status.collect()
+    }
+
+    /// Ids of a colour's endpoints in the kernel.
+    fn endpoints_of(&self, group: &Group, colour: &str) -> BTreeSet<u16> {
+        let number = self
+            .have
+            .groups
+            .get(&group.index)
+            .and_then(|have| have.colour(colour));
+        let of_colour = self.have.endpoints.iter().filter(|(_, endpoint)| {
+            let service = self.have.services.get(&endpoint.service);
+            Some(endpoint.colour) == number
+                && service.is_some_and(|service| service.service.group == group.index)
+        });
+        of_colour.map(|(id, _)| *id).collect()
+    }
+
+    /// Flows that would go astray if the window closed now, when they were last counted.
+    pub(super) fn elsewhere(&self, name: &str) -> Option<u64> {
+        let group = self.groups.get(name)?;
+        let flows = group.flows.as_ref()?.by_endpoint.as_ref()?;
+        Some(elsewhere(&self.have, group.index, group.state.word, flows))
+    }
+
+    /// Reads counters, and notices where packets have come.
+    pub(super) fn sample(&mut self) {
+        let now = Timestamp::now();
+        let mut activity = BTreeMap::new();
+        for group in self.groups.values() {
+            let Some(config) = self.config.groups.get(&group.name) else {
+                continue;
+            };
+            for colour in &config.colours {
+                let ids = self.endpoints_of(group, colour);
+                let cells: BTreeSet<u32> = ids
+                    .iter()
+                    .filter_map(|id| Some(self.have.endpoints.get(id)?.counter))
+                    .collect();
+                let read = cells
+                    .into_iter()
+                    .filter_map(|cell| self.datapath.counters(cell).ok());
+                let sum = read.fold(Counters::default(), add);
+                activity.insert((group.name.clone(), colour.clone()), sum);
+            }
+        }
+        for ((name, colour), counters) in activity {
+            let Some(group) = self.groups.get_mut(&name) else {
+                continue;
+            };
+            let first = !group.activity.contains_key(&colour);
+            let known = group.activity.entry(colour).or_default();
+            if !first && counters.packets > known.counters.packets {
+                known.last_packet = Some(now);
+            }
+            known.counters = counters;
+        }
+    }
+
+    fn window_status(&self, group: &Group) -> Option<WindowStatus> {
+        let phase = match group.state.word.phase() {
+            Phase::Steady => return None,
+            Phase::Arming => "arming",
+            Phase::Open => "open",
+            Phase::Draining => "draining",
+        };
+        Some(WindowStatus {
+            phase: phase.to_owned(),
+            flows_on_old: self.elsewhere(&group.name),
+            flow_map_used: self.datapath.flow_map_used(group.index).unwrap_or_default(),
+        })
+    }
+
+    /// Whether a rollback would do good, and why not.
+    pub(super) fn rollback(&self, group: &Group) -> RollbackStatus {
+        let state = &group.state;
+        let Some(to) = &state.previous else {
+            return RollbackStatus {
+                eligible: false,
+                to: None,
+                blockers: vec![format!("{} has been live from the beginning", state.live)],
+            };
+        };
+        let mut blockers = Vec::new();
+        if !state.slots.contains_key(to) {
+            blockers.push(format!("{to} has no endpoints any more"));
+        }
+        let unhealthy = self.health.verdict(&group.name, to).blockers();
+        blockers.extend(
+            unhealthy
+                .into_iter()
+                .map(|it| format!("{}: {}", it.what, it.why)),
+        );
+        RollbackStatus {
+            eligible: blockers.is_empty(),
+            to: Some(to.clone()),
+            blockers,
+        }
+    }
+
+    fn next(&self, group: &Group) -> Option<NextStatus> {
+        let at = |at, what| {
+            Some(NextStatus {
+                at: self.clock.wall(at),
+                what,
+            })
+        };
+        match &group.state.stage {
+            Stage::Idle | Stage::Switching(_) => None,
+            Stage::Preparing(preparing) => {
+                let to = &preparing.cutover.to;
+                match (&group.gate, preparing.armed) {
+                    (Some(gate), _) if !gate.passed => {
+                        at(gate.patience, format!("the health of {to} has to be known"))
+                    }
+                    (_, Some(armed)) => at(armed, format!("new connections go to {to}")),
+                    (_, None) => None,
+                }
+            }
+            Stage::Draining(window) if group.state.word.phase() == Phase::Open => {
+                let from = &window.cutover.from;
+                at(
+                    window.learnt,
+                    format!("the connections of {from} are known"),
+                )
+            }
+            Stage::Draining(window) => at(window.deadline, self.at_deadline(group, window)),
+        }
+    }
+
+    fn at_deadline(&self, group: &Group, window: &Window) -> String {
+        match self.elsewhere(&group.name).or(window.elsewhere) {
+            Some(1) => "drain deadline: 1 connection left would be reset".to_owned(),
+            Some(left) => format!("drain deadline: {left} connections left would be reset"),
+            None => "drain deadline: connections left would be reset".to_owned(),
+        }
+    }
+}
+
+fn add(sum: Counters, more: Counters) -> Counters {
+    Counters {
+        packets: sum.packets + more.packets,
+        bytes: sum.bytes + more.bytes,
+        connections: sum.connections + more.connections,
+        resets: sum.resets + more.resets,
+    }
+}

@@ -1,0 +1,118 @@
+//! Whether what somebody waits for holds.
+
+use super::Runner;
+use crate::cli::WaitCondition;
+use crate::exit::{Exit, Failure};
+use crate::health::Verdict;
+use crate::release::{End, GroupState, Stage};
+
+/// Whether a condition holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Met {
+    /// It does.
+    Yes,
+    /// Not yet, and what it looks like now.
+    NotYet(String),
+}
+
+impl Runner {
+    /// Whether a condition holds for a group. `cutover` is the one that somebody has just begun; without
+    /// it, the last one counts.
+    ///
+    /// # Errors
+    /// When there is no such group or colour, and when it can't hold any more.
+    pub fn met(
+        &self,
+        name: &str,
+        condition: &WaitCondition,
+        cutover: Option<&str>,
+    ) -> Result<Met, Failure> {
+        let state = &self.group(name)?.state;
+        Ok(match condition {
+            WaitCondition::Switched | WaitCondition::Settled => {
+                self.undone(name, cutover)?;
+                holds(!before_settled(state), || {
+                    format!("the group is {}", state.phase())
+                })
+            }
+            WaitCondition::Drained => {
+                self.undone(name, cutover)?;
+                holds(state.cutover().is_none(), || left(state))
+            }
+            WaitCondition::Idle => holds(state.cutover().is_none(), || left(state)),
+            WaitCondition::Healthy { colour } => {
+                let colours = self.config.groups.get(name).map(|group| &group.colours);
+                if !colours.is_some_and(|colours| colours.contains(colour)) {
+                    return Err(Failure::new(
+                        Exit::NotFound,
+                        "",
+                        format!("there is no colour {colour}"),
+                    ));
+                }
+                match self.health.verdict(name, colour) {
+                    Verdict::Healthy => Met::Yes,
+                    Verdict::Unhealthy(blockers) | Verdict::Unknown(blockers) => {
+                        let all = blockers.iter().map(|it| format!("{}: {}", it.what, it.why));
+                        Met::NotYet(all.collect::<Vec<_>>().join(", "))
+                    }
+                }
+            }
+            WaitCondition::RollbackEligible => {
+                let rollback = self.rollback(self.group(name)?);
+                holds(rollback.eligible, || rollback.blockers.join(", "))
+            }
+        })
+    }
+
+    /// That the cut-over waited for was stopped or undone.
+    fn undone(&self, name: &str, cutover: Option<&str>) -> Result<(), Failure> {
+        let record = match cutover {
+            Some(id) => self.journal.cutover(id).ok().flatten(),
+            None => self
+                .journal
+                .history(Some(name), 1)
+                .ok()
+                .and_then(|mut it| it.pop()),
+        };
+        let Some(record) = record else {
+            return Ok(());
+        };
+        let id = &record.id;
+        let (exit, why) = match record.result {
+            Some(End::RolledBack) => (Exit::RolledBack, "was rolled back"),
+            Some(End::Aborted) => (
+                Exit::Precondition,
+                "was stopped before anything was switched",
+            ),
+            Some(End::Failed) => (Exit::Unexpected, "could not be carried out"),
+            Some(End::Switched | End::Succeeded) | None => return Ok(()),
+        };
+        Err(Failure::new(exit, "", format!("cut-over {id} {why}"))
+            .advise(format!("`switcher show {id}` says more")))
+    }
+}
+
+fn holds(condition: bool, otherwise: impl FnOnce() -> String) -> Met {
+    if condition {
+        Met::Yes
+    } else {
+        Met::NotYet(otherwise())
+    }
+}
+
+fn before_settled(state: &GroupState) -> bool {
+    match state.stage {
+        Stage::Preparing(_) | Stage::Switching(_) => true,
+        Stage::Idle | Stage::Draining(_) => false,
+    }
+}
+
+fn left(state: &GroupState) -> String {
+    match state.window().and_then(|window| window.elsewhere) {
+        Some(flows) => format!(
+            "the group is {}, {flows} flows on the old endpoints",
+            state.phase()
+        ),
+        None => format!("the group is {}", state.phase()),
+    }
+}

@@ -1,0 +1,71 @@
+//! JSON over HTTP/1.1 on a Unix socket.
+//!
+//! Reads are for everybody whom the socket's mode lets in; changes are for root and the agent's own user.
+//! Failures are RFC 9457 problems that carry the exit code of the command line.
+
+mod changes;
+pub mod model;
+mod once;
+mod peer;
+mod problem;
+mod reads;
+mod socket;
+#[cfg(test)]
+mod tests;
+mod wait;
+
+use axum::Router;
+use axum::routing::{get, post};
+use tokio::net::UnixListener;
+
+pub use peer::Peer;
+pub use socket::bind;
+
+use crate::agent::Handle;
+use crate::exit::{Exit, Failure};
+use problem::Refused;
+
+/// What every request can reach.
+#[derive(Clone)]
+pub struct Api {
+    /// The agent.
+    pub agent: Handle,
+    /// Its user, who may change things beside root.
+    pub own_uid: u32,
+}
+
+/// Answers requests until the listener fails. Dropped, it leaves everything that was begun to the agent.
+///
+/// # Errors
+/// When the listener fails.
+pub async fn serve(listener: UnixListener, api: Api) -> std::io::Result<()> {
+    let service = router(api).into_make_service_with_connect_info::<Peer>();
+    axum::serve(listener, service).await
+}
+
+fn router(api: Api) -> Router {
+    Router::new()
+        .route("/v1/status", get(reads::status))
+        .route("/v1/groups/{group}", get(reads::group))
+        .route("/v1/groups/{group}/flip", post(changes::flip))
+        .route("/v1/groups/{group}/rollback", post(changes::rollback))
+        .route("/v1/groups/{group}/abort", post(changes::abort))
+        .route("/v1/groups/{group}/wait", get(wait::wait))
+        .route("/v1/history", get(reads::history))
+        .route("/v1/cutovers/{id}", get(reads::cutover))
+        .route("/v1/plan", post(reads::plan))
+        .route("/v1/apply", post(changes::apply))
+        .fallback(no_such_path)
+        .method_not_allowed_fallback(no_such_method)
+        .with_state(api)
+}
+
+async fn no_such_path(uri: axum::http::Uri) -> Refused {
+    let why = format!("there is nothing at {}", uri.path());
+    Refused::from(Failure::new(Exit::NotFound, "", why))
+}
+
+async fn no_such_method(method: axum::http::Method, uri: axum::http::Uri) -> Refused {
+    let why = format!("{} does not take {method}", uri.path());
+    Refused::with_status(&Failure::new(Exit::Usage, "", why), 405)
+}

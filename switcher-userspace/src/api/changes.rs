@@ -1,0 +1,156 @@
+//! What changes something.
+
+use axum::body::Bytes;
+use axum::extract::{ConnectInfo, Path, Query, State};
+use axum::http::HeaderMap;
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
+
+use super::model::{ChangeAnswer, ChangeRequest, ConfigAnswer, ConfigRequest};
+use super::once::{Ready, once};
+use super::peer::plain;
+use super::problem::{Refused, body, header};
+use super::wait::{Patience, until};
+use super::{Api, Peer};
+use crate::agent::{Asked, Verb};
+use crate::exit::{Exit, Failure};
+use crate::journal::Who;
+
+/// The longest reason that is kept, in characters.
+const REASON_MAX: usize = 1000;
+
+/// What may stand in the query of a change.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Options {
+    #[serde(default)]
+    dry_run: bool,
+    wait: Option<String>,
+    timeout: Option<String>,
+}
+
+type From = (
+    State<Api>,
+    ConnectInfo<Peer>,
+    Path<String>,
+    Query<Options>,
+    HeaderMap,
+);
+
+pub(super) async fn flip(from: From, bytes: Bytes) -> Response {
+    change(Verb::Flip, from, bytes).await.into_response()
+}
+
+pub(super) async fn rollback(from: From, bytes: Bytes) -> Response {
+    change(Verb::Rollback, from, bytes).await.into_response()
+}
+
+pub(super) async fn abort(from: From, bytes: Bytes) -> Response {
+    change(Verb::Abort, from, bytes).await.into_response()
+}
+
+async fn change(verb: Verb, from: From, bytes: Bytes) -> Result<Response, Refused> {
+    let (State(api), ConnectInfo(peer), Path(group), Query(options), headers) = from;
+    peer.may_change(api.own_uid)?;
+    let mut request: ChangeRequest = body(&bytes)?;
+    request.dry_run |= options.dry_run;
+    request.if_revision = if_match(&headers)?.or(request.if_revision);
+    let key = key(&headers)?.or(request.idempotency_key.take());
+    let key = key.filter(|_| !request.dry_run);
+    let patience = Patience::new(options.wait, options.timeout).understand()?;
+    let who = who(&peer, request.reason.take());
+    let same = format!("{verb:?} {group} {}", json(&request));
+    let asked = Asked {
+        group,
+        verb,
+        request,
+        who,
+    };
+    once(&api, key, same, carry_out(&api, asked, patience)).await
+}
+
+async fn carry_out(
+    api: &Api,
+    asked: Asked,
+    patience: Option<(crate::cli::WaitCondition, Option<std::time::Duration>)>,
+) -> Ready {
+    let group = asked.group.clone();
+    let carried_out = async {
+        let answer: ChangeAnswer = api
+            .agent
+            .ask_later(move |runner, reply| runner.order(asked, reply))
+            .await??;
+        if let Some((condition, timeout)) = patience.filter(|_| !answer.dry_run) {
+            until(api, &group, &condition, timeout, answer.id.as_deref()).await?;
+        }
+        Ok(answer)
+    };
+    ready(carried_out.await)
+}
+
+pub(super) async fn apply(
+    State(api): State<Api>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    Query(options): Query<Options>,
+    headers: HeaderMap,
+    bytes: Bytes,
+) -> Result<Response, Refused> {
+    peer.may_change(api.own_uid)?;
+    let mut request: ConfigRequest = body(&bytes)?;
+    request.dry_run |= options.dry_run;
+    request.if_revision = if_match(&headers)?.or(request.if_revision);
+    let key = key(&headers)?.or(request.idempotency_key.take());
+    let key = key.filter(|_| !request.dry_run);
+    let who = who(&peer, request.reason.take());
+    let same = format!("apply {}", json(&request));
+    once(&api, key, same, async {
+        ready(take(&api, request, who).await)
+    })
+    .await
+}
+
+/// Applies a configuration and waits until its switches have settled.
+async fn take(api: &Api, request: ConfigRequest, who: Who) -> Result<ConfigAnswer, Failure> {
+    let applied = api
+        .agent
+        .ask(move |runner| runner.apply(&request, &who))
+        .await?;
+    let (answer, switches) = applied?;
+    for switch in switches {
+        let stopping = |_| Failure::new(Exit::Unreachable, "", "the agent is stopping");
+        switch.await.map_err(stopping)??;
+    }
+    Ok(answer)
+}
+
+fn who(peer: &Peer, reason: Option<String>) -> Who {
+    Who {
+        actor: peer.actor(),
+        reason: reason.map(|reason| plain(&reason, REASON_MAX)),
+    }
+}
+
+fn key(headers: &HeaderMap) -> Result<Option<String>, Refused> {
+    Ok(header(headers, "idempotency-key")?.map(ToOwned::to_owned))
+}
+
+/// The revision in `If-Match`, with or without quotes.
+fn if_match(headers: &HeaderMap) -> Result<Option<u64>, Refused> {
+    let Some(tag) = header(headers, "if-match")?.filter(|tag| *tag != "*") else {
+        return Ok(None);
+    };
+    let revision = tag.trim_start_matches("W/").trim_matches('"').parse();
+    revision
+        .map(Some)
+        .map_err(|_| Refused::malformed("If-Match is not a revision"))
+}
+
+fn ready<T: Serialize>(answer: Result<T, Failure>) -> Ready {
+    match answer {
+        Ok(answer) => (200, json(&answer)),
+        Err(failure) => Refused::from(failure).parts(),
+    }
+}
+
+fn json<T: Serialize>(value: &T) -> String {
+    serde_json::to_string(value).unwrap_or_else(|_| "{}".to_owned())
+}

@@ -1,0 +1,276 @@
+//! What goes over the socket: a promise to scripts.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::journal::CutoverRecord;
+use crate::release::{End, Kind};
+
+/// `GET /v1/status`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// The agent itself.
+    pub agent: AgentStatus,
+    /// Interfaces whose traffic is steered.
+    pub interfaces: Vec<InterfaceStatus>,
+    /// Groups by name.
+    pub groups: Vec<GroupStatus>,
+}
+
+/// The agent itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentStatus {
+    /// Of the program.
+    pub version: String,
+    /// Of the process.
+    pub pid: u32,
+    /// When it started.
+    pub started_at: Timestamp,
+    /// The file it was started with.
+    pub config: String,
+    /// SHA-256 of the configuration it has taken.
+    pub config_digest: String,
+    /// Counts configurations that were taken.
+    pub config_revision: u64,
+    /// What the configuration asks for and the kernel doesn't have yet, and why.
+    pub pending: Option<String>,
+}
+
+/// An interface.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InterfaceStatus {
+    /// Its name.
+    pub name: String,
+    /// `native` or `generic`.
+    pub xdp: String,
+    /// Whether the programs are on it.
+    pub attached: bool,
+}
+
+/// A group.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct GroupStatus {
+    /// Its name.
+    pub name: String,
+    /// The colour that new connections go to.
+    pub live: String,
+    /// The one that was live before.
+    pub previous: Option<String>,
+    /// What is going on.
+    pub phase: String,
+    /// Counts changes of `live`.
+    pub revision: u64,
+    /// Counts windows.
+    pub epoch: u32,
+    /// Since when `live` is live.
+    pub since: Timestamp,
+    /// Who has made it so.
+    pub by: String,
+    /// What will happen by itself.
+    pub next: Option<NextStatus>,
+    /// The window, while one is open.
+    pub window: Option<WindowStatus>,
+    /// Colours by name.
+    pub colours: BTreeMap<String, ColourStatus>,
+    /// Whether it could be rolled back.
+    pub rollback: RollbackStatus,
+    /// The cut-over that is going on.
+    pub cutover: Option<CutoverStatus>,
+}
+
+/// What will happen by itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NextStatus {
+    /// When, at the latest.
+    pub at: Timestamp,
+    /// What.
+    pub what: String,
+}
+
+/// An open window.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WindowStatus {
+    /// Of the word: `arming`, `open` or `draining`.
+    pub phase: String,
+    /// Flows at endpoints that new flows don't go to; none if they could not be counted.
+    pub flows_on_old: Option<u64>,
+    /// From 0 to 1.
+    pub flow_map_used: f64,
+}
+
+/// A colour of a group.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ColourStatus {
+    /// `live`, `previous` or `staging`.
+    pub role: String,
+    /// What runs there; not known to this version.
+    pub version: Option<String>,
+    /// Whether all its endpoints are; none while that isn't known.
+    pub healthy: Option<bool>,
+    /// Its endpoints.
+    pub endpoints: Vec<EndpointStatus>,
+    /// Packets from clients, ever.
+    pub packets: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Connections and UDP flows begun.
+    pub connections: u64,
+    /// TCP resets seen from its endpoints.
+    pub resets: u64,
+    /// Flows that are there now, as far as the kernel knows; none if they could not be counted.
+    pub flows: Option<u64>,
+    /// When the agent last saw `packets` grow.
+    pub last_packet_at: Option<Timestamp>,
+}
+
+/// An endpoint.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EndpointStatus {
+    /// The service it serves.
+    pub service: String,
+    /// Where it listens.
+    pub address: String,
+    /// Its share.
+    pub weight: u16,
+    /// Whether it passes its checks; none while that isn't known.
+    pub healthy: Option<bool>,
+    /// Why it failed the last one.
+    pub reason: Option<String>,
+}
+
+/// Whether a group could be rolled back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RollbackStatus {
+    /// Whether it would do good.
+    pub eligible: bool,
+    /// The colour it would go to.
+    pub to: Option<String>,
+    /// Why not.
+    pub blockers: Vec<String>,
+}
+
+/// The cut-over that is going on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CutoverStatus {
+    /// Its name.
+    pub id: String,
+    /// What it is.
+    pub kind: Kind,
+    /// The colour that was live.
+    pub from: String,
+    /// The colour that is to be live.
+    pub to: String,
+    /// The group's phase.
+    pub stage: String,
+    /// When its window ends at the latest.
+    pub deadline: Option<Timestamp>,
+}
+
+/// `POST /v1/groups/{group}/flip`, `…/rollback` and `…/abort`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ChangeRequest {
+    /// Flip: the colour that is to be live; the other one if there are two.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub to: Option<String>,
+    /// Flip: don't ask for its health.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub force: bool,
+    /// Rollback: move existing flows, too.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub hard: bool,
+    /// Why, for the record.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Only if the group is at this revision.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub if_revision: Option<u64>,
+    /// Only if this colour is live.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub if_live: Option<String>,
+    /// Say what would happen, and change nothing.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub dry_run: bool,
+    /// Carry this out once, however often it is sent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub idempotency_key: Option<String>,
+}
+
+/// The answer to a change of a group.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChangeAnswer {
+    /// The cut-over; none if nothing had to be done, or for a dry run.
+    pub id: Option<String>,
+    /// The group.
+    pub group: String,
+    /// What it is.
+    pub kind: Kind,
+    /// The colour that was live.
+    pub from: String,
+    /// The colour that is live.
+    pub to: String,
+    /// How it came out; for a dry run, how it would.
+    pub result: End,
+    /// The group's revision.
+    pub revision: u64,
+    /// From just before the store until no CPU could act on the old word, in microseconds.
+    pub store_to_settled_us: Option<u64>,
+    /// Health was not asked.
+    pub forced: bool,
+    /// Nothing had to be switched.
+    pub unchanged: bool,
+    /// Nothing was done.
+    pub dry_run: bool,
+    /// For a dry run: what would be done, in order.
+    pub steps: Vec<String>,
+}
+
+/// `GET /v1/history`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct History {
+    /// The newest first.
+    pub cutovers: Vec<CutoverRecord>,
+}
+
+/// `POST /v1/plan` and `/v1/apply`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ConfigRequest {
+    /// The configuration; the file the agent was started with if none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+    /// What errors call it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Apply: why, for the record.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Apply: only if the configuration is at this revision.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub if_revision: Option<u64>,
+    /// Apply: say what would happen, and change nothing.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub dry_run: bool,
+    /// Apply: carry this out once, however often it is sent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub idempotency_key: Option<String>,
+}
+
+/// The answer to `POST /v1/plan` and `/v1/apply`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConfigAnswer {
+    /// SHA-256 of the configuration.
+    pub digest: String,
+    /// Counts configurations that were taken.
+    pub revision: u64,
+    /// What it changes, in sentences.
+    pub summary: Vec<String>,
+    /// What it changes in the kernel, in order.
+    pub changes: Vec<String>,
+    /// Groups that have more to do once their window has closed.
+    pub unfinished: Vec<String>,
+    /// It was carried out.
+    pub applied: bool,
+}

@@ -1,0 +1,90 @@
+//! What changes nothing.
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::{Path, Query, State};
+use axum::http::header::ETAG;
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+
+use super::Api;
+use super::model::{ConfigAnswer, ConfigRequest, GroupStatus, History, Status};
+use super::problem::{Refused, body};
+use crate::exit::{Exit, Failure};
+use crate::journal::CutoverRecord;
+
+/// Which group.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Only {
+    group: Option<String>,
+    limit: Option<u32>,
+}
+
+pub(super) async fn status(
+    State(api): State<Api>,
+    Query(Only { group, .. }): Query<Only>,
+) -> Result<Response, Refused> {
+    let only = group.clone();
+    let status = api
+        .agent
+        .ask(move |runner| runner.status(only.as_deref()))
+        .await??;
+    Ok(match (group, status.groups.as_slice()) {
+        (Some(_), [one]) => tagged(one.revision, &status),
+        _ => Json(&status).into_response(),
+    })
+}
+
+pub(super) async fn group(
+    State(api): State<Api>,
+    Path(group): Path<String>,
+) -> Result<Response, Refused> {
+    let group = one(&api, group).await?;
+    Ok(tagged(group.revision, &group))
+}
+
+pub(super) async fn history(
+    State(api): State<Api>,
+    Query(Only { group, limit }): Query<Only>,
+) -> Result<Json<History>, Refused> {
+    let limit = limit.unwrap_or(100);
+    let history = api
+        .agent
+        .ask(move |runner| runner.history(group.as_deref(), limit))
+        .await??;
+    Ok(Json(History { cutovers: history }))
+}
+
+pub(super) async fn cutover(
+    State(api): State<Api>,
+    Path(id): Path<String>,
+) -> Result<Json<CutoverRecord>, Refused> {
+    Ok(Json(
+        api.agent.ask(move |runner| runner.cutover(&id)).await??,
+    ))
+}
+
+pub(super) async fn plan(
+    State(api): State<Api>,
+    bytes: Bytes,
+) -> Result<Json<ConfigAnswer>, Refused> {
+    let request: ConfigRequest = body(&bytes)?;
+    Ok(Json(
+        api.agent.ask(move |runner| runner.plan(&request)).await??,
+    ))
+}
+
+/// One group's status.
+pub(super) async fn one(api: &Api, group: String) -> Result<GroupStatus, Failure> {
+    let Status { groups, .. } = api
+        .agent
+        .ask(move |runner| runner.status(Some(&group)))
+        .await??;
+    let gone = || Failure::new(Exit::NotFound, "", "the group has gone");
+    groups.into_iter().next().ok_or_else(gone)
+}
+
+/// JSON with the revision as its entity tag.
+fn tagged<T: serde::Serialize>(revision: u64, value: &T) -> Response {
+    ([(ETAG, format!("\"{revision}\""))], Json(value)).into_response()
+}

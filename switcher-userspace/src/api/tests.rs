@@ -1,0 +1,343 @@
+//! The server on a real socket, asked by the client and by hand.
+
+use std::path::PathBuf;
+
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+
+use super::model::{ChangeAnswer, ChangeRequest, ConfigAnswer, ConfigRequest, History, Status};
+use super::*;
+use crate::agent::tests::{Stand, config};
+use crate::client::Client;
+use crate::release::End;
+
+#[tokio::test]
+async fn status_is_as_promised() {
+    let server = Server::new().await;
+    let (head, status) = server.raw("GET", "/v1/status?group=shop", "", "").await;
+    assert!(head.contains("\r\netag: \"0\"\r\n"), "{head}");
+    let group = &status["groups"][0];
+    let keys = |value: &Value| {
+        value
+            .as_object()
+            .expect("an object")
+            .keys()
+            .cloned()
+            .collect::<Vec<_>>()
+    };
+    let expected = [
+        "by", "colours", "cutover", "epoch", "live", "name", "next", "phase", "previous",
+        "revision", "rollback", "since", "window",
+    ];
+    assert_eq!(keys(group), expected);
+    let expected = [
+        "bytes",
+        "connections",
+        "endpoints",
+        "flows",
+        "healthy",
+        "last_packet_at",
+        "packets",
+        "resets",
+        "role",
+        "version",
+    ];
+    assert_eq!(keys(&group["colours"]["blue"]), expected);
+    let expected = ["address", "healthy", "reason", "service", "weight"];
+    assert_eq!(keys(&group["colours"]["blue"]["endpoints"][0]), expected);
+    assert_eq!(keys(&group["rollback"]), ["blockers", "eligible", "to"]);
+    for key in ["version", "pid", "started_at", "config", "config_digest"] {
+        assert!(!status["agent"][key].is_null(), "{key}");
+    }
+}
+
+#[tokio::test]
+async fn a_flip_and_what_is_recorded_of_it() {
+    let server = Server::new().await;
+    let request = ChangeRequest {
+        reason: Some("v42\nforged".into()),
+        ..ChangeRequest::default()
+    };
+    let answer: ChangeAnswer = server
+        .client
+        .post("/v1/groups/shop/flip", &request)
+        .await
+        .expect("flips");
+    assert_eq!(
+        (answer.to.as_str(), answer.result),
+        ("green", End::Switched)
+    );
+    let history: History = server
+        .client
+        .get("/v1/history?group=shop")
+        .await
+        .expect("answers");
+    let record = &history.cutovers[0];
+    assert_eq!(Some(&record.id), answer.id.as_ref());
+    assert_eq!(record.reason.as_deref(), Some("v42 forged"));
+    assert!(
+        record
+            .actor
+            .contains(&format!("pid {}", std::process::id())),
+        "{}",
+        record.actor
+    );
+    let path = format!("/v1/cutovers/{}", record.id);
+    let one: crate::journal::CutoverRecord = server.client.get(&path).await.expect("answers");
+    assert_eq!(one.id, record.id);
+}
+
+#[tokio::test]
+async fn preconditions_come_in_the_body_or_as_a_header() {
+    let server = Server::new().await;
+    let (head, problem) = server.raw("POST", FLIP, "if-match: \"7\"\r\n", "").await;
+    assert!(head.starts_with("HTTP/1.1 412 "), "{head}");
+    assert!(head.contains("application/problem+json"), "{head}");
+    assert_eq!(
+        (&problem["exit_code"], &problem["status"]),
+        (&4.into(), &412.into())
+    );
+    assert_eq!(problem["detail"], "the revision is 0, not 7");
+    let (head, answer) = server.raw("POST", FLIP, "if-match: \"0\"\r\n", "").await;
+    assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+    assert_eq!(answer["revision"], 1);
+    let request = ChangeRequest {
+        if_live: Some("blue".into()),
+        ..ChangeRequest::default()
+    };
+    let failure = server.flip(&request).await.expect_err("green is live");
+    assert_eq!(failure.exit, Exit::Precondition);
+}
+
+#[tokio::test]
+async fn a_key_is_good_for_one_change() {
+    let server = Server::new().await;
+    let key = "idempotency-key: ci-7\r\n";
+    let (_, first) = server.raw("POST", FLIP, key, "").await;
+    let (_, second) = server.raw("POST", FLIP, key, "").await;
+    assert_eq!(first, second);
+    assert_eq!(first["revision"], 1);
+    let (head, _) = server
+        .raw("POST", "/v1/groups/shop/rollback", key, "")
+        .await;
+    assert!(head.starts_with("HTTP/1.1 422 "), "{head}");
+    let server = server.restart().await;
+    let (_, third) = server.raw("POST", FLIP, key, "").await;
+    assert_eq!(first, third, "also after a restart");
+    let (_, fourth) = server.raw("POST", FLIP, "", "").await;
+    assert_eq!(fourth["revision"], 2);
+}
+
+#[tokio::test]
+async fn a_dry_run_by_query_changes_nothing() {
+    let server = Server::new().await;
+    let (_, answer) = server
+        .raw("POST", "/v1/groups/shop/flip?dry_run=true", "", "")
+        .await;
+    assert_eq!(
+        (&answer["dry_run"], &answer["id"]),
+        (&true.into(), &Value::Null)
+    );
+    assert!(
+        answer["steps"]
+            .as_array()
+            .is_some_and(|steps| steps.len() > 3)
+    );
+    let status: Status = server.client.get("/v1/status").await.expect("answers");
+    assert_eq!(status.groups[0].revision, 0);
+}
+
+#[tokio::test]
+async fn waiting_ends_when_it_holds_or_in_time() {
+    let server = Server::new().await;
+    let blue = server.stand.kernel.endpoint(8001);
+    server.stand.kernel.set_flows(&[(blue, 1)]);
+    let wait = async |condition: &str, timeout: &str| {
+        let path = format!("/v1/groups/shop/wait?for={condition}&timeout={timeout}");
+        server.client.get::<Value>(&path).await
+    };
+    wait("healthy%3Dgreen", "1s")
+        .await
+        .expect("nobody asks for its health");
+    let failure = wait("rollback-eligible", "30ms")
+        .await
+        .expect_err("nothing to go back to");
+    assert_eq!(failure.exit, Exit::TimedOut);
+    server.flip(&ChangeRequest::default()).await.expect("flips");
+    wait("settled", "1s").await.expect("it is");
+    wait("rollback-eligible", "1s").await.expect("it is now");
+    let failure = wait("drained", "30ms").await.expect_err("a flow is left");
+    assert!(failure.why.contains("the group is draining"), "{failure}");
+    let (drained, ()) = tokio::join!(wait("drained", "10s"), async {
+        server.stand.kernel.set_flows(&[]);
+    });
+    assert_eq!(drained.expect("is drained")["phase"], "idle");
+    assert_eq!(
+        wait("fine", "1s").await.expect_err("is no condition").exit,
+        Exit::Usage
+    );
+}
+
+#[tokio::test]
+async fn who_waits_hears_of_a_rollback() {
+    let server = Server::new().await;
+    let blue = server.stand.kernel.endpoint(8001);
+    server.stand.kernel.set_flows(&[(blue, 1)]);
+    let flip = server.raw(
+        "POST",
+        "/v1/groups/shop/flip?wait=drained&timeout=10s",
+        "",
+        "",
+    );
+    let back = async {
+        server.stand.phase("draining").await;
+        server.raw("POST", "/v1/groups/shop/abort", "", "").await
+    };
+    let ((head, problem), (_, answer)) = tokio::join!(flip, back);
+    assert!(head.starts_with("HTTP/1.1 409 "), "{head}");
+    assert_eq!(problem["exit_code"], 7);
+    assert_eq!(
+        (&answer["kind"], &answer["to"]),
+        (&"rollback".into(), &"blue".into())
+    );
+}
+
+#[tokio::test]
+async fn plan_and_apply() {
+    let server = Server::new().await;
+    let text = Some(config(&[8003], &[8002]));
+    let request = ConfigRequest {
+        text,
+        ..ConfigRequest::default()
+    };
+    let plan: ConfigAnswer = server
+        .client
+        .post("/v1/plan", &request)
+        .await
+        .expect("plans");
+    assert!(!plan.changes.is_empty() && !plan.applied);
+    let applied: ConfigAnswer = server
+        .client
+        .post("/v1/apply", &request)
+        .await
+        .expect("applies");
+    assert!(applied.applied);
+    assert_eq!(applied.changes, plan.changes);
+    assert_eq!(applied.revision, plan.revision + 1);
+    let stale = ConfigRequest {
+        if_revision: Some(plan.revision),
+        ..request
+    };
+    let failure = server
+        .client
+        .post::<ConfigAnswer>("/v1/apply", &stale)
+        .await;
+    assert_eq!(failure.expect_err("another one").exit, Exit::Precondition);
+}
+
+#[tokio::test]
+async fn what_makes_no_sense_is_said() {
+    let server = Server::new().await;
+    let cases = [
+        ("GET", "/v1/nonsense", "", 404, 3),
+        ("DELETE", FLIP, "", 405, 2),
+        ("POST", FLIP, "{", 400, 2),
+        ("POST", FLIP, r#"{"colour": "green"}"#, 400, 2),
+        ("POST", FLIP, r#"{"hard": true}"#, 422, 2),
+        ("POST", FLIP, r#"{"to": "red"}"#, 404, 3),
+        ("POST", "/v1/groups/other/flip", "", 404, 3),
+        ("POST", "/v1/groups/shop/rollback", "", 403, 5),
+        ("POST", "/v1/groups/shop/abort", "", 412, 4),
+        ("GET", "/v1/groups/shop/wait", "", 400, 2),
+        ("GET", "/v1/status?group=other", "", 404, 3),
+        ("GET", "/v1/cutovers/nonsense", "", 404, 3),
+    ];
+    for (method, path, body, status, code) in cases {
+        let (head, problem) = server.raw(method, path, "", body).await;
+        assert!(
+            head.starts_with(&format!("HTTP/1.1 {status} ")),
+            "{method} {path} {body}: {head}"
+        );
+        assert_eq!(problem["exit_code"], code, "{method} {path} {body}");
+        assert!(
+            problem["detail"].as_str().is_some_and(|it| !it.is_empty()),
+            "{method} {path}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn without_an_agent_the_client_says_what_to_do() {
+    let directory = TempDir::new().expect("a directory");
+    let client = Client::new(&directory.path().join("none.sock"));
+    let failure = client
+        .get::<Value>("/v1/status")
+        .await
+        .expect_err("nobody is there");
+    assert_eq!(failure.exit, Exit::Unreachable);
+    assert!(
+        failure.advice.contains("switcher agent --config"),
+        "{failure}"
+    );
+}
+
+const FLIP: &str = "/v1/groups/shop/flip";
+
+struct Server {
+    stand: Stand,
+    client: Client,
+    socket: PathBuf,
+    task: tokio::task::JoinHandle<std::io::Result<()>>,
+}
+
+impl Server {
+    async fn new() -> Self {
+        Self::over(Stand::new(&config(&[8001], &[8002]))).await
+    }
+
+    async fn over(stand: Stand) -> Self {
+        let socket = stand.directory.path().join("run/switcher.sock");
+        let listener = bind(&socket).expect("listens");
+        let own_uid = nix::unistd::getuid().as_raw();
+        let task = tokio::spawn(serve(
+            listener,
+            Api {
+                agent: stand.agent.clone(),
+                own_uid,
+            },
+        ));
+        Self {
+            client: Client::new(&socket),
+            socket,
+            stand,
+            task,
+        }
+    }
+
+    async fn restart(self) -> Self {
+        self.task.abort();
+        let _aborted = self.task.await;
+        Self::over(self.stand.restart(&config(&[8001], &[8002]))).await
+    }
+
+    async fn flip(&self, request: &ChangeRequest) -> Result<ChangeAnswer, Failure> {
+        self.client.post(FLIP, request).await
+    }
+
+    /// A request as curl would send it: the head of the answer, and its body.
+    async fn raw(&self, method: &str, path: &str, headers: &str, body: &str) -> (String, Value) {
+        let mut stream = UnixStream::connect(&self.socket).await.expect("connects");
+        let length = body.len();
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {length}\r\n\
+             {headers}\r\n{body}"
+        );
+        stream.write_all(request.as_bytes()).await.expect("writes");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.expect("reads");
+        let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
+        (head.to_owned(), serde_json::from_str(body).expect("JSON"))
+    }
+}

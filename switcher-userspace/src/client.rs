@@ -1,0 +1,162 @@
+//! The command line's side of the API.
+
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use http_body_util::{BodyExt, Full};
+use hyper::body::Bytes;
+use hyper::{Method, Request};
+use hyper_util::rt::TokioIo;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::net::UnixStream;
+
+use crate::exit::{Exit, Failure, Problem};
+
+/// Asks the agent.
+#[derive(Clone, Debug)]
+pub struct Client {
+    socket: PathBuf,
+}
+
+impl Client {
+    /// At this socket.
+    #[must_use]
+    pub fn new(socket: &Path) -> Self {
+        Self {
+            socket: socket.to_owned(),
+        }
+    }
+
+    /// Reads.
+    ///
+    /// # Errors
+    /// When the agent can't be reached, and what it answers otherwise.
+    pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
+        self.send(Method::GET, path, Bytes::new()).await
+    }
+
+    /// Changes.
+    ///
+    /// # Errors
+    /// When the agent can't be reached, and what it answers otherwise.
+    pub async fn post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &(impl Serialize + Sync),
+    ) -> Result<T, Failure> {
+        let body = serde_json::to_vec(body).map_err(|error| odd(&error))?;
+        self.send(Method::POST, path, body.into()).await
+    }
+
+    async fn send<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+    ) -> Result<T, Failure> {
+        let stream = UnixStream::connect(&self.socket)
+            .await
+            .map_err(|error| self.away(&error))?;
+        let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
+        let (mut sender, connection) = handshake.map_err(|error| odd(&error))?;
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("host", "switcher")
+            .header("content-type", "application/json")
+            .body(Full::new(body))
+            .map_err(|error| odd(&error))?;
+        let exchange = async move {
+            let response = sender.send_request(request).await?;
+            let status = response.status();
+            Ok::<_, hyper::Error>((status, response.into_body().collect().await?.to_bytes()))
+        };
+        // The connection makes progress while the answer is waited for. It may end with the answer.
+        let mut exchange = std::pin::pin!(exchange);
+        let answer = tokio::select! {
+            answer = &mut exchange => answer,
+            _ended = connection => exchange.await,
+        };
+        let (status, body) = answer.map_err(|error| cut_off(&error))?;
+        if status.is_success() {
+            return serde_json::from_slice(&body).map_err(|error| odd(&error));
+        }
+        match serde_json::from_slice::<Problem>(&body) {
+            Ok(problem) => Err(problem.into()),
+            Err(_) => Err(odd(&format!("HTTP status {status}"))),
+        }
+    }
+
+    fn away(&self, error: &std::io::Error) -> Failure {
+        let socket = self.socket.display();
+        let (exit, why, advice) = match error.kind() {
+            ErrorKind::PermissionDenied => (
+                Exit::NotPermitted,
+                format!("{socket} does not let you in"),
+                "ask as root, for example with sudo".to_owned(),
+            ),
+            ErrorKind::NotFound => (
+                Exit::Unreachable,
+                format!("there is no socket at {socket}"),
+                START.to_owned(),
+            ),
+            ErrorKind::ConnectionRefused => (
+                Exit::Unreachable,
+                format!("nobody listens at {socket}: the agent was killed, or is starting"),
+                START.to_owned(),
+            ),
+            _ => (
+                Exit::Unreachable,
+                format!("{socket}: {error}"),
+                START.to_owned(),
+            ),
+        };
+        Failure::new(exit, "reach the agent", why).advise(advice)
+    }
+}
+
+const START: &str = "start it with `switcher agent --config FILE` (or `systemctl start switcher`), or name \
+                     its socket with --socket; without an agent traffic goes on, and `switcher emergency` \
+                     can switch it";
+
+/// Runs one conversation with the agent on this thread.
+///
+/// # Errors
+/// What the conversation comes to.
+pub fn converse<T>(talk: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .enable_time()
+        .build();
+    let unexpected = |error| Failure::new(Exit::Unexpected, "start", format!("{error}"));
+    runtime.map_err(unexpected)?.block_on(talk)
+}
+
+/// A path segment or query value, percent-encoded (RFC 3986, 2.3).
+#[must_use]
+pub fn encode(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    let encoded = text.bytes().map(|byte| match byte {
+        byte if plain(byte) => char::from(byte).to_string(),
+        byte => format!("%{byte:02X}"),
+    });
+    encoded.collect()
+}
+
+/// The agent went away in the middle of it.
+fn cut_off(error: &hyper::Error) -> Failure {
+    Failure::new(
+        Exit::Unreachable,
+        "ask the agent",
+        format!("it went away before it answered: {error}"),
+    )
+    .advise(
+        "what was begun is finished or undone when it starts again; then look at `switcher status`",
+    )
+}
+
+fn odd(error: &dyn std::fmt::Display) -> Failure {
+    Failure::new(Exit::Unexpected, "talk to the agent", error.to_string())
+        .advise("are the command and the agent of the same version?")
+}

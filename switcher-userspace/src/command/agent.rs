@@ -1,0 +1,157 @@
+//! `switcher agent --config FILE`.
+
+use std::io::IsTerminal;
+use std::net::IpAddr;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use tokio::net::UnixListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::{info, warn};
+use tracing_subscriber::EnvFilter;
+
+use crate::agent::{Handle, Setup, start};
+use crate::api::model::ConfigRequest;
+use crate::api::{self, Api};
+use crate::config::{self, Config};
+use crate::datapath::kernel::KernelDatapath;
+use crate::exit::{Exit, Failure};
+use crate::host::OwnAddresses;
+use crate::journal::{Journal, Who};
+
+/// How long the host's addresses are remembered.
+const ADDRESSES_KEEP: Duration = Duration::from_secs(1);
+
+pub(super) fn run(file: &Path) -> Result<Exit, Failure> {
+    let config = config::load(file).map_err(|errors| {
+        Failure::new(
+            Exit::Usage,
+            "start the agent",
+            format!("its configuration is invalid\n{errors}"),
+        )
+    })?;
+    log();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .context("start the agent's runtime")?;
+    let socket = config.agent.socket.clone();
+    let ended = runtime.block_on(serve(config, file));
+    // Long polls and probes end with the process, not before it.
+    runtime.shutdown_background();
+    match ended {
+        Ok(()) => {
+            let _already_gone = std::fs::remove_file(socket);
+            Ok(Exit::Done)
+        }
+        Err(error) => {
+            let failure = Failure::from(error);
+            Err(Failure {
+                tried: "start the agent".to_owned(),
+                ..failure
+            })
+        }
+    }
+}
+
+/// First what can be refused without touching anything, then the kernel, then whoever asks.
+async fn serve(config: Config, file: &Path) -> anyhow::Result<()> {
+    let socket = config.agent.socket.clone();
+    let journal = Journal::open(&config.agent.state_dir)?;
+    let kernel = KernelDatapath::open(&config.agent, journal.seed()?)?;
+    let setup = Setup {
+        seed: kernel.seed(),
+        datapath: Box::new(kernel),
+        journal,
+        is_own: Box::new(own_addresses()?),
+        runtime: tokio::runtime::Handle::current(),
+        config_file: std::path::absolute(file).unwrap_or_else(|_| file.to_owned()),
+        config,
+    };
+    let (agent, thread) = start(setup)?;
+    let listener = api::bind(&socket)?;
+    info!(socket = %socket.display(), version = env!("CARGO_PKG_VERSION"), "ready");
+    until_stopped(listener, &agent, thread).await
+}
+
+/// Serves until a signal says otherwise. Traffic goes on in any case.
+async fn until_stopped(
+    listener: UnixListener,
+    agent: &Handle,
+    thread: JoinHandle<()>,
+) -> anyhow::Result<()> {
+    let own_uid = nix::unistd::geteuid().as_raw();
+    let serve = api::serve(
+        listener,
+        Api {
+            agent: agent.clone(),
+            own_uid,
+        },
+    );
+    let mut serve = std::pin::pin!(serve);
+    let mut runner = tokio::task::spawn_blocking(move || thread.join());
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hang_up = signal(SignalKind::hangup())?;
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = hang_up.recv() => take_again(agent),
+            served = &mut serve => served.context("serve the API")?,
+            _ = &mut runner => anyhow::bail!("the agent's runner has ended; the log above says why"),
+        }
+    }
+    agent.stop();
+    let _ended = runner.await;
+    Ok(())
+}
+
+/// SIGHUP: the file as it is now.
+fn take_again(agent: &Handle) {
+    agent.tell(|runner| {
+        let who = Who {
+            actor: "SIGHUP".to_owned(),
+            reason: None,
+        };
+        match runner.apply(&ConfigRequest::default(), &who) {
+            Ok((answer, _)) if answer.changes.is_empty() => {
+                info!("the configuration changes nothing");
+            }
+            Ok((answer, _)) => answer.summary.iter().for_each(|line| info!("{line}")),
+            Err(failure) => warn!("{failure}"),
+        }
+    });
+}
+
+/// Whether an address is this host's own. Addresses come and go, and a plan asks for many.
+fn own_addresses() -> anyhow::Result<impl Fn(IpAddr) -> bool + Send> {
+    let read = || OwnAddresses::read().context("read this host's addresses");
+    let known = Mutex::new((Instant::now(), read()?));
+    Ok(move |address| {
+        let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.0.elapsed() > ADDRESSES_KEEP {
+            match read() {
+                Ok(addresses) => *known = (Instant::now(), addresses),
+                Err(error) => warn!("{error:#}"),
+            }
+        }
+        known.1.contains(address)
+    })
+}
+
+fn log() {
+    let filter = EnvFilter::try_from_env("SWITCHER_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    // A second agent in one process, as tests may have it, logs to the first one's.
+    let _already_set = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(colours)
+        .with_target(false)
+        .try_init();
+}

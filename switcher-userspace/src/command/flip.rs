@@ -1,0 +1,23 @@
+//! `switcher flip GROUP [COLOUR]`.
+
+use super::change;
+use crate::api::model::ChangeRequest;
+use crate::cli::{FlipArgs, Globals};
+use crate::exit::{Exit, Failure};
+use crate::output::Output;
+
+pub(super) fn run(globals: &Globals, output: &Output, args: FlipArgs) -> Result<Exit, Failure> {
+    let FlipArgs {
+        group,
+        colour,
+        force,
+        change,
+        wait,
+    } = args;
+    let request = ChangeRequest {
+        to: colour,
+        force,
+        ..change::request(change)
+    };
+    change::run(globals, output, ("flip", &group), &request, &wait)
+}

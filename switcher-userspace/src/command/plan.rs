@@ -1,0 +1,62 @@
+//! `switcher plan [FILE]`.
+
+use std::path::Path;
+
+use crate::api::model::{ConfigAnswer, ConfigRequest};
+use crate::cli::Globals;
+use crate::client::{Client, converse};
+use crate::exit::{Exit, Failure};
+use crate::output::Output;
+
+pub(super) fn run(
+    globals: &Globals,
+    output: &Output,
+    file: Option<&Path>,
+) -> Result<Exit, Failure> {
+    let request = request(file, "plan")?;
+    let client = Client::new(&globals.socket);
+    let answer: ConfigAnswer = converse(client.post("/v1/plan", &request))?;
+    output.print(&answer, |_| describe(&answer))?;
+    Ok(if answer.changes.is_empty() {
+        Exit::Done
+    } else {
+        Exit::Differences
+    })
+}
+
+/// A request with the file's content: whoever asks has to be able to read it, not the agent.
+pub(super) fn request(file: Option<&Path>, tried: &str) -> Result<ConfigRequest, Failure> {
+    let Some(file) = file else {
+        return Ok(ConfigRequest::default());
+    };
+    let name = file.display().to_string();
+    let text = std::fs::read_to_string(file).map_err(|error| {
+        Failure::new(Exit::Usage, tried, format!("{name} can't be read: {error}"))
+            .advise("check the path and its permissions")
+    })?;
+    Ok(ConfigRequest {
+        text: Some(text),
+        name: Some(name),
+        ..ConfigRequest::default()
+    })
+}
+
+/// Sentences, then steps.
+pub(super) fn describe(answer: &ConfigAnswer) -> String {
+    if answer.changes.is_empty() {
+        return "nothing to change: the kernel is as the configuration says".to_owned();
+    }
+    let mut text = String::new();
+    for sentence in &answer.summary {
+        text += &format!("{sentence}\n");
+    }
+    let done = if answer.applied { "done" } else { "steps" };
+    text += &format!("{done}, in order:\n");
+    for (index, change) in answer.changes.iter().enumerate() {
+        text += &format!("  {}. {change}\n", index + 1);
+    }
+    for group in &answer.unfinished {
+        text += &format!("{group}: what is replaced goes when no connection needs it any more\n");
+    }
+    text
+}

@@ -1,0 +1,65 @@
+//! `switcher show ID`.
+
+use jiff::Timestamp;
+
+use super::change::micros_said;
+use super::history::result;
+use crate::cli::Globals;
+use crate::client::{Client, converse, encode};
+use crate::exit::{Exit, Failure};
+use crate::journal::CutoverRecord;
+use crate::output::{Cell, Output, Tint, table};
+
+pub(super) fn run(globals: &Globals, output: &Output, id: &str) -> Result<Exit, Failure> {
+    let path = format!("/v1/cutovers/{}", encode(id));
+    let record: CutoverRecord = converse(Client::new(&globals.socket).get(&path))?;
+    output.print(&record, |output| describe(output, &record))?;
+    Ok(Exit::Done)
+}
+
+fn describe(output: &Output, record: &CutoverRecord) -> String {
+    let time = |time: Option<Timestamp>| time.map_or_else(|| "-".to_owned(), |it| it.to_string());
+    let settled = record
+        .store_to_settled_us
+        .map(|it| format!(", {} after the store", micros_said(it)));
+    let how = match (record.hard, record.forced) {
+        (true, _) => ", hard: existing connections were moved",
+        (_, true) => ", forced: health was not asked",
+        (false, false) => "",
+    };
+    let mut rows = vec![
+        ("cut-over", record.id.clone().into()),
+        ("group", record.group.clone().into()),
+        ("kind", format!("{}{how}", record.kind.name()).into()),
+        ("from", Cell::new(record.from.clone(), Tint::Colour)),
+        ("to", Cell::new(record.to.clone(), Tint::Colour)),
+        ("result", result(record.result)),
+        ("by", record.actor.clone().into()),
+        (
+            "reason",
+            record
+                .reason
+                .clone()
+                .unwrap_or_else(|| "-".to_owned())
+                .into(),
+        ),
+        ("started", time(Some(record.started)).into()),
+        ("stored", time(record.stored).into()),
+        (
+            "settled",
+            format!("{}{}", time(record.settled), settled.unwrap_or_default()).into(),
+        ),
+        ("ended", time(record.ended).into()),
+    ];
+    if record.leftovers > 0 {
+        let left = format!("{} connections were left at the deadline", record.leftovers);
+        rows.push(("leftovers", Cell::new(left, Tint::Warning)));
+    }
+    let rows = rows
+        .into_iter()
+        .map(|(name, cell)| vec![Cell::new(name, Tint::Faint), cell]);
+    let text = table(output, &["", ""], rows);
+    // The header is empty.
+    text.split_once('\n')
+        .map_or(text.clone(), |(_, rest)| rest.to_owned())
+}

@@ -1,0 +1,245 @@
+//! `switcher status [GROUP] [-w]`.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::api::model::{ColourStatus, GroupStatus, Status};
+use crate::cli::Globals;
+use crate::client::{Client, converse, encode};
+use crate::exit::{Exit, Failure};
+use crate::output::{Cell, Output, Tint, human_bytes, human_count, human_duration, table};
+
+pub(super) fn run(
+    globals: &Globals,
+    output: &Output,
+    group: Option<&str>,
+    watch: bool,
+) -> Result<Exit, Failure> {
+    let only = group
+        .map(|group| format!("?group={}", encode(group)))
+        .unwrap_or_default();
+    let path = format!("/v1/status{only}");
+    let client = Client::new(&globals.socket);
+    converse(async {
+        loop {
+            let status: Status = client.get(&path).await?;
+            let print = |output: &Output| describe(output, &status, Timestamp::now());
+            if !watch {
+                output.print(&status, print)?;
+                return Ok(Exit::Done);
+            }
+            // To the top left, and afterwards nothing below.
+            output.print(&status, |output| format!("\x1b[H\x1b[2J{}", print(output)))?;
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    })
+}
+
+fn describe(output: &Output, status: &Status, now: Timestamp) -> String {
+    let mut text = String::new();
+    for interface in status
+        .interfaces
+        .iter()
+        .filter(|interface| !interface.attached)
+    {
+        text += &format!(
+            "{} is not attached: its traffic is not steered\n",
+            interface.name
+        );
+    }
+    if let Some(pending) = &status.agent.pending {
+        text += &format!("not in the kernel yet: {pending}\n");
+    }
+    if status.groups.is_empty() {
+        text += "no groups are configured\n";
+    }
+    let groups: Vec<_> = status
+        .groups
+        .iter()
+        .map(|group| describe_group(output, group, now))
+        .collect();
+    text + &groups.join("\n")
+}
+
+fn describe_group(output: &Output, group: &GroupStatus, now: Timestamp) -> String {
+    let previous = group.previous.clone().unwrap_or_else(|| "-".to_owned());
+    let calm = if group.phase == "idle" {
+        Tint::Plain
+    } else {
+        Tint::Warning
+    };
+    let row = vec![
+        Cell::new(group.name.clone(), Tint::Strong),
+        Cell::new(group.live.clone(), Tint::Colour),
+        Cell::new(previous, Tint::Colour),
+        Cell::new(group.phase.clone(), calm),
+        group.revision.to_string().into(),
+        ago(now, group.since).into(),
+        group.by.clone().into(),
+    ];
+    let header = [
+        "group", "live", "previous", "phase", "revision", "since", "by",
+    ];
+    let mut text = table(output, &header, [row]);
+    if let Some(next) = &group.next {
+        text += &format!(
+            "  in {}: {}\n",
+            span(next.at.duration_since(now)),
+            next.what
+        );
+    }
+    if let Some(window) = &group.window {
+        let flows = window
+            .flows_on_old
+            .map_or_else(|| "?".to_owned(), human_count);
+        let used = window.flow_map_used * 100.0;
+        text += &format!(
+            "  window {}: {flows} flows on old endpoints, flow map {used:.0} % used\n",
+            window.phase
+        );
+    }
+    text += &format!("  {}\n", rollback(group));
+    text += &indented(&colours(output, group, now));
+    text + &indented(&failing(group))
+}
+
+fn rollback(group: &GroupStatus) -> String {
+    let rollback = &group.rollback;
+    match (&rollback.to, rollback.eligible) {
+        (Some(to), true) => format!("rollback to {to} is possible"),
+        (Some(to), false) => format!(
+            "rollback to {to} would not help: {}",
+            rollback.blockers.join("; ")
+        ),
+        (None, _) => format!("no rollback: {}", rollback.blockers.join("; ")),
+    }
+}
+
+fn colours(output: &Output, group: &GroupStatus, now: Timestamp) -> String {
+    let mut colours: Vec<_> = group.colours.iter().collect();
+    colours.sort_by_key(|(_, colour)| match colour.role.as_str() {
+        "live" => 0,
+        "previous" => 1,
+        _ => 2,
+    });
+    let rows = colours.into_iter().map(|(name, colour)| {
+        vec![
+            Cell::new(name.clone(), Tint::Colour),
+            colour.role.clone().into(),
+            health(colour),
+            colour
+                .flows
+                .map_or_else(|| "?".to_owned(), human_count)
+                .into(),
+            human_count(colour.connections).into(),
+            human_count(colour.packets).into(),
+            human_bytes(colour.bytes).into(),
+            human_count(colour.resets).into(),
+            colour
+                .last_packet_at
+                .map_or_else(|| "-".to_owned(), |at| ago(now, at))
+                .into(),
+        ]
+    });
+    let header = [
+        "colour",
+        "role",
+        "healthy",
+        "flows",
+        "connections",
+        "packets",
+        "bytes",
+        "resets",
+        "last packet",
+    ];
+    table(output, &header, rows)
+}
+
+fn health(colour: &ColourStatus) -> Cell {
+    let all = colour.endpoints.len();
+    let healthy = colour
+        .endpoints
+        .iter()
+        .filter(|it| it.healthy == Some(true))
+        .count();
+    let text = format!("{healthy}/{all}");
+    match colour.healthy {
+        Some(true) => Cell::new(text, Tint::Good),
+        Some(false) => Cell::new(text, Tint::Bad),
+        None => Cell::new(text + " so far", Tint::Warning),
+    }
+}
+
+/// Endpoints that somebody should look at, and why.
+fn failing(group: &GroupStatus) -> String {
+    let all = group.colours.iter().flat_map(|(name, colour)| {
+        colour
+            .endpoints
+            .iter()
+            .map(move |endpoint| (name, endpoint))
+    });
+    let failing = all.filter(|(_, endpoint)| endpoint.healthy == Some(false));
+    let lines = failing.map(|(colour, endpoint)| {
+        let why = endpoint
+            .reason
+            .as_deref()
+            .unwrap_or("passes again, but not often enough yet");
+        format!(
+            "{colour} {} {}: {why}\n",
+            endpoint.service, endpoint.address
+        )
+    });
+    lines.collect()
+}
+
+fn indented(text: &str) -> String {
+    text.lines().map(|line| format!("  {line}\n")).collect()
+}
+
+fn ago(now: Timestamp, then: Timestamp) -> String {
+    format!("{} ago", span(now.duration_since(then)))
+}
+
+fn span(duration: SignedDuration) -> String {
+    let duration = duration.unsigned_abs();
+    human_duration(if duration < Duration::from_secs(1) {
+        Duration::ZERO
+    } else {
+        duration
+    })
+    .replace("0us", "0s")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::output::Format;
+
+    const STATUS: &str = include_str!("status.json");
+
+    #[test]
+    fn people_see_what_matters() {
+        let status: Status = serde_json::from_str(STATUS).expect("a status");
+        let output = Output {
+            format: Format::Table,
+            colour: false,
+            quiet: false,
+        };
+        let now = "2026-11-20T20:03:00Z".parse().expect("a time");
+        let text = describe(&output, &status, now);
+        let expected = "\
+eth1 is not attached: its traffic is not steered
+GROUP  LIVE   PREVIOUS  PHASE     REVISION  SINCE   BY
+shop   green  blue      draining  12        3m ago  root (uid 0, pid 7 switcher)
+  in 57m: drain deadline: 12 connections left would be reset
+  window draining: 12 flows on old endpoints, flow map 1 % used
+  rollback to blue would not help: web 10.0.0.1:8001: connection refused
+  COLOUR  ROLE      HEALTHY  FLOWS  CONNECTIONS  PACKETS  BYTES    RESETS  LAST PACKET
+  green   live      1/1      3      20           1.2k     4.0 KiB  0       0s ago
+  blue    previous  0/1      12     400          98k      12 MiB   1       5s ago
+  blue web 10.0.0.1:8001: connection refused
+";
+        assert_eq!(text, expected, "{text}");
+    }
+}

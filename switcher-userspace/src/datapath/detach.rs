@@ -1,0 +1,109 @@
+//! Removing programs and pins.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use switcher_common::abi::{endpoint_flags, service_flags};
+
+use super::pinned::Pinned;
+use super::pins::Pins;
+use super::{Have, HaveGroup, HaveService, kernel};
+use crate::exit::{Exit, Failure};
+
+const TRIED: &str = "detach";
+
+/// What `detach` did.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Detached {
+    /// Interfaces that the programs were taken off.
+    pub interfaces: Vec<String>,
+    /// Whether there were maps, which are gone now.
+    pub maps: bool,
+    /// Groups whose clients lost their service by that; only with force.
+    pub broken: Vec<String>,
+}
+
+/// Takes the programs off all interfaces and removes every pin.
+///
+/// # Errors
+/// Without `force` when clients would lose a service, or an agent is running. When a pin can't be removed.
+pub fn detach(bpffs: &Path, force: bool) -> Result<Detached, Failure> {
+    let pins = Pins::new(bpffs);
+    if !pins.root().exists() {
+        return Ok(Detached::default());
+    }
+    let broken = match broken(bpffs, &pins) {
+        Err(error) if !force => {
+            let why = format!("whether that breaks live traffic can't be told: {error:#}");
+            return Err(Failure::new(Exit::Refused, TRIED, why).advise("if it may, use --force"));
+        }
+        found => found.unwrap_or_default(),
+    };
+    if !force && !broken.is_empty() {
+        let why = "clients would lose their service";
+        return Err(Failure::new(Exit::Refused, TRIED, why)
+            .blocked_by(broken)
+            .advise("make a colour live whose endpoints are the VIPs themselves, or use --force"));
+    }
+    // Held until the end, so that no agent starts meanwhile.
+    let _lock = match pins.lock() {
+        Ok(lock) => Some(lock),
+        Err(_) if force => None,
+        Err(error) => {
+            return Err(
+                Failure::new(Exit::Precondition, TRIED, format!("{error:#}"))
+                    .advise("an agent that runs on would not know; --force detaches all the same"),
+            );
+        }
+    };
+    let interfaces = pins.interfaces();
+    for interface in &interfaces {
+        kernel::release(&pins, interface)?;
+    }
+    let maps = pins.maps().exists();
+    pins.remove().map_err(anyhow::Error::from)?;
+    Ok(Detached {
+        interfaces,
+        maps,
+        broken,
+    })
+}
+
+/// Services that nobody would answer for any more, each with its reason.
+fn broken(bpffs: &Path, pins: &Pins) -> anyhow::Result<Vec<String>> {
+    if !pins.exist() || pins.interfaces().is_empty() {
+        return Ok(Vec::new());
+    }
+    Ok(rewritten(&Pinned::open(bpffs)?.have()?))
+}
+
+/// Published services whose live endpoints are not the VIP itself.
+fn rewritten(have: &Have) -> Vec<String> {
+    let published = have
+        .services
+        .values()
+        .filter(|found| found.published && !found.service.has(service_flags::PREVIEW));
+    published
+        .filter_map(|found| {
+            let group = have.groups.get(&found.service.group)?;
+            needs_rewriting(have, group, found).then(|| {
+                let live = group.live().and_then(|live| group.colours.get(&live));
+                let live = live.map_or("?", String::as_str);
+                format!(
+                    "{}/{}: {live} is live and reached by rewriting",
+                    group.name, found.name
+                )
+            })
+        })
+        .collect()
+}
+
+fn needs_rewriting(have: &Have, group: &HaveGroup, found: &HaveService) -> bool {
+    let current = found.service.tables.get(group.word.current() as usize);
+    let buckets = current.and_then(|table| have.tables.get(&table.0));
+    let ids: BTreeSet<&u16> = buckets.into_iter().flatten().collect();
+    ids.into_iter().any(|id| {
+        let endpoint = have.endpoints.get(id);
+        endpoint.is_some_and(|endpoint| !endpoint.has(endpoint_flags::UNTOUCHED))
+    })
+}

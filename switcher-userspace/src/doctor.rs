@@ -1,0 +1,129 @@
+//! Checks of this host: each is fine, a problem with what to do, or unknown with why.
+
+mod interface;
+mod machine;
+mod pinned;
+
+use std::path::Path;
+
+use serde::Serialize;
+
+use crate::config::{self, Config, DEFAULT_BPFFS, Forward};
+use crate::host::OwnAddresses;
+use crate::reconcile::Want;
+
+/// How a check came out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// As it should be.
+    Ok,
+    /// In the way.
+    Problem,
+    /// Could not be told, or is for a person to judge.
+    Unknown,
+}
+
+/// One check.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Check {
+    /// What was looked at.
+    pub name: String,
+    /// How it came out.
+    pub state: State,
+    /// What was found.
+    pub found: String,
+    /// What to do about it; empty if nothing.
+    pub advice: String,
+}
+
+/// All checks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Report {
+    /// In the order in which things build on each other.
+    pub checks: Vec<Check>,
+    /// How many are problems.
+    pub problems: usize,
+}
+
+impl Check {
+    fn ok(name: impl Into<String>, found: impl Into<String>) -> Self {
+        Self::new(name, State::Ok, found, "")
+    }
+
+    fn problem(name: impl Into<String>, found: impl Into<String>, advice: &str) -> Self {
+        Self::new(name, State::Problem, found, advice)
+    }
+
+    fn unknown(name: impl Into<String>, found: impl Into<String>, advice: &str) -> Self {
+        Self::new(name, State::Unknown, found, advice)
+    }
+
+    fn new(name: impl Into<String>, state: State, found: impl Into<String>, advice: &str) -> Self {
+        Self {
+            name: name.into(),
+            state,
+            found: found.into(),
+            advice: advice.into(),
+        }
+    }
+}
+
+/// Checks this host, and what a configuration file needs of it.
+#[must_use]
+pub fn examine(file: Option<&Path>) -> Report {
+    let mut checks = machine::checks();
+    match file.map(config::load) {
+        None => checks.extend(pinned::checks(Path::new(DEFAULT_BPFFS))),
+        Some(Ok(config)) => {
+            checks.push(Check::ok("configuration", "valid"));
+            checks.extend(pinned::checks(&config.agent.bpffs));
+            checks.extend(of_config(&config));
+        }
+        Some(Err(errors)) => {
+            let advice = "the rest of the file's needs were not checked";
+            checks.push(Check::problem("configuration", errors.to_string(), advice));
+        }
+    }
+    let problems = checks.iter().filter(|check| check.state == State::Problem);
+    Report {
+        problems: problems.count(),
+        checks,
+    }
+}
+
+fn of_config(config: &Config) -> Vec<Check> {
+    let mut checks = vec![forwarding(config)];
+    let services = || {
+        config
+            .groups
+            .values()
+            .flat_map(|group| group.services.values())
+    };
+    let routed = services().any(|service| service.forward == Forward::Routed);
+    for name in &config.agent.interfaces {
+        checks.extend(interface::checks(&config.agent, name, routed));
+    }
+    if !routed {
+        checks.push(Check::unknown(
+            "firewall",
+            "rules are not read",
+            "a firewall sees packets after they were rewritten: it has to let clients reach the \
+             endpoints' ports, not only those of the VIPs",
+        ));
+    }
+    checks
+}
+
+/// Whether every service's endpoints can be reached the way the file says.
+fn forwarding(config: &Config) -> Check {
+    const NAME: &str = "endpoints";
+    let own = match OwnAddresses::read() {
+        Ok(own) => own,
+        Err(error) => return Check::unknown(NAME, format!("own addresses: {error}"), ""),
+    };
+    match Want::new(config, |address| own.contains(address)) {
+        Ok(_) => Check::ok(NAME, "reachable the way `forward` says"),
+        Err(refusal) => Check::problem(NAME, refusal.to_string(), ""),
+    }
+}

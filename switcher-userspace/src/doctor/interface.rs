@@ -1,0 +1,214 @@
+//! What an interface has to be, have and let through.
+
+use std::fs;
+
+use super::Check;
+use crate::config::{AgentConfig, XdpMode};
+use crate::datapath::attach;
+use crate::datapath::pins::Pins;
+use crate::host::{self, Interface};
+
+/// Drivers with native XDP, as far as known (kernel sources, `ndo_bpf`).
+const NATIVE: [&str; 34] = [
+    "atlantic",
+    "bnxt_en",
+    "bonding",
+    "cpsw",
+    "dpaa2-eth",
+    "ena",
+    "fec",
+    "fsl_dpa",
+    "fsl_enetc",
+    "gve",
+    "hv_netvsc",
+    "i40e",
+    "ice",
+    "igb",
+    "igc",
+    "ixgbe",
+    "ixgbevf",
+    "lan966x-switch",
+    "mana",
+    "mlx4_en",
+    "mlx5_core",
+    "mvneta",
+    "mvpp2",
+    "netsec",
+    "nfp",
+    "nicvf",
+    "qede",
+    "rvu_nicpf",
+    "sfc",
+    "stmmac",
+    "tun",
+    "veth",
+    "virtio_net",
+    "vmxnet3",
+];
+
+/// The largest MTU that fits into a page with what drivers and the kernel add, without fragments.
+const ONE_PAGE: u32 = 3498;
+
+pub(super) fn checks(agent: &AgentConfig, name: &str, routed: bool) -> Vec<Check> {
+    let interface = match host::interface(name) {
+        Ok(Some(interface)) => interface,
+        Ok(None) => {
+            let advice = "`ip -br link` lists those there are; correct `interfaces` under [agent]";
+            return vec![Check::problem(name, "there is no such interface", advice)];
+        }
+        Err(error) => return vec![Check::unknown(name, error.to_string(), "")],
+    };
+    let driver = host::driver(name);
+    let driver = driver.as_deref();
+    let mut checks = vec![
+        up(&interface),
+        native(&interface, agent.xdp, driver),
+        free(&interface, &Pins::new(&agent.bpffs)),
+    ];
+    if agent.xdp == XdpMode::Native {
+        checks.push(mtu(&interface));
+    }
+    if routed {
+        checks.push(forwarding(name, &setting(name, "forwarding")));
+        checks.push(reverse_path(name, &setting(name, "rp_filter")));
+    }
+    if routed && driver == Some("veth") {
+        checks.push(virtual_peer(name));
+    }
+    checks
+}
+
+fn up(interface: &Interface) -> Check {
+    let name = &interface.name;
+    match interface.up {
+        true => Check::ok(name, format!("up, MTU {}", interface.mtu)),
+        false => Check::problem(name, "down", &format!("ip link set dev {name} up")),
+    }
+}
+
+fn native(interface: &Interface, mode: XdpMode, driver: Option<&str>) -> Check {
+    let name = format!("{} XDP mode", interface.name);
+    match (mode, driver) {
+        (XdpMode::Generic, _) => Check::ok(name, "generic: works with any driver, less speed"),
+        (XdpMode::Native, Some(driver)) if NATIVE.contains(&driver) => {
+            Check::ok(name, format!("native, and driver {driver} has it"))
+        }
+        (XdpMode::Native, driver) => Check::unknown(
+            name,
+            format!(
+                "native, and driver {} is not known to have it",
+                driver.unwrap_or("(none named)")
+            ),
+            "the agent's start will tell; xdp = \"generic\" under [agent] works with any driver",
+        ),
+    }
+}
+
+/// Whether nobody else's XDP program is there.
+fn free(interface: &Interface, pins: &Pins) -> Check {
+    let name = format!("{} XDP program", interface.name);
+    if interface.xdp.is_empty() {
+        return Check::ok(name, "none yet");
+    }
+    match attach::is_ours(pins, interface) {
+        Ok(true) => Check::ok(name, "Switcher's"),
+        Ok(false) => {
+            let refusal = attach::usable(pins, &interface.name).err();
+            let found = refusal.map_or_else(String::new, |error| format!("{error:#}"));
+            Check::problem(name, found, "")
+        }
+        Err(error) => Check::unknown(name, format!("{error:#}"), "run this as root"),
+    }
+}
+
+fn mtu(interface: &Interface) -> Check {
+    let name = format!("{} MTU", interface.name);
+    let found = interface.mtu.to_string();
+    match interface.mtu <= ONE_PAGE {
+        true => Check::ok(name, found),
+        false => Check::unknown(
+            name,
+            found,
+            "many drivers refuse native XDP above about 3500 bytes; the agent's start will tell",
+        ),
+    }
+}
+
+fn forwarding(interface: &str, setting: &Option<String>) -> Check {
+    let name = format!("{interface} forwarding");
+    match setting.as_deref() {
+        Some("1") => Check::ok(name, "on"),
+        Some(_) => Check::problem(
+            name,
+            "off, but services are routed",
+            "sysctl -w net.ipv4.ip_forward=1 (and keep it in /etc/sysctl.d)",
+        ),
+        None => Check::unknown(name, "the setting can't be read", ""),
+    }
+}
+
+/// The kernel takes the stricter of the interface's and everybody's.
+fn reverse_path(interface: &str, own: &Option<String>) -> Check {
+    let name = format!("{interface} reverse path filter");
+    let strictest = [own.clone(), setting("all", "rp_filter")]
+        .into_iter()
+        .flatten()
+        .max();
+    match strictest.as_deref() {
+        Some("0" | "2") => Check::ok(name, "off or loose"),
+        Some(_) => Check::unknown(
+            name,
+            "strict",
+            "fine as long as clients are reached by this interface; otherwise set rp_filter=2",
+        ),
+        None => Check::unknown(name, "the setting can't be read", ""),
+    }
+}
+
+fn virtual_peer(interface: &str) -> Check {
+    Check::unknown(
+        format!("{interface} offloads"),
+        "a veth: what its peer leaves to offloads can't be seen from here",
+        "checksums that the peer leaves unfinished go out wrong after forwarding: `ethtool -K PEER \
+         tx off` in the peer's namespace. Forwarding to a veth takes an XDP program or GRO on its \
+         peer (`ethtool -K PEER gro on`)",
+    )
+}
+
+fn setting(interface: &str, name: &str) -> Option<String> {
+    let path = format!("/proc/sys/net/ipv4/conf/{interface}/{name}");
+    Some(fs::read_to_string(path).ok()?.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doctor::State;
+
+    #[test]
+    fn drivers_are_known_or_said_to_be_unknown() {
+        let interface = Interface::default();
+        let state = |mode, driver| native(&interface, mode, driver).state;
+        assert_eq!(state(XdpMode::Native, Some("ice")), State::Ok);
+        assert_eq!(state(XdpMode::Native, Some("bridge")), State::Unknown);
+        assert_eq!(state(XdpMode::Native, None), State::Unknown);
+        assert_eq!(state(XdpMode::Generic, None), State::Ok);
+    }
+
+    #[test]
+    fn routed_services_need_forwarding() {
+        let state = |setting: &str| forwarding("eth0", &Some(setting.into())).state;
+        assert_eq!((state("1"), state("0")), (State::Ok, State::Problem));
+        assert_eq!(forwarding("eth0", &None).state, State::Unknown);
+    }
+
+    #[test]
+    fn an_interface_that_is_missing_or_down_is_a_problem() {
+        let down = Interface {
+            name: "eth0".into(),
+            ..Interface::default()
+        };
+        assert_eq!(up(&down).advice, "ip link set dev eth0 up");
+        assert_eq!(mtu(&Interface { mtu: 9000, ..down }).state, State::Unknown);
+    }
+}

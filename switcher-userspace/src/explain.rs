@@ -1,0 +1,513 @@
+//! Where a packet would go, and why: the pipeline itself over a copy of the live maps.
+//!
+//! Nothing is left behind: what the pipeline would remember is remembered in the copy.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+
+use serde::Serialize;
+use switcher_common::abi::{
+    Address, Endpoint, FlowKey, Port, Service, TCP, UDP, endpoint_flags, flow_space, note_kind,
+    service_flags,
+};
+use switcher_common::classify::{self, Class};
+use switcher_common::memory::Memory;
+use switcher_common::parse::{Carriage, Packet};
+use switcher_common::pipeline;
+use switcher_common::steer::{How, Ownership, Segment};
+use switcher_common::tables::{Route, Stack, Tables};
+use switcher_common::word::Phase;
+
+use crate::cli::MadeUpPacket;
+use crate::config::Protocol;
+use crate::datapath::flows::ticks;
+use crate::datapath::pinned::Pinned;
+use crate::datapath::{Have, sockets};
+use crate::exit::{Exit, Failure};
+
+/// What would become of a packet.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Explanation {
+    /// The packet, as asked.
+    pub packet: String,
+    /// What it is to this host: `request`, `preview`, `direct`, `reply` or `not-ours`.
+    pub kind: &'static str,
+    /// The group, if it is anybody's.
+    pub group: Option<String>,
+    /// The service.
+    pub service: Option<String>,
+    /// The live colour.
+    pub live: Option<String>,
+    /// The window's phase: `steady`, `arming`, `open` or `draining`.
+    pub phase: Option<&'static str>,
+    /// The flow's tag: the endpoint that its packets go to.
+    pub tag: Option<u16>,
+    /// The flow's bucket in the table it would be looked up in, and how many there are.
+    pub bucket: Option<(u32, u32)>,
+    /// Where it goes.
+    pub endpoint: Option<Chosen>,
+    /// What is done with it: `pass`, `deliver` or `forward`.
+    pub action: &'static str,
+    /// Why, in a sentence.
+    pub reason: String,
+}
+
+/// The endpoint that a packet goes to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Chosen {
+    /// Its id.
+    pub id: u16,
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Its colour.
+    pub colour: String,
+}
+
+/// Says what the loaded programs would do with a packet that comes in by an attached interface.
+///
+/// # Errors
+/// When there is no such group, or the maps can't be read.
+pub fn explain(
+    pinned: &Pinned,
+    group: Option<&str>,
+    asked: &MadeUpPacket,
+) -> Result<Explanation, Failure> {
+    let have = pinned.have()?;
+    if let Some(name) = group
+        && !have.groups.values().any(|known| known.name == name)
+    {
+        let known: Vec<&str> = have.groups.values().map(|known| &*known.name).collect();
+        let why = format!("there is no group {name}");
+        return Err(Failure::new(Exit::NotFound, "explain", why)
+            .advise(format!("the kernel knows: {}", known.join(", "))));
+    }
+    let memory = pinned.snapshot(&have, asked.source.ip().into())?;
+    let mut found = over(&have, &memory, &Live, asked);
+    if let (Some(name), Some(other)) = (group, &found.group)
+        && other != name
+    {
+        found.reason = format!("not of group {name}, but of {other}: {}", found.reason);
+    }
+    Ok(found)
+}
+
+/// The same over any maps and any stack.
+pub fn over(have: &Have, memory: &Memory, stack: &impl Stack, asked: &MadeUpPacket) -> Explanation {
+    let packet = Packet {
+        source: asked.source.ip().into(),
+        destination: asked.destination.ip().into(),
+        source_port: Port::new(asked.source.port()),
+        destination_port: Port::new(asked.destination.port()),
+        protocol: match asked.protocol {
+            Protocol::Tcp => TCP,
+            Protocol::Udp => UDP,
+        },
+    };
+    let shown = Explanation {
+        packet: Asked(asked).to_string(),
+        kind: "not-ours",
+        action: "pass",
+        ..Explanation::default()
+    };
+    match classify::incoming(&packet, memory) {
+        None => Explanation {
+            reason: "no service, preview or endpoint has this address, port and protocol".into(),
+            ..shown
+        },
+        Some(Class::Direct(id)) => Explanation {
+            kind: "direct",
+            reason: "to an endpoint's own address, past the VIP: passed untouched".into(),
+            ..shown.about_endpoint(have, id)
+        },
+        Some(Class::Reply(id, _)) => Explanation {
+            kind: "reply",
+            action: "forward",
+            reason:
+                "a reply of a routed endpoint: the source becomes the service's address, unless \
+                     the client came past it"
+                    .into(),
+            ..shown.about_endpoint(have, id)
+        },
+        Some(Class::Request(index, service)) => {
+            let request = Request {
+                have,
+                memory,
+                packet,
+                index,
+                service,
+                opens: asked.syn,
+            };
+            request.explain(stack, shown.about_service(have, index))
+        }
+    }
+}
+
+/// A packet to a VIP or preview.
+struct Request<'a> {
+    have: &'a Have,
+    memory: &'a Memory,
+    packet: Packet,
+    index: u16,
+    service: &'a Service,
+    opens: bool,
+}
+
+impl Request<'_> {
+    fn explain(&self, stack: &impl Stack, shown: Explanation) -> Explanation {
+        let word = self.memory.word(self.service.group);
+        let preview = self.service.has(service_flags::PREVIEW);
+        let slot = if preview {
+            word.staging()
+        } else {
+            word.current()
+        };
+        let table = self.service.tables[slot as usize];
+        let hash = pipeline::flow_hash(&self.packet, self.service, self.memory);
+        let tag = self.tag();
+        let shown = Explanation {
+            kind: if preview { "preview" } else { "request" },
+            tag,
+            bucket: table
+                .exists()
+                .then(|| (table.bucket(hash) - table.first(), 1 << table.bits())),
+            ..shown
+        };
+        let chosen = if preview {
+            let fresh = || pipeline::choice(self.service, slot, hash, self.memory);
+            let known = tag.filter(|_| !self.opens);
+            known
+                .map(|id| (id, How::Tag))
+                .or_else(|| Some((fresh()?, How::Current)))
+        } else {
+            let segment = Segment {
+                opens: self.opens,
+                // No tag remembers this sequence number but by accident: a new connection.
+                sequence: 0,
+            };
+            let steered = pipeline::steer(
+                &self.packet,
+                self.index,
+                self.service,
+                segment,
+                self.memory,
+                stack,
+            );
+            steered.map(|steered| (steered.endpoint, steered.how))
+        };
+        let Some((id, how)) = chosen else {
+            let reason =
+                format!("the group's word names slot {slot}, which has no table: passed untouched");
+            return Explanation { reason, ..shown };
+        };
+        let why = why(how, word.phase(), preview);
+        let shown = shown.with_endpoint(self.have, id);
+        match self.have.endpoints.get(&id) {
+            None => Explanation {
+                reason: format!(
+                    "{why} endpoint {id}, which is not there any more: passed untouched"
+                ),
+                ..shown
+            },
+            Some(endpoint) => {
+                let (action, what) = action(endpoint);
+                let reason = format!("{why} this endpoint; {what}");
+                Explanation {
+                    action,
+                    reason,
+                    ..shown
+                }
+            }
+        }
+    }
+
+    /// The endpoint that the maps remember for this flow.
+    fn tag(&self) -> Option<u16> {
+        let key = |space| FlowKey {
+            client: self.packet.source,
+            port: self.packet.source_port,
+            id: self.index,
+            space,
+        };
+        if self.service.has(service_flags::PREVIEW) {
+            let note = self.memory.note(&key(flow_space::PREVIEW));
+            return note
+                .filter(|note| note.kind == note_kind::CHOSEN)
+                .map(|note| note.id);
+        }
+        let group = self.service.group;
+        let tag = match self.packet.protocol {
+            TCP => self.memory.tag(group, &key(flow_space::WINDOW)),
+            _ => self.memory.udp_flow(group, &key(flow_space::UDP)),
+        };
+        tag.map(|tag| tag.endpoint)
+    }
+}
+
+const fn why(how: How, phase: Phase, preview: bool) -> &'static str {
+    match (how, phase) {
+        (How::Current, _) if preview => "the staging colour's table has",
+        (How::Current, Phase::Steady) => "the live colour's table has",
+        (How::Current, _) => "new flows use the live colour's table, which has",
+        (How::Unknown, _) => {
+            "the window is open and the flow unknown, so it is old: the table before has"
+        }
+        (How::Tag, _) => "the flow is remembered with",
+        (How::Socket, _) => "the socket table has this connection at",
+        (How::Refused, _) => "the window's flow map is full, so the flow stays at",
+    }
+}
+
+const fn action(endpoint: &Endpoint) -> (&'static str, &'static str) {
+    if endpoint.has(endpoint_flags::UNTOUCHED) {
+        ("pass", "it is the VIP itself: passed untouched")
+    } else if endpoint.has(endpoint_flags::ROUTED) {
+        (
+            "forward",
+            "the destination is rewritten and the packet forwarded",
+        )
+    } else {
+        (
+            "deliver",
+            "the destination is rewritten and the packet given to this host's stack",
+        )
+    }
+}
+
+impl Explanation {
+    fn about_service(self, have: &Have, index: u16) -> Self {
+        let Some(found) = have.services.get(&index) else {
+            return self;
+        };
+        let group = have.groups.get(&found.service.group);
+        let live = group.and_then(|group| group.colours.get(&group.live()?));
+        Self {
+            group: group.map(|group| group.name.clone()),
+            service: Some(found.name.clone()),
+            live: live.cloned(),
+            phase: group.map(|group| phase(group.word.phase())),
+            ..self
+        }
+    }
+
+    fn about_endpoint(self, have: &Have, id: u16) -> Self {
+        let service = have.endpoints.get(&id).map(|endpoint| endpoint.service);
+        let shown = match service {
+            Some(service) => self.about_service(have, service),
+            None => self,
+        };
+        shown.with_endpoint(have, id)
+    }
+
+    fn with_endpoint(self, have: &Have, id: u16) -> Self {
+        let chosen = have.endpoints.get(&id).map(|endpoint| {
+            let service = have.services.get(&endpoint.service);
+            let group = service.and_then(|found| have.groups.get(&found.service.group));
+            let colour = group.and_then(|group| group.colours.get(&endpoint.colour));
+            let address = IpAddr::from(endpoint.address);
+            Chosen {
+                id,
+                address: SocketAddr::new(address, endpoint.port.number()),
+                colour: colour.cloned().unwrap_or_else(|| "?".into()),
+            }
+        });
+        Self {
+            endpoint: chosen,
+            ..self
+        }
+    }
+}
+
+const fn phase(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Steady => "steady",
+        Phase::Arming => "arming",
+        Phase::Open => "open",
+        Phase::Draining => "draining",
+    }
+}
+
+struct Asked<'a>(&'a MadeUpPacket);
+
+impl fmt::Display for Asked<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(asked) = self;
+        let syn = if asked.syn { " SYN" } else { "" };
+        write!(
+            f,
+            "{}{syn} {} -> {}",
+            asked.protocol, asked.source, asked.destination
+        )
+    }
+}
+
+/// What the kernel's stack would say.
+struct Live;
+
+impl Stack for Live {
+    fn now(&self) -> u32 {
+        ticks()
+    }
+
+    fn interface(&self) -> u32 {
+        0
+    }
+
+    /// Whether a segment carries a SYN cookie can't be told from outside.
+    fn owner(&self, packet: &Packet, endpoint: &Endpoint, _segment: Segment) -> Ownership {
+        let end =
+            |address: Address, port: Port| SocketAddr::new(IpAddr::from(address), port.number());
+        let local = end(endpoint.address, endpoint.port);
+        match sockets::state(local, end(packet.source, packet.source_port)) {
+            Ok(Some(sockets::TIME_WAIT)) => Ownership::TimeWait,
+            Ok(Some(sockets::LISTEN) | None) | Err(_) => Ownership::None,
+            Ok(Some(_)) => Ownership::Owns,
+        }
+    }
+
+    fn route(&self, _: Address, _: Address, _: u8, _: Carriage) -> Route {
+        Route::Stack
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use switcher_common::abi::Tag;
+    use switcher_common::memory::{FlowMap, Told};
+    use switcher_common::word::Word;
+
+    use super::*;
+    use crate::datapath::memory::Memory as Twin;
+    use crate::reconcile::{Want, WantEndpoint, WantGroup, WantService, plan};
+
+    #[test]
+    fn a_request_goes_to_the_live_colour() {
+        let (have, memory) = maps(Word::default());
+        let found = over(&have, &memory, &Told::default(), &packet(80));
+        assert_eq!((found.kind, found.action), ("request", "deliver"));
+        assert_eq!(found.group.as_deref(), Some("shop"));
+        assert_eq!(colour(&found), "blue");
+        assert_eq!(found.bucket.map(|(_, of)| of), Some(256));
+        assert!(
+            found.reason.starts_with("the live colour's table"),
+            "{found:?}"
+        );
+    }
+
+    #[test]
+    fn a_preview_goes_to_the_staging_colour() {
+        let (have, memory) = maps(Word::default());
+        let found = over(&have, &memory, &Told::default(), &packet(90));
+        assert_eq!((found.kind, colour(&found)), ("preview", "green"));
+    }
+
+    #[test]
+    fn others_are_nobodys() {
+        let (have, memory) = maps(Word::default());
+        let found = over(&have, &memory, &Told::default(), &packet(443));
+        assert_eq!(
+            (found.kind, found.action, found.endpoint),
+            ("not-ours", "pass", None)
+        );
+        let direct = over(&have, &memory, &Told::default(), &packet(81));
+        assert_eq!((direct.kind, direct.action), ("direct", "pass"));
+    }
+
+    #[test]
+    fn in_a_window_the_tag_decides_and_stays_as_it_is() {
+        let open = |word: Word| word.arm().switch_to(1);
+        let (have, memory) = maps(open(Word::default().with_in_use(1)));
+        let unknown = over(&have, &memory, &Told::default(), &packet(80));
+        assert_eq!((colour(&unknown), unknown.phase), ("blue", Some("open")));
+        let (have, memory) = maps(open(Word::default().with_in_use(1)));
+        let key = FlowKey {
+            client: Address::v4([192, 0, 2, 1]),
+            port: Port::new(4000),
+            id: 0,
+            space: flow_space::WINDOW,
+        };
+        let epoch = memory.word(0).epoch();
+        let tag = Tag {
+            endpoint: 2,
+            epoch,
+            ..Tag::default()
+        };
+        let flows = FlowMap {
+            capacity: 9,
+            flows: [(key, tag)].into(),
+        };
+        memory.windows.borrow_mut().insert(0, flows);
+        let known = over(&have, &memory, &Told::default(), &packet(80));
+        assert_eq!((known.tag, colour(&known)), (Some(2), "green"));
+        assert!(known.reason.contains("remembered"), "{known:?}");
+    }
+
+    fn colour(found: &Explanation) -> &str {
+        &found.endpoint.as_ref().expect("an endpoint").colour
+    }
+
+    fn packet(port: u16) -> MadeUpPacket {
+        MadeUpPacket {
+            protocol: Protocol::Tcp,
+            source: SocketAddr::from(([192, 0, 2, 1], 4000)),
+            destination: SocketAddr::from(([10, 0, 0, 1], port)),
+            syn: false,
+        }
+    }
+
+    /// A group with one service, after `word` if it is none of zero.
+    fn maps(word: Word) -> (Have, Memory) {
+        let at = |port| SocketAddr::from(([10, 0, 0, 1], port));
+        let endpoint = |port| WantEndpoint {
+            address: at(port),
+            weight: 1,
+            flags: endpoint_flags::PRESENT,
+        };
+        let web = WantService {
+            vip: at(80),
+            protocol: TCP,
+            flags: service_flags::PRESENT,
+            preview: Some(at(90)),
+            endpoints: [
+                ("blue".into(), vec![endpoint(81)]),
+                ("green".into(), vec![endpoint(82)]),
+            ]
+            .into(),
+        };
+        let shop = WantGroup {
+            initial: "blue".into(),
+            colours: vec!["blue".into(), "green".into()],
+            services: [("web".into(), web)].into(),
+        };
+        let want = Want {
+            groups: [("shop".into(), shop)].into(),
+        };
+        let mut twin = Twin::default();
+        let plan = plan(twin.state(), &want, 1).expect("nothing is in the way");
+        plan.changes.iter().for_each(|change| twin.change(change));
+        let mut have = twin.state().clone();
+        if word != Word::default() {
+            have.groups.get_mut(&0).expect("it is there").word = word;
+        }
+        let mut memory = Memory {
+            services: have
+                .services
+                .iter()
+                .map(|(i, found)| (*i, found.service))
+                .collect(),
+            endpoints: have.endpoints.clone(),
+            words: have
+                .groups
+                .iter()
+                .map(|(i, group)| (*i, group.word))
+                .collect(),
+            ..Memory::default()
+        };
+        for (table, buckets) in &have.tables {
+            memory.fill(switcher_common::abi::TableRef(*table), buckets);
+        }
+        for (key, index) in &have.addresses {
+            memory.publish(*key, *index);
+        }
+        (have, memory)
+    }
+}

@@ -1,0 +1,138 @@
+//! One probe of one endpoint.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use http_body_util::Empty;
+use hyper::Request;
+use hyper::body::Bytes;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::config::HealthKind;
+
+/// Whether the endpoint passes, or why it doesn't.
+pub(super) async fn probe(
+    kind: &HealthKind,
+    address: SocketAddr,
+    patience: Duration,
+) -> Result<(), String> {
+    let probe = async {
+        match kind {
+            HealthKind::None => Ok(()),
+            HealthKind::Tcp => connect(address).await.map(drop),
+            HealthKind::Http { path } => http(address, path).await,
+        }
+    };
+    let late = |_| {
+        Err(format!(
+            "no answer within {}",
+            humantime::format_duration(patience)
+        ))
+    };
+    timeout(patience, probe).await.unwrap_or_else(late)
+}
+
+async fn connect(address: SocketAddr) -> Result<TcpStream, String> {
+    let connected = TcpStream::connect(address).await;
+    connected.map_err(|error| plain(&error))
+}
+
+/// A GET that is answered with 2xx or 3xx.
+async fn http(address: SocketAddr, path: &str) -> Result<(), String> {
+    let stream = connect(address).await?;
+    let said = |error: hyper::Error| format!("HTTP: {error}");
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(said)?;
+    let request = Request::get(path)
+        .header("host", address.to_string())
+        .header(
+            "user-agent",
+            concat!("switcher/", env!("CARGO_PKG_VERSION")),
+        )
+        .header("connection", "close")
+        .body(Empty::<Bytes>::new())
+        .map_err(|error| format!("HTTP: {error}"))?;
+    let mut exchange = std::pin::pin!(sender.send_request(request));
+    // The connection makes progress while the answer is waited for. It may end with the answer.
+    let answer = tokio::select! {
+        answer = &mut exchange => answer,
+        _ended = connection => exchange.await,
+    };
+    let status = answer.map_err(said)?.status();
+    if status.is_success() || status.is_redirection() {
+        return Ok(());
+    }
+    Err(format!("HTTP status {status}"))
+}
+
+/// The kernel's words without the number.
+fn plain(error: &std::io::Error) -> String {
+    let text = error.to_string().to_lowercase();
+    match text.split_once(" (os error") {
+        Some((words, _)) => words.to_owned(),
+        None => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_millis(500);
+
+    #[tokio::test]
+    async fn a_listener_passes_tcp() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("listens");
+        let address = listener.local_addr().expect("has an address");
+        assert_eq!(probe(&HealthKind::Tcp, address, PATIENCE).await, Ok(()));
+        drop(listener);
+        let refused = probe(&HealthKind::Tcp, address, PATIENCE).await;
+        assert_eq!(refused, Err("connection refused".into()));
+    }
+
+    #[tokio::test]
+    async fn http_asks_for_the_status() {
+        assert_eq!(ask("HTTP/1.1 204 No Content\r\n\r\n").await, Ok(()));
+        assert_eq!(
+            ask("HTTP/1.1 302 Found\r\ncontent-length: 0\r\n\r\n").await,
+            Ok(())
+        );
+        let error = ask("HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n").await;
+        assert_eq!(error, Err("HTTP status 503 Service Unavailable".into()));
+        assert!(ask("SSH-2.0-OpenSSH\r\n").await.is_err());
+        assert!(ask("").await.is_err());
+    }
+
+    #[tokio::test]
+    async fn who_says_nothing_is_late() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("listens");
+        let address = listener.local_addr().expect("has an address");
+        let kind = HealthKind::Http { path: "/".into() };
+        let late = probe(&kind, address, Duration::from_millis(30)).await;
+        assert_eq!(late, Err("no answer within 30ms".into()));
+    }
+
+    async fn ask(answer: &'static str) -> Result<(), String> {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("listens");
+        let address = listener.local_addr().expect("has an address");
+        let serve = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.expect("accepts");
+            let mut request = [0; 1024];
+            let length = stream.read(&mut request).await.expect("reads");
+            assert!(request[..length].starts_with(b"GET /healthz HTTP/1.1\r\n"));
+            stream.write_all(answer.as_bytes()).await.expect("writes");
+        });
+        let kind = HealthKind::Http {
+            path: "/healthz".into(),
+        };
+        let passed = probe(&kind, address, PATIENCE).await;
+        serve.await.expect("served");
+        passed
+    }
+}

@@ -1,0 +1,221 @@
+//! What the agent must not forget: who is live, what was done, what was about to be done.
+//!
+//! SQLite in the state directory. An intent is committed before the word is stored, its result after the
+//! word was read back; on start the kernel's word tells which of the two a crash has left behind.
+
+mod record;
+mod schema;
+#[cfg(test)]
+mod tests;
+
+use std::hash::{BuildHasher, RandomState};
+use std::path::Path;
+
+use anyhow::Context;
+use jiff::Timestamp;
+use rusqlite::{Connection, OptionalExtension, params};
+
+pub use record::{Answer, CutoverRecord, GroupRecord, Stage, Who};
+
+/// The journal's file in the state directory.
+pub const FILE: &str = "state.db";
+
+/// The open journal.
+pub struct Journal {
+    db: Connection,
+}
+
+impl Journal {
+    /// Opens the journal of a state directory, and makes both if they aren't there.
+    ///
+    /// # Errors
+    /// When the directory or file can't be made, read or written, when the file is damaged, and when a
+    /// newer version has written it.
+    pub fn open(directory: &Path) -> anyhow::Result<Self> {
+        std::fs::create_dir_all(directory)
+            .with_context(|| format!("make the state directory {}", directory.display()))?;
+        let file = directory.join(FILE);
+        let db = Connection::open(&file)
+            .with_context(|| format!("open the state file {}", file.display()))?;
+        schema::prepare(&db).with_context(|| format!("state file {}", file.display()))?;
+        Ok(Self { db })
+    }
+
+    /// The installation's hash seed, drawn when it is first asked for.
+    ///
+    /// # Errors
+    /// When the file can't be read or written.
+    pub fn seed(&self) -> anyhow::Result<u64> {
+        let drawn = RandomState::new()
+            .hash_one(std::process::id())
+            .cast_signed();
+        self.db
+            .execute("INSERT OR IGNORE INTO meta VALUES ('seed', ?1)", [drawn])
+            .context("record the hash seed")?;
+        let seed: i64 = self
+            .db
+            .query_row("SELECT value FROM meta WHERE key = 'seed'", [], |row| {
+                row.get(0)
+            })
+            .context("read the hash seed")?;
+        Ok(seed.cast_unsigned())
+    }
+
+    /// How many configurations have been taken.
+    ///
+    /// # Errors
+    /// When the file can't be read.
+    pub fn config_revision(&self) -> anyhow::Result<u64> {
+        let sql = "SELECT value FROM meta WHERE key = 'config_revision'";
+        let revision: Option<i64> = self.db.query_row(sql, [], |row| row.get(0)).optional()?;
+        Ok(revision.unwrap_or(0).cast_unsigned())
+    }
+
+    /// Counts a configuration, unless it is the one that was counted last.
+    ///
+    /// # Errors
+    /// When the file can't be read or written.
+    pub fn count_config(&self, digest: &str) -> anyhow::Result<u64> {
+        let sql = "SELECT value FROM meta WHERE key = 'config_digest'";
+        let last: Option<String> = self.db.query_row(sql, [], |row| row.get(0)).optional()?;
+        let revision = self.config_revision()?;
+        if last.as_deref() == Some(digest) {
+            return Ok(revision);
+        }
+        let sql =
+            "INSERT OR REPLACE INTO meta VALUES ('config_digest', ?1), ('config_revision', ?2)";
+        self.db
+            .execute(sql, params![digest, (revision + 1).cast_signed()])
+            .context("record the configuration's digest")?;
+        Ok(revision + 1)
+    }
+
+    /// What was recorded of a group.
+    ///
+    /// # Errors
+    /// When the file can't be read.
+    pub fn group(&self, name: &str) -> anyhow::Result<Option<GroupRecord>> {
+        self.db
+            .prepare_cached("SELECT * FROM groups WHERE name = ?1")?
+            .query_row([name], GroupRecord::read)
+            .optional()
+            .with_context(|| format!("read the record of group {name}"))
+    }
+
+    /// Records a group.
+    ///
+    /// # Errors
+    /// When the file can't be written.
+    pub fn put_group(&self, group: &GroupRecord) -> anyhow::Result<()> {
+        group
+            .write(&self.db)
+            .with_context(|| format!("record group {}", group.name))
+    }
+
+    /// A name for a cut-over: sorts by time, and nobody has it.
+    #[must_use]
+    pub fn fresh_id(&self, now: Timestamp) -> String {
+        let time = now.strftime("%Y%m%d-%H%M%S");
+        loop {
+            let random = RandomState::new().hash_one(()) & 0xffff;
+            let id = format!("{time}-{random:04x}");
+            if !matches!(self.cutover(&id), Ok(Some(_))) {
+                return id;
+            }
+        }
+    }
+
+    /// Commits what is known of a cut-over and, if it has changed, of its group.
+    ///
+    /// # Errors
+    /// When the file can't be written.
+    pub fn put_cutover(
+        &self,
+        cutover: &CutoverRecord,
+        group: Option<&GroupRecord>,
+    ) -> anyhow::Result<()> {
+        let transaction = self.db.unchecked_transaction()?;
+        cutover
+            .write(&transaction)
+            .and_then(|()| group.map_or(Ok(()), |group| group.write(&transaction)))
+            .and_then(|()| transaction.commit())
+            .with_context(|| format!("record cut-over {}", cutover.id))
+    }
+
+    /// The cut-overs of a group that aren't over, the oldest first.
+    ///
+    /// # Errors
+    /// When the file can't be read or holds what no agent writes.
+    pub fn open_cutovers(&self, group: &str) -> anyhow::Result<Vec<CutoverRecord>> {
+        let sql = "SELECT * FROM cutovers WHERE grp = ?1 AND ended IS NULL ORDER BY started, rowid";
+        let mut statement = self.db.prepare_cached(sql)?;
+        let intents = statement
+            .query_map([group], CutoverRecord::read)?
+            .collect::<Result<_, _>>();
+        intents.with_context(|| format!("read the unfinished cut-overs of group {group}"))
+    }
+
+    /// One cut-over.
+    ///
+    /// # Errors
+    /// When the file can't be read.
+    pub fn cutover(&self, id: &str) -> anyhow::Result<Option<CutoverRecord>> {
+        self.db
+            .prepare_cached("SELECT * FROM cutovers WHERE id = ?1")?
+            .query_row([id], CutoverRecord::read)
+            .optional()
+            .with_context(|| format!("read cut-over {id}"))
+    }
+
+    /// Cut-overs of one group or all, the newest first.
+    ///
+    /// # Errors
+    /// When the file can't be read.
+    pub fn history(&self, group: Option<&str>, limit: u32) -> anyhow::Result<Vec<CutoverRecord>> {
+        let sql = "SELECT * FROM cutovers WHERE ?1 IS NULL OR grp = ?1
+            ORDER BY started DESC, rowid DESC LIMIT ?2";
+        let mut statement = self.db.prepare_cached(sql)?;
+        let rows = statement.query_map(params![group, limit], CutoverRecord::read)?;
+        rows.collect::<Result<_, _>>().context("read the history")
+    }
+
+    /// The answer that was given to a change that carried this key.
+    ///
+    /// # Errors
+    /// When the file can't be read.
+    pub fn answer(&self, key: &str) -> anyhow::Result<Option<Answer>> {
+        self.db
+            .query_row("SELECT * FROM answers WHERE key = ?1", [key], Answer::read)
+            .optional()
+            .context("look up the idempotency key")
+    }
+
+    /// Remembers an answer, and forgets those of more than a week ago.
+    ///
+    /// # Errors
+    /// When the file can't be written.
+    pub fn remember(&self, key: &str, answer: &Answer, now: Timestamp) -> anyhow::Result<()> {
+        let Answer {
+            request,
+            status,
+            body,
+        } = answer;
+        let week_ago = now - jiff::SignedDuration::from_hours(7 * 24);
+        self.db
+            .execute("DELETE FROM answers WHERE at < ?1", [week_ago.to_string()])?;
+        let sql = "INSERT OR IGNORE INTO answers VALUES (?1, ?2, ?3, ?4, ?5)";
+        self.db
+            .execute(sql, params![key, request, status, body, now.to_string()])
+            .context("record the answer to an idempotency key")?;
+        Ok(())
+    }
+
+    /// As on a full disk: no page more.
+    #[cfg(test)]
+    pub(crate) fn fill(&self) {
+        let full = "PRAGMA query_only = ON";
+        self.db
+            .execute_batch(full)
+            .unwrap_or_else(|error| panic!("{error}"));
+    }
+}

@@ -1,0 +1,339 @@
+//! Rows.
+
+use jiff::Timestamp;
+use rusqlite::types::Type;
+use rusqlite::{Connection, Error, Row, params};
+use serde::{Deserialize, Serialize};
+
+use crate::release::{Cutover, End, Intent, Kind};
+
+/// What is recorded of a group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupRecord {
+    /// Its name.
+    pub name: String,
+    /// The colour that is live.
+    pub live: String,
+    /// The one that was live before.
+    pub previous: Option<String>,
+    /// Counts changes of `live`.
+    pub revision: u64,
+    /// The word's epoch.
+    pub epoch: u32,
+    /// Since when it is live.
+    pub since: Timestamp,
+    /// Who has made it so.
+    pub by: String,
+}
+
+/// Who asks for a change, and why.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Who {
+    /// A user, process or part of the agent.
+    pub actor: String,
+    /// What they gave as the reason.
+    pub reason: Option<String>,
+}
+
+/// How far a cut-over has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Stage {
+    /// Its word isn't stored.
+    Preparing,
+    /// Its word is stored, its window open.
+    Draining,
+    /// It is over.
+    Ended,
+}
+
+impl Stage {
+    /// As in JSON.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Preparing => "preparing",
+            Self::Draining => "draining",
+            Self::Ended => "ended",
+        }
+    }
+}
+
+/// A cut-over's record, as the API gives it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CutoverRecord {
+    /// Its name.
+    pub id: String,
+    /// The group.
+    pub group: String,
+    /// What it is.
+    pub kind: Kind,
+    /// The colour that was live.
+    pub from: String,
+    /// The colour that is to be live.
+    pub to: String,
+    /// The slot of its table.
+    pub slot: u8,
+    /// How far it has come.
+    pub stage: Stage,
+    /// How it came out; none while its word isn't stored.
+    pub result: Option<End>,
+    /// The group's revision after the switch.
+    pub revision: Option<u64>,
+    /// Who asked for it.
+    pub actor: String,
+    /// Why.
+    pub reason: Option<String>,
+    /// Gates were skipped.
+    pub forced: bool,
+    /// Existing flows were moved too.
+    pub hard: bool,
+    /// When it was asked for.
+    pub started: Timestamp,
+    /// When the word was stored.
+    pub stored: Option<Timestamp>,
+    /// When that was known to hold on every CPU.
+    pub settled: Option<Timestamp>,
+    /// When its window closed, or it was stopped.
+    pub ended: Option<Timestamp>,
+    /// From just before the store until no CPU could act on the old word, in microseconds.
+    pub store_to_settled_us: Option<u64>,
+    /// Flows that were still elsewhere at the deadline.
+    pub leftovers: u64,
+}
+
+/// The answer to a change, kept for whoever sends the same change again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// What was asked.
+    pub request: String,
+    /// HTTP status.
+    pub status: u16,
+    /// JSON.
+    pub body: String,
+}
+
+impl GroupRecord {
+    pub(super) fn write(&self, db: &Connection) -> rusqlite::Result<()> {
+        let Self {
+            name,
+            live,
+            previous,
+            revision,
+            epoch,
+            since,
+            by,
+        } = self;
+        let sql = "INSERT OR REPLACE INTO groups VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+        let since = since.to_string();
+        db.prepare_cached(sql)?
+            .execute(params![
+                name,
+                live,
+                previous,
+                number(*revision),
+                epoch,
+                since,
+                by
+            ])
+            .map(drop)
+    }
+
+    pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
+        Ok(Self {
+            name: row.get("name")?,
+            live: row.get("live")?,
+            previous: row.get("previous")?,
+            revision: row.get::<_, i64>("revision")?.cast_unsigned(),
+            epoch: row.get("epoch")?,
+            since: timestamp(row, "since")?.unwrap_or_default(),
+            by: row.get("by")?,
+        })
+    }
+}
+
+impl CutoverRecord {
+    /// What is known when it is asked for.
+    #[must_use]
+    pub fn new(group: &str, cutover: &Cutover, who: Who, now: Timestamp) -> Self {
+        let Cutover {
+            id,
+            kind,
+            from,
+            to,
+            slot,
+            forced,
+            hard,
+        } = cutover.clone();
+        let Who { actor, reason } = who;
+        Self {
+            id,
+            group: group.to_owned(),
+            kind,
+            from,
+            to,
+            slot,
+            stage: Stage::Preparing,
+            result: None,
+            revision: None,
+            actor,
+            reason,
+            forced,
+            hard,
+            started: now,
+            stored: None,
+            settled: None,
+            ended: None,
+            store_to_settled_us: None,
+            leftovers: 0,
+        }
+    }
+
+    /// What a restarted agent has to finish or undo.
+    #[must_use]
+    pub fn intent(&self) -> Intent {
+        let Self {
+            id,
+            kind,
+            from,
+            to,
+            slot,
+            forced,
+            hard,
+            ..
+        } = self.clone();
+        let cutover = Cutover {
+            id,
+            kind,
+            from,
+            to,
+            slot,
+            forced,
+            hard,
+        };
+        Intent {
+            cutover,
+            switched: self.result.is_some(),
+        }
+    }
+
+    pub(super) fn write(&self, db: &Connection) -> rusqlite::Result<()> {
+        let Self {
+            id,
+            group,
+            kind,
+            from,
+            to,
+            slot,
+            stage,
+            result,
+            revision,
+            actor,
+            reason,
+            forced,
+            hard,
+            started,
+            stored,
+            settled,
+            ended,
+            store_to_settled_us,
+            leftovers,
+        } = self;
+        let time = |time: &Option<Timestamp>| time.map(|time| time.to_string());
+        let sql = "INSERT INTO cutovers VALUES
+            (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19)
+            ON CONFLICT (id) DO UPDATE SET stage = ?11, result = ?12, revision = ?13, stored = ?15,
+            settled = ?16, ended = ?17, store_to_settled_us = ?18, leftovers = ?19";
+        db.prepare_cached(sql)?
+            .execute(params![
+                id,
+                group,
+                kind.name(),
+                from,
+                to,
+                slot,
+                forced,
+                hard,
+                actor,
+                reason,
+                stage.name(),
+                result.map(End::name),
+                revision.map(number),
+                started.to_string(),
+                time(stored),
+                time(settled),
+                time(ended),
+                store_to_settled_us.map(number),
+                number(*leftovers),
+            ])
+            .map(drop)
+    }
+
+    pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
+        let stage: String = row.get("stage")?;
+        let result: Option<String> = row.get("result")?;
+        let count = |column: &str| {
+            let value: Option<i64> = row.get(column)?;
+            Ok::<_, Error>(value.map(i64::cast_unsigned))
+        };
+        Ok(Self {
+            id: row.get("id")?,
+            group: row.get("grp")?,
+            kind: kind(row)?,
+            from: row.get("from_colour")?,
+            to: row.get("to_colour")?,
+            slot: row.get("slot")?,
+            stage: word("stage", &stage)?,
+            result: result.map(|result| word("result", &result)).transpose()?,
+            revision: count("revision")?,
+            actor: row.get("actor")?,
+            reason: row.get("reason")?,
+            forced: row.get("forced")?,
+            hard: row.get("hard")?,
+            started: timestamp(row, "started")?.unwrap_or_default(),
+            stored: timestamp(row, "stored")?,
+            settled: timestamp(row, "settled")?,
+            ended: timestamp(row, "ended")?,
+            store_to_settled_us: count("store_to_settled_us")?,
+            leftovers: count("leftovers")?.unwrap_or(0),
+        })
+    }
+}
+
+impl Answer {
+    pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
+        Ok(Self {
+            request: row.get("request")?,
+            status: row.get("status")?,
+            body: row.get("body")?,
+        })
+    }
+}
+
+fn kind(row: &Row<'_>) -> rusqlite::Result<Kind> {
+    let kind: String = row.get("kind")?;
+    word("kind", &kind)
+}
+
+fn timestamp(row: &Row<'_>, column: &str) -> rusqlite::Result<Option<Timestamp>> {
+    let text: Option<String> = row.get(column)?;
+    let parsed = text.map(|text| text.parse::<Timestamp>());
+    parsed
+        .transpose()
+        .map_err(|error| unreadable(column, &error))
+}
+
+/// SQLite's integers are signed; bits are kept.
+const fn number(value: u64) -> i64 {
+    value.cast_signed()
+}
+
+fn word<T: serde::de::DeserializeOwned>(column: &str, text: &str) -> rusqlite::Result<T> {
+    let value = serde_json::Value::from(text);
+    serde_json::from_value(value).map_err(|error| unreadable(column, &error))
+}
+
+fn unreadable(column: &str, error: &dyn std::error::Error) -> Error {
+    let error: Box<dyn std::error::Error + Send + Sync> = format!("{column}: {error}").into();
+    Error::FromSqlConversionFailure(0, Type::Text, error)
+}

@@ -1,0 +1,72 @@
+//! The tables, and which version of them this is.
+
+use anyhow::{Context, ensure};
+use rusqlite::Connection;
+
+/// Version of the tables below.
+pub(super) const VERSION: u32 = 1;
+
+const TABLES: &str = "
+    CREATE TABLE meta (key TEXT PRIMARY KEY, value ANY) STRICT;
+    CREATE TABLE groups (
+        name TEXT PRIMARY KEY,
+        live TEXT NOT NULL,
+        previous TEXT,
+        revision INTEGER NOT NULL,
+        epoch INTEGER NOT NULL,
+        since TEXT NOT NULL,
+        by TEXT NOT NULL
+    ) STRICT;
+    CREATE TABLE cutovers (
+        id TEXT PRIMARY KEY,
+        grp TEXT NOT NULL,
+        kind TEXT NOT NULL,
+        from_colour TEXT NOT NULL,
+        to_colour TEXT NOT NULL,
+        slot INTEGER NOT NULL,
+        forced INTEGER NOT NULL,
+        hard INTEGER NOT NULL,
+        actor TEXT NOT NULL,
+        reason TEXT,
+        stage TEXT NOT NULL,
+        result TEXT,
+        revision INTEGER,
+        started TEXT NOT NULL,
+        stored TEXT,
+        settled TEXT,
+        ended TEXT,
+        store_to_settled_us INTEGER,
+        leftovers INTEGER NOT NULL DEFAULT 0
+    ) STRICT;
+    CREATE INDEX cutovers_of_group ON cutovers (grp, started);
+    CREATE TABLE answers (
+        key TEXT PRIMARY KEY,
+        request TEXT NOT NULL,
+        status INTEGER NOT NULL,
+        body TEXT NOT NULL,
+        at TEXT NOT NULL
+    ) STRICT;
+";
+
+/// Makes the tables in a new file, accepts those of this version.
+pub(super) fn prepare(db: &Connection) -> anyhow::Result<()> {
+    let damaged =
+        "it can't be read: move it away, and the agent takes what is live from the kernel";
+    let version: u32 = db
+        .query_row("PRAGMA user_version", [], |row| row.get(0))
+        .context(damaged)?;
+    ensure!(
+        version <= VERSION,
+        "a newer version of switcher has written it (schema {version}, this one knows {VERSION}): \
+         install that version again, or move the file away and lose the history"
+    );
+    db.pragma_update(None, "journal_mode", "WAL")
+        .context(damaged)?;
+    db.pragma_update(None, "synchronous", "FULL")?;
+    db.busy_timeout(std::time::Duration::from_secs(2))?;
+    if version == 0 {
+        let make = format!("BEGIN; {TABLES} PRAGMA user_version = {VERSION}; COMMIT;");
+        db.execute_batch(&make).context("make its tables")?;
+    }
+    Ok(())
+}

@@ -1,0 +1,201 @@
+use tempfile::TempDir;
+
+use super::*;
+use crate::release::{Cutover, End, Kind};
+
+#[test]
+fn an_intent_becomes_a_result() {
+    let (_directory, journal) = journal();
+    let mut record = record("a", "shop", 0);
+    let open = || journal.open_cutovers("shop").expect("reads");
+    journal.put_cutover(&record, None).expect("records");
+    assert_eq!(open(), [record.clone()]);
+    assert!(!open()[0].intent().switched);
+
+    record.stage = Stage::Draining;
+    record.result = Some(End::Switched);
+    record.revision = Some(7);
+    (record.stored, record.settled) = (Some(at(1)), Some(at(2)));
+    record.store_to_settled_us = Some(4200);
+    journal
+        .put_cutover(&record, Some(&group()))
+        .expect("records");
+    assert_eq!(journal.group("shop").expect("reads"), Some(group()));
+    assert_eq!(open(), [record.clone()]);
+    assert!(open()[0].intent().switched);
+
+    record.stage = Stage::Ended;
+    record.result = Some(End::Succeeded);
+    record.ended = Some(at(9));
+    record.leftovers = 3;
+    journal.put_cutover(&record, None).expect("records");
+    assert_eq!(open(), []);
+    assert_eq!(journal.cutover("a").expect("reads"), Some(record));
+    assert_eq!(journal.cutover("b").expect("reads"), None);
+}
+
+#[test]
+fn another_configuration_counts() {
+    let (_directory, journal) = journal();
+    let count = |digest| journal.count_config(digest).expect("counts");
+    assert_eq!(
+        [count("a"), count("a"), count("b"), count("a")],
+        [1, 1, 2, 3]
+    );
+    assert_eq!(journal.config_revision().expect("reads"), 3);
+}
+
+#[test]
+fn it_survives_being_closed() {
+    let (directory, journal) = journal();
+    let seed = journal.seed().expect("draws");
+    journal.put_group(&group()).expect("records");
+    drop(journal);
+    let journal = Journal::open(directory.path()).expect("opens again");
+    assert_eq!(journal.seed().expect("reads"), seed);
+    assert_eq!(journal.group("shop").expect("reads"), Some(group()));
+    assert_eq!(journal.group("other").expect("reads"), None);
+}
+
+#[test]
+fn history_is_the_newest_first() {
+    let (_directory, journal) = journal();
+    for (id, group, second) in [("a", "shop", 1), ("b", "blog", 2), ("c", "shop", 3)] {
+        journal
+            .put_cutover(&record(id, group, second), None)
+            .expect("records");
+    }
+    let ids = |group, limit| {
+        let history = journal.history(group, limit).expect("reads");
+        history
+            .into_iter()
+            .map(|record| record.id)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(ids(None, 10), ["c", "b", "a"]);
+    assert_eq!(ids(Some("shop"), 10), ["c", "a"]);
+    assert_eq!(ids(None, 1), ["c"]);
+}
+
+#[test]
+fn ids_sort_by_time() {
+    let (_directory, journal) = journal();
+    let id = journal.fresh_id("2026-11-20T20:33:12Z".parse().expect("a time"));
+    assert!(id.starts_with("20261120-203312-") && id.len() == 20, "{id}");
+}
+
+#[test]
+fn an_answer_is_given_once() {
+    let (_directory, journal) = journal();
+    let answer = |body: &str| Answer {
+        request: "flip".into(),
+        status: 200,
+        body: body.into(),
+    };
+    journal.remember("k", &answer("1"), at(0)).expect("records");
+    journal.remember("k", &answer("2"), at(1)).expect("ignores");
+    assert_eq!(journal.answer("k").expect("reads"), Some(answer("1")));
+    journal
+        .remember("l", &answer("3"), at(8 * 24 * 3600))
+        .expect("records");
+    assert_eq!(
+        journal.answer("k").expect("reads"),
+        None,
+        "a week is enough"
+    );
+}
+
+#[test]
+fn a_file_of_a_newer_version_is_refused() {
+    let (directory, journal) = journal();
+    let newer = schema::VERSION + 1;
+    journal
+        .db
+        .pragma_update(None, "user_version", newer)
+        .expect("writes");
+    drop(journal);
+    let error = Journal::open(directory.path()).err().expect("is refused");
+    let error = format!("{error:#}");
+    assert!(
+        error.contains("newer version") && error.contains(FILE),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_damaged_file_is_named() {
+    let directory = TempDir::new().expect("a directory");
+    std::fs::write(
+        directory.path().join(FILE),
+        "not a database, but long enough to be read",
+    )
+    .expect("writes");
+    let error = Journal::open(directory.path()).err().expect("is refused");
+    let error = format!("{error:#}");
+    assert!(
+        error.contains("move it away") && error.contains(FILE),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_full_disk_is_an_error_that_passes() {
+    let (_directory, journal) = journal();
+    let pages: u32 = journal
+        .db
+        .query_row("PRAGMA page_count", [], |row| row.get(0))
+        .expect("reads");
+    journal
+        .db
+        .pragma_update(None, "max_page_count", pages)
+        .expect("sets");
+    let mut long = record("a", "shop", 0);
+    long.reason = Some("x".repeat(100_000));
+    assert!(journal.put_cutover(&long, None).is_err());
+    journal
+        .db
+        .pragma_update(None, "max_page_count", 1 << 20)
+        .expect("sets");
+    journal
+        .put_cutover(&long, None)
+        .expect("there is room again");
+}
+
+fn journal() -> (TempDir, Journal) {
+    let directory = TempDir::new().expect("a directory");
+    let journal = Journal::open(directory.path()).expect("opens");
+    (directory, journal)
+}
+
+fn record(id: &str, group: &str, second: i64) -> CutoverRecord {
+    let cutover = Cutover {
+        id: id.into(),
+        kind: Kind::Flip,
+        from: "blue".into(),
+        to: "green".into(),
+        slot: 1,
+        forced: false,
+        hard: false,
+    };
+    let who = Who {
+        actor: "root".into(),
+        reason: Some("v42".into()),
+    };
+    CutoverRecord::new(group, &cutover, who, at(second))
+}
+
+fn group() -> GroupRecord {
+    GroupRecord {
+        name: "shop".into(),
+        live: "green".into(),
+        previous: Some("blue".into()),
+        revision: 7,
+        epoch: 3,
+        since: at(2),
+        by: "root".into(),
+    }
+}
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(1_800_000_000 + second).expect("a time")
+}

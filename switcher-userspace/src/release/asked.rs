@@ -1,0 +1,238 @@
+//! What somebody asks of a group: accepted, refused, or nothing to do.
+
+use super::event::{Effect, Order, Outcome, Refusal, Why};
+use super::preparing;
+use super::state::{Cutover, End, GroupState, Kind, Millis, Preparing, Stage, Window};
+use crate::datapath::Slot;
+
+/// From idle, or in a window. Nothing to do if the colour is live.
+pub(super) fn flip(state: &mut GroupState, stage: Stage, order: Order, now: Millis) -> Vec<Effect> {
+    match flip_target(state, &stage, &order) {
+        Err(refusal) => answer(state, stage, order.id, Outcome::Refused(refusal)),
+        Ok(None) => answer(state, stage, order.id, Outcome::Unchanged),
+        Ok(Some((to, slot))) => {
+            let cutover = cutover(state, order, Kind::Flip, to, slot);
+            preparing::begin(state, cutover, window_of(stage), now)
+        }
+    }
+}
+
+/// From every stage but idle without a previous colour. While a flip is being prepared, stopping it is
+/// all that is left to do, unless an earlier window is open.
+pub(super) fn rollback(
+    state: &mut GroupState,
+    stage: Stage,
+    order: Order,
+    now: Millis,
+) -> Vec<Effect> {
+    if let Err(refusal) = preconditions(state, &order) {
+        return answer(state, stage, order.id, Outcome::Refused(refusal));
+    }
+    match stage {
+        Stage::Preparing(preparing) if preparing.before.is_none() => {
+            stop(state, preparing, order.id, now)
+        }
+        Stage::Preparing(preparing) => {
+            let mut effects =
+                preparing::call_off(state, preparing, Outcome::Aborted, End::Aborted, now);
+            let stage = std::mem::replace(&mut state.stage, Stage::Idle);
+            effects.extend(back(state, stage, order, now));
+            effects
+        }
+        stage @ (Stage::Idle | Stage::Switching(_) | Stage::Draining(_)) => {
+            back(state, stage, order, now)
+        }
+    }
+}
+
+/// From idle, or in a window that has settled.
+pub(super) fn update(
+    state: &mut GroupState,
+    stage: Stage,
+    id: String,
+    slot: Slot,
+    now: Millis,
+) -> Vec<Effect> {
+    if let Err(refusal) = not_busy(&stage) {
+        return answer(state, stage, id, Outcome::Refused(refusal));
+    }
+    if state.word.current() == u32::from(slot) {
+        return answer(state, stage, id, Outcome::Unchanged);
+    }
+    let order = Order {
+        id,
+        ..Order::default()
+    };
+    let cutover = cutover(state, order, Kind::Update, state.live.clone(), slot);
+    preparing::begin(state, cutover, window_of(stage), now)
+}
+
+/// Before the store it stops what is being prepared, afterwards it is a rollback.
+pub(super) fn abort(
+    state: &mut GroupState,
+    stage: Stage,
+    order: Order,
+    now: Millis,
+) -> Vec<Effect> {
+    if let Err(refusal) = preconditions(state, &order) {
+        return answer(state, stage, order.id, Outcome::Refused(refusal));
+    }
+    let refusal = match stage {
+        Stage::Preparing(preparing) => return stop(state, preparing, order.id, now),
+        Stage::Switching(ref window) | Stage::Draining(ref window) => match window.cutover.kind {
+            Kind::Flip | Kind::Emergency => return back(state, stage, order, now),
+            Kind::Rollback => busy(
+                "it is rolling back already",
+                "use `flip` to go forward again",
+            ),
+            Kind::Update => busy(
+                "new flows use the changed endpoints already",
+                "apply the configuration that names the former ones",
+            ),
+        },
+        Stage::Idle => busy(
+            "nothing is going on",
+            "use `rollback` to undo the last flip",
+        ),
+    };
+    answer(state, stage, order.id, Outcome::Refused(refusal))
+}
+
+/// Stops what is being prepared, and says so to both sides.
+fn stop(state: &mut GroupState, preparing: Preparing, id: String, now: Millis) -> Vec<Effect> {
+    let cutover = preparing.cutover.id.clone();
+    let mut effects = preparing::call_off(state, preparing, Outcome::Aborted, End::Aborted, now);
+    effects.push(Effect::Reply {
+        id,
+        outcome: Outcome::Stopped { cutover },
+    });
+    effects
+}
+
+/// To the previous colour.
+fn back(state: &mut GroupState, stage: Stage, order: Order, now: Millis) -> Vec<Effect> {
+    let target = state
+        .previous
+        .as_ref()
+        .map(|to| (to.clone(), state.slots.get(to).copied()));
+    let (to, slot) = match target {
+        Some((to, Some(slot))) => (to, slot),
+        Some((to, None)) => {
+            let detail = format!("the previous colour {to} has no endpoints any more");
+            let refusal = Refusal::new(Why::NotEligible, detail, "flip to a colour that has");
+            return answer(state, stage, order.id, Outcome::Refused(refusal));
+        }
+        None => {
+            let detail = format!("{} has been live from the beginning", state.live);
+            let refusal = Refusal::new(Why::NotEligible, detail, "use `flip` to choose a colour");
+            return answer(state, stage, order.id, Outcome::Refused(refusal));
+        }
+    };
+    let cutover = cutover(state, order, Kind::Rollback, to, slot);
+    preparing::begin(state, cutover, window_of(stage), now)
+}
+
+/// The colour and its slot, or nothing if it is live already.
+fn flip_target(
+    state: &GroupState,
+    stage: &Stage,
+    order: &Order,
+) -> Result<Option<(String, Slot)>, Refusal> {
+    preconditions(state, order)?;
+    let to = match &order.to {
+        Some(to) => to.clone(),
+        None => the_other(state)?,
+    };
+    let Some(slot) = state.slots.get(&to) else {
+        let detail = format!("there is no colour {to}");
+        let advice = format!("choose one of: {}", colours(state));
+        return Err(Refusal::new(Why::NoSuchColour, detail, advice));
+    };
+    not_busy(stage)?;
+    Ok((to != state.live).then_some((to, *slot)))
+}
+
+fn the_other(state: &GroupState) -> Result<String, Refusal> {
+    let mut others = state.slots.keys().filter(|colour| **colour != state.live);
+    match (others.next(), others.next()) {
+        (Some(other), None) => Ok(other.clone()),
+        (None, _) => Err(Refusal::new(
+            Why::WhichColour,
+            format!("{} is the only colour", state.live),
+            "add endpoints of another colour to the configuration",
+        )),
+        (Some(_), Some(_)) => Err(Refusal::new(
+            Why::WhichColour,
+            format!("there are {} colours to choose from", state.slots.len()),
+            format!("name one of: {}", colours(state)),
+        )),
+    }
+}
+
+fn colours(state: &GroupState) -> String {
+    let colours: Vec<&str> = state.slots.keys().map(String::as_str).collect();
+    colours.join(", ")
+}
+
+fn not_busy(stage: &Stage) -> Result<(), Refusal> {
+    match stage {
+        Stage::Idle | Stage::Draining(_) => Ok(()),
+        Stage::Preparing(Preparing { cutover, .. }) | Stage::Switching(Window { cutover, .. }) => {
+            let detail = format!("{cutover} (cut-over {}) is in progress", cutover.id);
+            Err(busy(&detail, "wait for it, or stop it with `abort`"))
+        }
+    }
+}
+
+fn busy(detail: &str, advice: &str) -> Refusal {
+    Refusal::new(Why::Busy, detail, advice)
+}
+
+fn preconditions(state: &GroupState, order: &Order) -> Result<(), Refusal> {
+    if let Some(revision) = order.if_revision
+        && revision != state.revision
+    {
+        let detail = format!("the revision is {}, not {revision}", state.revision);
+        return Err(Refusal::new(
+            Why::Precondition,
+            detail,
+            "look at `status` and decide again",
+        ));
+    }
+    if let Some(live) = &order.if_live
+        && *live != state.live
+    {
+        let detail = format!("{} is live, not {live}", state.live);
+        return Err(Refusal::new(
+            Why::Precondition,
+            detail,
+            "look at `status` and decide again",
+        ));
+    }
+    Ok(())
+}
+
+fn cutover(state: &GroupState, order: Order, kind: Kind, to: String, slot: Slot) -> Cutover {
+    Cutover {
+        id: order.id,
+        kind,
+        from: state.live.clone(),
+        to,
+        slot,
+        forced: order.force,
+        hard: order.hard,
+    }
+}
+
+fn window_of(stage: Stage) -> Option<Window> {
+    match stage {
+        Stage::Idle => None,
+        Stage::Preparing(preparing) => preparing.before,
+        Stage::Switching(window) | Stage::Draining(window) => Some(window),
+    }
+}
+
+fn answer(state: &mut GroupState, stage: Stage, id: String, outcome: Outcome) -> Vec<Effect> {
+    state.stage = stage;
+    vec![Effect::Reply { id, outcome }]
+}

@@ -1,0 +1,265 @@
+//! What can happen to a group, and what is to be done about it.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use switcher_common::word::{Phase, Word};
+
+use super::state::{Cutover, End, Millis};
+use crate::datapath::Slot;
+
+/// Something that has happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// Somebody wants another colour to be live.
+    Flip(Order),
+    /// Somebody wants the previous colour back.
+    Rollback(Order),
+    /// The live colour's endpoints have changed; the table with the new ones is ready.
+    Update {
+        /// Name of the cut-over.
+        id: String,
+        /// Slot of the new table.
+        slot: Slot,
+    },
+    /// Somebody wants what is going on to be stopped.
+    Abort(Order),
+    /// Answers [`Effect::Prepare`].
+    Prepared {
+        /// The cut-over.
+        id: String,
+    },
+    /// Answers [`Effect::Prepare`] when it failed.
+    Unprepared {
+        /// The cut-over.
+        id: String,
+        /// What went wrong.
+        why: String,
+    },
+    /// Answers [`Effect::CheckHealth`], and comes again when the answer changes.
+    Health {
+        /// The cut-over.
+        id: String,
+        /// What keeps the target from being called healthy.
+        blockers: Vec<Blocker>,
+    },
+    /// Answers [`Effect::Settle`].
+    Settled {
+        /// The cut-over.
+        id: String,
+    },
+    /// Answers [`Effect::CountFlows`].
+    Flows {
+        /// Flows at endpoints that new flows don't go to, if they could be counted.
+        elsewhere: Option<u64>,
+        /// Percentage of the flow map that is used.
+        used: u8,
+    },
+    /// Answers [`Effect::WakeAt`].
+    Timer,
+    /// The kernel's word is not the one that was stored last: somebody else has changed it.
+    Found {
+        /// Name for the cut-over, should it be one.
+        id: String,
+        /// The kernel's word.
+        word: Word,
+    },
+}
+
+/// What somebody asks for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Order {
+    /// Name of the cut-over, should one come of it.
+    pub id: String,
+    /// The colour asked for.
+    pub to: Option<String>,
+    /// Skip gates.
+    pub force: bool,
+    /// For a rollback: move flows that began with the other colour too.
+    pub hard: bool,
+    /// Only if the group's revision is this.
+    pub if_revision: Option<u64>,
+    /// Only if this colour is live.
+    pub if_live: Option<String>,
+}
+
+/// One thing that keeps an operation from being carried out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Blocker {
+    /// What it is: an endpoint, a gate.
+    pub what: String,
+    /// What is the matter with it.
+    pub why: String,
+}
+
+/// Something to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Commits the intent to the journal and, if asked, gives the window a flow map. Answered by
+    /// [`Event::Prepared`] or [`Event::Unprepared`].
+    Prepare {
+        /// The cut-over.
+        cutover: Cutover,
+        /// A flow map is needed; one that is there is kept.
+        window: bool,
+        /// Without a record there is no cut-over. A rollback goes on without.
+        recorded: bool,
+    },
+    /// Asks whether a colour's endpoints are healthy, once that is known. Answered by [`Event::Health`].
+    CheckHealth {
+        /// The cut-over.
+        id: String,
+        /// The colour.
+        colour: String,
+    },
+    /// Stores the steering word.
+    Store(Word),
+    /// Voids UDP flows that began before an epoch.
+    VoidUdp(u32),
+    /// Waits until no CPU can act on an older word. Answered by [`Event::Settled`].
+    Settle {
+        /// The cut-over.
+        id: String,
+    },
+    /// Waits until no CPU can act on an older word, then drops the flow map.
+    CloseWindow,
+    /// Counts flows. Answered by [`Event::Flows`].
+    CountFlows,
+    /// Asks for [`Event::Timer`] at a time; only the last such time counts.
+    WakeAt(Millis),
+    /// Writes to the journal what has happened. That it can't be written changes nothing.
+    Record(Record),
+    /// Answers whoever asked for a cut-over.
+    Reply {
+        /// The cut-over, or what would have become one.
+        id: String,
+        /// The answer.
+        outcome: Outcome,
+    },
+}
+
+/// What goes to the journal after the fact.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Record {
+    /// The word of a cut-over is stored and settled, and its colour live.
+    Switched {
+        /// The cut-over.
+        id: String,
+    },
+    /// A cut-over is over.
+    Ended {
+        /// The cut-over.
+        id: String,
+        /// How it came out.
+        end: End,
+        /// Flows that were still elsewhere at the deadline.
+        leftovers: u64,
+    },
+    /// A cut-over that somebody made behind the agent's back.
+    Found(Cutover),
+}
+
+/// The answer to an order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is switched and settled.
+    Switched,
+    /// The colour asked for was live already.
+    Unchanged,
+    /// What was going on has been stopped; nothing had been switched.
+    Stopped {
+        /// The cut-over that was stopped.
+        cutover: String,
+    },
+    /// Somebody stopped it.
+    Aborted,
+    /// It was carried out, and then undone by another one.
+    RolledBack {
+        /// The cut-over that undid it.
+        by: String,
+    },
+    /// The target is not healthy.
+    Unhealthy(Vec<Blocker>),
+    /// It can't be done: see [`Why`].
+    Refused(Refusal),
+    /// It was tried and went wrong.
+    Failed(String),
+}
+
+/// Why an order is refused at once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The class, which decides the exit code.
+    pub why: Why,
+    /// What is the matter.
+    pub detail: String,
+    /// What to do.
+    pub advice: String,
+}
+
+/// Classes of refusals.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// There is no such colour.
+    NoSuchColour,
+    /// The order names no colour, and it isn't clear which one is meant.
+    WhichColour,
+    /// The revision or the live colour is another one.
+    Precondition,
+    /// Something else is going on, or nothing is.
+    Busy,
+    /// There is nothing to roll back to.
+    NotEligible,
+}
+
+impl fmt::Display for Effect {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Prepare { window: true, .. } => {
+                formatter.write_str("record the intent, make a flow map")
+            }
+            Self::Prepare { window: false, .. } => formatter.write_str("record the intent"),
+            Self::CheckHealth { colour, .. } => {
+                write!(
+                    formatter,
+                    "make sure that every endpoint of {colour} is healthy"
+                )
+            }
+            Self::Store(word) => {
+                let (current, previous) = (word.current(), word.previous());
+                let what = match word.phase() {
+                    Phase::Steady => format!("every flow goes to slot {current}"),
+                    Phase::Arming => format!("tag new connections to slot {current}"),
+                    Phase::Open => {
+                        format!(
+                            "new flows go to slot {current}, unknown ones stay at slot {previous}"
+                        )
+                    }
+                    Phase::Draining => format!("known flows stay, all others go to slot {current}"),
+                };
+                write!(formatter, "store word {:#018x}: {what}", word.0)
+            }
+            Self::VoidUdp(epoch) => write!(formatter, "forget UDP flows from before epoch {epoch}"),
+            Self::Settle { .. } => formatter.write_str("wait until no CPU acts on the old word"),
+            Self::CloseWindow => formatter.write_str("drop the flow map"),
+            Self::CountFlows => formatter.write_str("count flows"),
+            Self::WakeAt(_) => formatter.write_str("wait"),
+            Self::Record(_) => formatter.write_str("record the result"),
+            Self::Reply { .. } => formatter.write_str("report"),
+        }
+    }
+}
+
+impl Refusal {
+    pub(super) fn new(why: Why, detail: impl Into<String>, advice: impl Into<String>) -> Self {
+        Self {
+            why,
+            detail: detail.into(),
+            advice: advice.into(),
+        }
+    }
+}
+
+/// How long the runner should wait between two counts of flows.
+pub(super) const COUNT_EVERY: Duration = Duration::from_secs(1);

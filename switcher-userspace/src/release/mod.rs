@@ -1,0 +1,99 @@
+//! A group's life, as a pure function: `(state, event, now) -> effects`, without a clock and without I/O.
+//!
+//! ```text
+//!            flip, rollback, update            prepared, healthy, armed
+//!   ┌──────┐ ────────────────────> ┌───────────┐ ────────────> ┌───────────┐
+//!   │ idle │                       │ preparing │    Store      │ switching │
+//!   └──────┘ <──────────────────── └───────────┘               └───────────┘
+//!     ^  ^    abort, unhealthy, refused  ^                      settled │  │
+//!     │  │                               │ flip, rollback, update       │  │
+//!     │  │   no flow left, deadline      │ (the same window goes on)    v  │
+//!     │  └───────────────────────────────┴─────────────────────┌──────────┐│
+//!     │                                                        │ draining ││
+//!     │                                                        └──────────┘│
+//!     └────────────────────────────────────────────────────────────────────┘
+//!                     settled, after a hard rollback
+//! ```
+//!
+//! - *idle*: the word is steady. Entered at the end of a window, and when nothing could be prepared.
+//! - *preparing*: the intent is being written, the window opened, the target's health asked, SYNs tagged.
+//!   Entered from idle and, with the window that is open kept in mind, from draining and switching.
+//! - *switching*: the word is stored, and some CPU may still act on the one before.
+//! - *draining*: flows of the other endpoints are learnt (word phase `open`) and then waited for (word
+//!   phase `draining`).
+//!
+//! A group has a live colour in every state. `Abort` wins until the word is stored; from then on it is a
+//! rollback. The runner carries out effects in order, and answers the ones that ask something
+//! ([`Effect::Prepare`], [`Effect::CheckHealth`], [`Effect::Settle`], [`Effect::CountFlows`],
+//! [`Effect::WakeAt`]) with an event.
+
+mod asked;
+mod event;
+mod foresee;
+mod preparing;
+mod resume;
+mod state;
+#[cfg(test)]
+mod tests;
+mod window;
+
+pub use event::{Blocker, Effect, Event, Order, Outcome, Record, Refusal, Why};
+pub use foresee::{Foreseen, foresee};
+pub use resume::{Intent, resume};
+pub use state::{
+    Cutover, End, GroupState, Kind, Millis, Preparing, Stage, Timing, Window, ready_slots,
+};
+
+/// Advances a group: takes what has happened, returns what is to be done, in order.
+#[must_use]
+pub fn step(state: &mut GroupState, event: Event, now: Millis) -> Vec<Effect> {
+    let stage = std::mem::replace(&mut state.stage, Stage::Idle);
+    match (stage, event) {
+        (stage, Event::Flip(order)) => asked::flip(state, stage, order, now),
+        (stage, Event::Rollback(order)) => asked::rollback(state, stage, order, now),
+        (stage, Event::Update { id, slot }) => asked::update(state, stage, id, slot, now),
+        (stage, Event::Abort(order)) => asked::abort(state, stage, order, now),
+
+        (Stage::Preparing(preparing), Event::Prepared { id }) if preparing.is(&id) => {
+            preparing::prepared(state, preparing, now)
+        }
+        (Stage::Preparing(preparing), Event::Unprepared { id, why }) if preparing.is(&id) => {
+            preparing::fail(state, preparing, why, now)
+        }
+        (Stage::Preparing(preparing), Event::Health { id, blockers }) if preparing.is(&id) => {
+            preparing::health(state, preparing, blockers, now)
+        }
+        (Stage::Preparing(preparing), Event::Timer) => preparing::proceed(state, preparing, now),
+
+        (Stage::Switching(window), Event::Settled { id }) if window.cutover.id == id => {
+            window::settled(state, window, now)
+        }
+
+        (Stage::Draining(window), Event::Timer) => {
+            state.stage = Stage::Draining(window);
+            vec![Effect::CountFlows]
+        }
+        (Stage::Draining(window), Event::Flows { elsewhere, used }) => {
+            window::counted(state, window, elsewhere, used, now)
+        }
+
+        (stage, Event::Found { id, word }) => resume::found(state, stage, id, word, now),
+
+        // The window was opened for something that has been aborted meanwhile.
+        (Stage::Idle, Event::Prepared { .. }) => vec![Effect::CloseWindow],
+
+        // Answers and timers that nobody waits for any more.
+        (
+            stage @ (Stage::Idle | Stage::Preparing(_) | Stage::Switching(_) | Stage::Draining(_)),
+            Event::Prepared { .. }
+            | Event::Unprepared { .. }
+            | Event::Health { .. }
+            | Event::Settled { .. }
+            | Event::Flows { .. }
+            | Event::Timer,
+        ) => {
+            state.stage = stage;
+            Vec::new()
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! From an order to the store.
+
+use switcher_common::word::{Phase, Word};
+
+use super::event::{Blocker, Effect, Outcome, Record};
+use super::state::{Cutover, End, GroupState, Kind, Millis, Preparing, Stage, Window};
+use crate::datapath::refilled;
+
+/// Enters preparing.
+pub(super) fn begin(
+    state: &mut GroupState,
+    cutover: Cutover,
+    before: Option<Window>,
+    _now: Millis,
+) -> Vec<Effect> {
+    let gated = cutover.kind == Kind::Flip && !cutover.forced;
+    let mut effects = vec![Effect::Prepare {
+        cutover: cutover.clone(),
+        window: state.timing.tagged && !cutover.hard,
+        recorded: cutover.kind != Kind::Rollback,
+    }];
+    if gated {
+        effects.push(Effect::CheckHealth {
+            id: cutover.id.clone(),
+            colour: cutover.to.clone(),
+        });
+    }
+    state.stage = Stage::Preparing(Preparing {
+        cutover,
+        prepared: false,
+        healthy: !gated,
+        armed: None,
+        before,
+    });
+    effects
+}
+
+/// The intent is on disk, the flow map is there: SYNs may be tagged.
+pub(super) fn prepared(
+    state: &mut GroupState,
+    mut preparing: Preparing,
+    now: Millis,
+) -> Vec<Effect> {
+    preparing.prepared = true;
+    if !needs_arming(state, &preparing.cutover) {
+        return proceed(state, preparing, now);
+    }
+    let armed = now + state.timing.arm;
+    preparing.armed = Some(armed);
+    state.word = state.word.arm();
+    state.stage = Stage::Preparing(preparing);
+    vec![Effect::Store(state.word), Effect::WakeAt(armed)]
+}
+
+/// What the target's health is, for the first time or again.
+pub(super) fn health(
+    state: &mut GroupState,
+    mut preparing: Preparing,
+    blockers: Vec<Blocker>,
+    now: Millis,
+) -> Vec<Effect> {
+    if !blockers.is_empty() {
+        return call_off(
+            state,
+            preparing,
+            Outcome::Unhealthy(blockers),
+            End::Aborted,
+            now,
+        );
+    }
+    preparing.healthy = true;
+    proceed(state, preparing, now)
+}
+
+/// It could not be prepared.
+pub(super) fn fail(
+    state: &mut GroupState,
+    preparing: Preparing,
+    why: String,
+    now: Millis,
+) -> Vec<Effect> {
+    call_off(state, preparing, Outcome::Failed(why), End::Failed, now)
+}
+
+/// Switches if nothing is waited for any more.
+pub(super) fn proceed(state: &mut GroupState, preparing: Preparing, now: Millis) -> Vec<Effect> {
+    let armed = preparing.armed.is_none_or(|armed| armed <= now);
+    if preparing.prepared && preparing.healthy && armed {
+        return switch(state, preparing, now);
+    }
+    state.stage = Stage::Preparing(preparing);
+    Vec::new()
+}
+
+/// Back to where it began: idle, or the window that was open.
+pub(super) fn call_off(
+    state: &mut GroupState,
+    preparing: Preparing,
+    outcome: Outcome,
+    end: End,
+    now: Millis,
+) -> Vec<Effect> {
+    let Preparing {
+        cutover,
+        prepared,
+        healthy: _,
+        armed,
+        before,
+    } = preparing;
+    let mut effects = Vec::new();
+    let opened = prepared && state.timing.tagged && !cutover.hard;
+    match before {
+        None => {
+            if armed.is_some() {
+                state.word = state.word.settle();
+                effects.push(Effect::Store(state.word));
+            }
+            if opened {
+                effects.push(Effect::CloseWindow);
+            }
+            state.stage = Stage::Idle;
+        }
+        Some(window) => {
+            if armed.is_some() {
+                // Right after `draining` too: `previous` is `current` then, so old and new agree.
+                state.word = state.word.with_phase(Phase::Open);
+                effects.push(Effect::Store(state.word));
+            }
+            effects.push(resume_window(state, window, now));
+        }
+    }
+    let id = cutover.id;
+    effects.push(Effect::Record(Record::Ended {
+        id: id.clone(),
+        end,
+        leftovers: 0,
+    }));
+    effects.push(Effect::Reply { id, outcome });
+    effects
+}
+
+/// The window goes on where it was when something else came in between.
+fn resume_window(state: &mut GroupState, window: Window, now: Millis) -> Effect {
+    if window.settled {
+        state.stage = Stage::Draining(window);
+        return Effect::WakeAt(now);
+    }
+    let id = window.cutover.id.clone();
+    state.stage = Stage::Switching(window);
+    Effect::Settle { id }
+}
+
+/// The store. What is wanted of the kernel afterwards is in [`super::window`].
+fn switch(state: &mut GroupState, preparing: Preparing, now: Millis) -> Vec<Effect> {
+    let Preparing {
+        cutover, before, ..
+    } = preparing;
+    state.word = target_word(state, &cutover);
+    let mut effects = vec![Effect::Store(state.word)];
+    if cutover.hard {
+        effects.push(Effect::VoidUdp(state.word.epoch()));
+    }
+    effects.push(Effect::Settle {
+        id: cutover.id.clone(),
+    });
+    if let Some(window) = before {
+        effects.extend(superseded(window, &cutover));
+    }
+    state.slots.insert(cutover.to.clone(), cutover.slot);
+    if cutover.to != state.live {
+        state.previous = Some(std::mem::replace(&mut state.live, cutover.to.clone()));
+        state.revision += 1;
+    }
+    state.stage = Stage::Switching(Window::new(cutover, &state.timing, now));
+    effects
+}
+
+/// The word that a cut-over stores.
+fn target_word(state: &GroupState, cutover: &Cutover) -> Word {
+    let Cutover {
+        kind, slot, hard, ..
+    } = *cutover;
+    if hard {
+        return state.word.force(slot.into());
+    }
+    let switched = match kind {
+        Kind::Update => refilled(state.word, slot),
+        Kind::Flip | Kind::Rollback | Kind::Emergency => state.word.switch_to(slot.into()),
+    };
+    if state.timing.tagged {
+        switched
+    } else {
+        switched.drain()
+    }
+}
+
+/// How a cut-over ends when another one follows in its window.
+pub(super) fn superseded(window: Window, by: &Cutover) -> Vec<Effect> {
+    let id = window.cutover.id;
+    let undone = by.kind == Kind::Rollback && by.to == window.cutover.from;
+    let end = if undone {
+        End::RolledBack
+    } else {
+        End::Succeeded
+    };
+    let mut effects = vec![Effect::Record(Record::Ended {
+        id: id.clone(),
+        end,
+        leftovers: 0,
+    })];
+    if undone {
+        let outcome = Outcome::RolledBack { by: by.id.clone() };
+        effects.push(Effect::Reply { id, outcome });
+    } else if !window.settled {
+        let outcome = Outcome::Switched;
+        effects.push(Effect::Reply { id, outcome });
+    }
+    effects
+}
+
+/// A rollback doesn't wait. In `open`, a SYN on its way to where the window began can't go astray.
+fn needs_arming(state: &GroupState, cutover: &Cutover) -> bool {
+    let astray = match state.word.phase() {
+        Phase::Steady | Phase::Draining => true,
+        Phase::Open => u32::from(cutover.slot) != state.word.previous(),
+        Phase::Arming => false,
+    };
+    astray && state.timing.tagged && !state.timing.arm.is_zero() && cutover.kind != Kind::Rollback
+}

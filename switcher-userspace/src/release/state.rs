@@ -1,0 +1,291 @@
+//! What is known of a group.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::ops::Add;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use switcher_common::word::Word;
+
+use crate::datapath::{HaveGroup, Slot};
+
+/// A moment on the runner's monotonic clock, in milliseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Millis(pub u64);
+
+impl Add<Duration> for Millis {
+    type Output = Self;
+
+    fn add(self, duration: Duration) -> Self {
+        let millis = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        Self(self.0.saturating_add(millis))
+    }
+}
+
+/// What is known of a group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupState {
+    /// The steering word, as it was stored last.
+    pub word: Word,
+    /// The colour that new flows go to.
+    pub live: String,
+    /// The colour that was live before.
+    pub previous: Option<String>,
+    /// Counts changes of `live`.
+    pub revision: u64,
+    /// The slot of each colour's table that is complete and up to date.
+    pub slots: BTreeMap<String, Slot>,
+    /// How long the phases of a window last.
+    pub timing: Timing,
+    /// What is going on.
+    pub stage: Stage,
+}
+
+/// How long the phases of a window last, and whether they are needed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timing {
+    /// Time in `arming`.
+    pub arm: Duration,
+    /// The least time in `open`, from the last switch.
+    pub learn: Duration,
+    /// The end of the window, from the last switch.
+    pub deadline: Duration,
+    /// Whether some service's flows are known by tags of the window: TCP that ends on other hosts. The
+    /// others need neither arming nor learning nor a flow map.
+    pub tagged: bool,
+}
+
+/// What is going on in a group; see the drawing at the top of [`super`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Nothing.
+    Idle,
+    /// A switch is near.
+    Preparing(Preparing),
+    /// The word is stored; a CPU may still act on the one before.
+    Switching(Window),
+    /// Flows of the old table are learnt and waited for.
+    Draining(Window),
+}
+
+/// One operation on a group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cutover {
+    /// Its name in records and logs.
+    pub id: String,
+    /// What it is.
+    pub kind: Kind,
+    /// The colour that was live.
+    pub from: String,
+    /// The colour that shall be live.
+    pub to: String,
+    /// The slot of its table.
+    pub slot: Slot,
+    /// Gates were skipped.
+    pub forced: bool,
+    /// Old flows are moved too, now.
+    pub hard: bool,
+}
+
+/// What a cut-over is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// To another colour.
+    Flip,
+    /// Back to the colour before.
+    Rollback,
+    /// To other endpoints of the live colour.
+    Update,
+    /// A change of the word that somebody made behind the agent's back.
+    Emergency,
+}
+
+impl Kind {
+    /// As in JSON.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Flip => "flip",
+            Self::Rollback => "rollback",
+            Self::Update => "update",
+            Self::Emergency => "emergency",
+        }
+    }
+}
+
+/// How a cut-over came out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum End {
+    /// Its colour is live; flows of the other one may be left.
+    Switched,
+    /// It is over, and its colour was live to the end.
+    Succeeded,
+    /// It was undone.
+    RolledBack,
+    /// It was stopped before anything was switched.
+    Aborted,
+    /// It could not be carried out.
+    Failed,
+}
+
+impl End {
+    /// As in JSON.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Switched => "switched",
+            Self::Succeeded => "succeeded",
+            Self::RolledBack => "rolled-back",
+            Self::Aborted => "aborted",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// A cut-over on its way to the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Preparing {
+    /// Which.
+    pub cutover: Cutover,
+    /// The intent is on disk and the window has its flow map.
+    pub prepared: bool,
+    /// The target's endpoints are healthy, or nobody asks.
+    pub healthy: bool,
+    /// When SYNs will have been tagged for long enough.
+    pub armed: Option<Millis>,
+    /// The window that is open already, and what opened it.
+    pub before: Option<Window>,
+}
+
+impl Preparing {
+    pub(super) fn is(&self, id: &str) -> bool {
+        self.cutover.id == id
+    }
+}
+
+/// The time from a switch until nothing of the old table is needed any more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Window {
+    /// The cut-over that switched last.
+    pub cutover: Cutover,
+    /// No CPU acts on the word before its switch any more.
+    pub settled: bool,
+    /// When flows without a tag may count as new.
+    pub learnt: Millis,
+    /// When it ends at the latest.
+    pub deadline: Millis,
+    /// Flows at endpoints that new flows don't go to, when they were last counted.
+    pub elsewhere: Option<u64>,
+}
+
+impl Window {
+    pub(super) fn new(cutover: Cutover, timing: &Timing, now: Millis) -> Self {
+        let learn = if timing.tagged {
+            timing.learn
+        } else {
+            Duration::ZERO
+        };
+        Self {
+            cutover,
+            settled: false,
+            learnt: now + learn,
+            deadline: now + timing.deadline,
+            elsewhere: None,
+        }
+    }
+}
+
+impl GroupState {
+    /// The cut-over that is going on.
+    #[must_use]
+    pub fn cutover(&self) -> Option<&Cutover> {
+        match &self.stage {
+            Stage::Idle => None,
+            Stage::Preparing(preparing) => Some(&preparing.cutover),
+            Stage::Switching(window) | Stage::Draining(window) => Some(&window.cutover),
+        }
+    }
+
+    /// The window that is open.
+    #[must_use]
+    pub fn window(&self) -> Option<&Window> {
+        match &self.stage {
+            Stage::Idle => None,
+            Stage::Preparing(preparing) => preparing.before.as_ref(),
+            Stage::Switching(window) | Stage::Draining(window) => Some(window),
+        }
+    }
+
+    /// The group's phase, as people see it.
+    #[must_use]
+    pub fn phase(&self) -> &'static str {
+        let back = self.cutover().is_some_and(|it| it.kind == Kind::Rollback);
+        match &self.stage {
+            Stage::Idle => "idle",
+            Stage::Preparing(_) | Stage::Switching(_) if back => "rolling-back",
+            Stage::Preparing(_) => "preparing",
+            Stage::Switching(_) => "switching",
+            Stage::Draining(_) => "draining",
+        }
+    }
+
+    /// The colour whose table lies in a slot, if that table is up to date.
+    #[must_use]
+    pub fn colour_of(&self, slot: Slot) -> Option<&str> {
+        let found = self.slots.iter().find(|(_, ready)| **ready == slot);
+        found.map(|(colour, _)| colour.as_str())
+    }
+
+    /// Takes over what a configuration change has done to an idle word, to tables and to durations.
+    pub fn refit(&mut self, have: &HaveGroup, timing: Timing) {
+        self.word = have.word;
+        self.timing = timing;
+        self.slots = ready_slots(have, Some(&self.slots));
+    }
+}
+
+impl fmt::Display for Cutover {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            formatter,
+            "{} {} -> {}",
+            self.kind.name(),
+            self.from,
+            self.to
+        )
+    }
+}
+
+/// Which slot holds each colour's table. Of several of one colour, the current one, then the staging one
+/// (where a switch leaves the table it came from), then one that no flow can be using, then the one that
+/// was `known` before.
+#[must_use]
+pub fn ready_slots(
+    have: &HaveGroup,
+    known: Option<&BTreeMap<String, Slot>>,
+) -> BTreeMap<String, Slot> {
+    let word = have.word;
+    let rank = |slot: Slot, colour: &String| {
+        let known = known.and_then(|known| known.get(colour)) == Some(&slot);
+        (
+            u32::from(slot) == word.current(),
+            u32::from(slot) == word.staging(),
+            word.in_use() & 1 << slot == 0,
+            known,
+        )
+    };
+    let mut ready: BTreeMap<String, Slot> = BTreeMap::new();
+    for (slot, colour) in &have.slots {
+        let (slot, Some(colour)) = (*slot, have.colours.get(colour)) else {
+            continue;
+        };
+        let best = ready.entry(colour.clone()).or_insert(slot);
+        if rank(slot, colour) > rank(*best, colour) {
+            *best = slot;
+        }
+    }
+    ready
+}

@@ -1,0 +1,140 @@
+//! Inputs and exact effects.
+
+mod flip;
+mod random;
+mod resume;
+mod rollback;
+mod window;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use switcher_common::word::{Phase, Word};
+
+use super::*;
+
+/// Blue is live in slot 0, green lies ready in slot 1; flows are tagged.
+fn group() -> GroupState {
+    GroupState {
+        word: Word(0).with_in_use(1).with_staging(1),
+        live: "blue".into(),
+        previous: None,
+        revision: 3,
+        slots: BTreeMap::from([("blue".into(), 0), ("green".into(), 1)]),
+        timing: Timing {
+            arm: Duration::from_secs(3),
+            learn: Duration::from_secs(120),
+            deadline: Duration::from_secs(3600),
+            tagged: true,
+        },
+        stage: Stage::Idle,
+    }
+}
+
+/// The same with endpoints on this host only: the socket table knows every flow.
+fn sockets() -> GroupState {
+    let mut state = group();
+    state.timing.tagged = false;
+    state
+}
+
+/// After a flip to green at time 0 that has settled.
+fn flipped(mut state: GroupState) -> GroupState {
+    let order = Order {
+        force: true,
+        ..order("f")
+    };
+    let _begun = step(&mut state, Event::Flip(order), Millis(0));
+    let _armed = step(&mut state, prepared("f"), Millis(0));
+    let _switched = step(&mut state, Event::Timer, Millis(3000));
+    let _settled = step(&mut state, settled("f"), Millis(3000));
+    assert!(matches!(state.stage, Stage::Draining(_)), "{state:?}");
+    assert_eq!((state.live.as_str(), state.revision), ("green", 4));
+    state
+}
+
+fn order(id: &str) -> Order {
+    Order {
+        id: id.into(),
+        ..Order::default()
+    }
+}
+
+fn order_to(id: &str, to: &str) -> Order {
+    Order {
+        to: Some(to.into()),
+        ..order(id)
+    }
+}
+
+fn cutover(id: &str, kind: Kind, from: &str, to: &str, slot: u8) -> Cutover {
+    Cutover {
+        id: id.into(),
+        kind,
+        from: from.into(),
+        to: to.into(),
+        slot,
+        forced: false,
+        hard: false,
+    }
+}
+
+fn prepared(id: &str) -> Event {
+    Event::Prepared { id: id.into() }
+}
+
+fn settled(id: &str) -> Event {
+    Event::Settled { id: id.into() }
+}
+
+fn healthy(id: &str) -> Event {
+    Event::Health {
+        id: id.into(),
+        blockers: Vec::new(),
+    }
+}
+
+fn flows(elsewhere: u64, used: u8) -> Event {
+    Event::Flows {
+        elsewhere: Some(elsewhere),
+        used,
+    }
+}
+
+fn reply(id: &str, outcome: Outcome) -> Effect {
+    Effect::Reply {
+        id: id.into(),
+        outcome,
+    }
+}
+
+fn ended(id: &str, end: End, leftovers: u64) -> Effect {
+    Effect::Record(Record::Ended {
+        id: id.into(),
+        end,
+        leftovers,
+    })
+}
+
+fn settle(id: &str) -> Effect {
+    Effect::Settle { id: id.into() }
+}
+
+fn switched(id: &str) -> Effect {
+    Effect::Record(Record::Switched { id: id.into() })
+}
+
+fn refused(effects: &[Effect]) -> Why {
+    match effects {
+        [
+            Effect::Reply {
+                outcome: Outcome::Refused(refusal),
+                ..
+            },
+        ] => {
+            assert!(!refusal.detail.is_empty() && !refusal.advice.is_empty());
+            refusal.why
+        }
+        other => panic!("not a refusal: {other:?}"),
+    }
+}

@@ -1,0 +1,262 @@
+//! Whatever happens in whatever order: a colour is live, and the word points at tables that exist.
+
+use proptest::prelude::*;
+
+use super::*;
+
+#[derive(Clone, Copy, Debug)]
+enum Do {
+    Flip {
+        to: Option<&'static str>,
+        force: bool,
+    },
+    Rollback {
+        hard: bool,
+    },
+    Update {
+        slot: u8,
+    },
+    Abort,
+    Prepared(bool),
+    Health(bool),
+    Settled,
+    Flows {
+        elsewhere: Option<u64>,
+        used: u8,
+    },
+    Timer,
+    Found {
+        slot: u8,
+        how: u8,
+    },
+    Later(u64),
+}
+
+fn anything() -> impl Strategy<Value = Do> {
+    let to = prop_oneof![
+        Just(None),
+        Just(Some("blue")),
+        Just(Some("green")),
+        Just(Some("red"))
+    ];
+    prop_oneof![
+        (to, any::<bool>()).prop_map(|(to, force)| Do::Flip { to, force }),
+        any::<bool>().prop_map(|hard| Do::Rollback { hard }),
+        (3_u8..5).prop_map(|slot| Do::Update { slot }),
+        Just(Do::Abort),
+        any::<bool>().prop_map(Do::Prepared),
+        Just(Do::Prepared(true)),
+        any::<bool>().prop_map(Do::Health),
+        Just(Do::Settled),
+        (proptest::option::of(0_u64..3), 0_u8..101)
+            .prop_map(|(elsewhere, used)| Do::Flows { elsewhere, used }),
+        Just(Do::Timer),
+        (0_u8..3, 0_u8..3).prop_map(|(slot, how)| Do::Found { slot, how }),
+        (0_u64..200_000).prop_map(Do::Later),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn a_colour_is_always_live(tagged: bool, steps in prop::collection::vec(anything(), 1..60)) {
+        let mut state = group();
+        state.slots.insert("red".into(), 2);
+        state.timing.tagged = tagged;
+        let mut kernel = Kernel::new(&state);
+        for step in steps {
+            kernel.play(&mut state, step);
+        }
+        kernel.play_out(&mut state);
+    }
+}
+
+/// What the effects have come to.
+struct Kernel {
+    now: Millis,
+    /// Slots that hold a table, now or until the window ends.
+    tables: Vec<u8>,
+    asked: u32,
+    waiting: Vec<String>,
+    switched: Millis,
+}
+
+impl Kernel {
+    fn new(state: &GroupState) -> Self {
+        Self {
+            now: Millis(0),
+            tables: state.slots.values().copied().collect(),
+            asked: 0,
+            waiting: Vec::new(),
+            switched: Millis(0),
+        }
+    }
+
+    fn play(&mut self, state: &mut GroupState, what: Do) {
+        let before = state.clone();
+        let Some(event) = self.event(state, what) else {
+            return;
+        };
+        if let Event::Flip(Order { id, .. })
+        | Event::Rollback(Order { id, .. })
+        | Event::Abort(Order { id, .. })
+        | Event::Update { id, .. } = &event
+        {
+            self.waiting.push(id.clone());
+        }
+        let effects = step(state, event.clone(), self.now);
+        for effect in &effects {
+            self.check(&before, &event, effect);
+        }
+        assert!(
+            state.slots.contains_key(&state.live),
+            "{event:?}: {state:?}"
+        );
+        assert_ne!(state.previous.as_ref(), Some(&state.live));
+        assert_eq!(
+            u32::from(state.slots[&state.live]),
+            state.word.current(),
+            "{event:?}: {state:?}"
+        );
+        let changed = u64::from(before.live != state.live);
+        assert_eq!(
+            state.revision,
+            before.revision + changed,
+            "each change of live counts"
+        );
+        let idle = matches!(state.stage, Stage::Idle);
+        assert_eq!(
+            idle,
+            state.word.phase() == Phase::Steady && !self.pending(state),
+            "{state:?}"
+        );
+    }
+
+    /// Steady words in which something is going on: not armed yet, or hard.
+    fn pending(&self, state: &GroupState) -> bool {
+        matches!(state.stage, Stage::Preparing(_) | Stage::Switching(_))
+    }
+
+    /// In the end everybody is answered and the group is idle.
+    fn play_out(&mut self, state: &mut GroupState) {
+        for _ in 0..3 {
+            let enough = [
+                Do::Prepared(true),
+                Do::Health(true),
+                Do::Later(4_000_000),
+                Do::Timer,
+            ];
+            let flows = Do::Flows {
+                elsewhere: Some(0),
+                used: 0,
+            };
+            for what in enough
+                .into_iter()
+                .chain([Do::Settled, Do::Later(4_000_000), flows])
+            {
+                self.play(state, what);
+            }
+        }
+        assert_eq!(state.stage, Stage::Idle);
+        assert_eq!(self.waiting, [""; 0], "nobody is left without an answer");
+    }
+
+    fn check(&mut self, before: &GroupState, event: &Event, effect: &Effect) {
+        match effect {
+            Effect::Store(word) => {
+                for slot in [word.current(), word.previous()].map(|slot| slot as u8) {
+                    assert!(
+                        self.tables.contains(&slot),
+                        "slot {slot} of {word:?} is absent"
+                    );
+                }
+                assert_ne!(word.in_use() & 1 << word.current(), 0);
+                if let Event::Flows { used: ..75, .. } = event
+                    && (before.word.phase(), word.phase()) == (Phase::Open, Phase::Draining)
+                    && before.timing.tagged
+                {
+                    assert!(self.now >= self.switched + before.timing.learn);
+                }
+                if word.current() != before.word.current() {
+                    self.switched = self.now;
+                }
+            }
+            Effect::Reply { id, .. } => self.waiting.retain(|waiting| waiting != id),
+            Effect::Prepare { .. }
+            | Effect::CheckHealth { .. }
+            | Effect::VoidUdp(_)
+            | Effect::Settle { .. }
+            | Effect::CloseWindow
+            | Effect::CountFlows
+            | Effect::WakeAt(_)
+            | Effect::Record(_) => {}
+        }
+    }
+
+    fn event(&mut self, state: &GroupState, what: Do) -> Option<Event> {
+        let id = state
+            .cutover()
+            .map_or_else(String::new, |cutover| cutover.id.clone());
+        Some(match what {
+            Do::Flip { to, force } => Event::Flip(Order {
+                to: to.map(Into::into),
+                force,
+                ..self.order()
+            }),
+            Do::Rollback { hard } => Event::Rollback(Order {
+                hard,
+                ..self.order()
+            }),
+            Do::Update { slot } => {
+                // Reconcile fills a slot only while no word points at it.
+                let used = state.slots.values().any(|it| *it == slot);
+                if used || state.word.in_use() & 1 << slot != 0 {
+                    return None;
+                }
+                self.tables.push(slot);
+                Event::Update {
+                    id: self.order().id,
+                    slot,
+                }
+            }
+            Do::Abort => Event::Abort(self.order()),
+            Do::Prepared(true) => prepared(&id),
+            Do::Prepared(false) => Event::Unprepared {
+                id,
+                why: "disk full".into(),
+            },
+            Do::Health(true) => healthy(&id),
+            Do::Health(false) => {
+                let blockers = vec![Blocker {
+                    what: "web".into(),
+                    why: "refused".into(),
+                }];
+                Event::Health { id, blockers }
+            }
+            Do::Settled => settled(&id),
+            Do::Flows { elsewhere, used } => Event::Flows { elsewhere, used },
+            Do::Timer => Event::Timer,
+            Do::Found { slot, how } => {
+                state.colour_of(slot)?;
+                let word = match how {
+                    0 => state.word.switch_to(slot.into()),
+                    1 => state.word.force(slot.into()),
+                    _ => state.word.switch_to(slot.into()).drain(),
+                };
+                Event::Found {
+                    id: self.order().id,
+                    word,
+                }
+            }
+            Do::Later(millis) => {
+                self.now = Millis(self.now.0 + millis);
+                return None;
+            }
+        })
+    }
+
+    fn order(&mut self) -> Order {
+        self.asked += 1;
+        let id = format!("c{}", self.asked);
+        order(&id)
+    }
+}

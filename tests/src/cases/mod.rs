@@ -1,0 +1,150 @@
+//! Packet cases as data: a sentence, a state, a frame in, a verdict, a frame out. `packets` runs them
+//! through the core on the host, `kernel` through the loaded programs.
+
+mod elsewhere;
+mod exceptions;
+mod replies;
+mod requests;
+mod routed;
+mod sockets;
+mod tags;
+mod udp;
+
+use std::net::SocketAddrV4;
+
+use switcher_common::verdict::Verdict;
+use switcher_common::word::{Phase, Word};
+
+use crate::frame::Build;
+use crate::town::{EPOCH, State};
+
+/// One packet and what becomes of it.
+#[derive(Clone, Debug)]
+pub struct Case {
+    /// What the case says.
+    pub sentence: &'static str,
+    /// What it starts from.
+    pub state: State,
+    /// Which program sees the packet.
+    pub hook: Hook,
+    /// The packet.
+    pub frame: Vec<u8>,
+    /// What is decided.
+    pub verdict: Verdict,
+    /// The packet afterwards.
+    pub out: Vec<u8>,
+    /// What is remembered of its flow afterwards: the endpoint of its tag.
+    pub tag: Remembered,
+}
+
+/// Which program sees a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hook {
+    /// XDP: it comes in.
+    Ingress,
+    /// tc: it goes out.
+    Egress,
+}
+
+/// What a flow map has afterwards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Remembered {
+    /// Not what the case is about.
+    Whatever,
+    /// No tag.
+    Nothing(SocketAddrV4, SocketAddrV4),
+    /// A tag of this client's flow to this service, and its endpoint.
+    Endpoint(SocketAddrV4, SocketAddrV4, u16),
+}
+
+/// All cases.
+pub fn all() -> Vec<Case> {
+    [
+        requests::cases(),
+        routed::cases(),
+        tags::cases(),
+        sockets::cases(),
+        udp::cases(),
+        exceptions::cases(),
+        replies::cases(),
+        elsewhere::cases(),
+    ]
+    .concat()
+}
+
+impl Case {
+    /// A packet that comes in and leaves as `out`.
+    fn incoming(
+        sentence: &'static str,
+        state: State,
+        frame: &Build,
+        verdict: Verdict,
+        out: &Build,
+    ) -> Self {
+        Self::bytes(sentence, state, frame.bytes(), verdict, out.bytes())
+    }
+
+    /// A packet that comes in and passes untouched.
+    fn untouched(sentence: &'static str, state: State, frame: &Build, verdict: Verdict) -> Self {
+        Self::incoming(sentence, state, frame, verdict, frame)
+    }
+
+    /// As [`Case::incoming`], with frames that no builder makes.
+    fn bytes(
+        sentence: &'static str,
+        state: State,
+        frame: Vec<u8>,
+        verdict: Verdict,
+        out: Vec<u8>,
+    ) -> Self {
+        Self {
+            sentence,
+            state,
+            hook: Hook::Ingress,
+            frame,
+            verdict,
+            out,
+            tag: Remembered::Whatever,
+        }
+    }
+
+    fn outgoing(mut self) -> Self {
+        self.hook = Hook::Egress;
+        self
+    }
+
+    fn remembers(mut self, client: SocketAddrV4, vip: SocketAddrV4, endpoint: u16) -> Self {
+        self.tag = Remembered::Endpoint(client, vip, endpoint);
+        self
+    }
+
+    fn forgets(mut self, client: SocketAddrV4, vip: SocketAddrV4) -> Self {
+        self.tag = Remembered::Nothing(client, vip);
+        self
+    }
+}
+
+/// Blue is current and nothing is being switched; green is staged.
+fn steady() -> Word {
+    Word::default()
+        .with_epoch(EPOCH)
+        .with_staging(1)
+        .with_in_use(1)
+}
+
+/// A flip from blue to green is near.
+fn arming() -> Word {
+    steady().with_epoch(EPOCH - 1).arm()
+}
+
+/// Green has just become current.
+pub fn open() -> Word {
+    arming().switch_to(1)
+}
+
+/// Old flows are known.
+fn draining() -> Word {
+    let word = open().drain();
+    debug_assert!(matches!(word.phase(), Phase::Draining));
+    word
+}

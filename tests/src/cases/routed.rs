@@ -1,0 +1,101 @@
+//! Services whose endpoints are other hosts: the program forwards, both ways.
+
+use std::net::SocketAddrV4;
+
+use switcher_common::verdict::{Reason, Verdict};
+
+use super::{Case, steady};
+use crate::frame::{Build, flag};
+use crate::town::{
+    CLIENT, FAR, GATEWAY, INSIDE, Interface, NARROW, NEAR, OUTSIDE, SHOP, State, endpoint, link_of,
+};
+
+pub(super) fn cases() -> Vec<Case> {
+    let ack = Build::tcp(CLIENT, SHOP, flag::ACK);
+    let far = Build::tcp(CLIENT, FAR, flag::ACK);
+    let large = Build {
+        payload: vec![7; 700],
+        ..far.clone()
+    };
+    vec![
+        Case::incoming(
+            "out of another interface",
+            State::new(steady()),
+            &ack,
+            Verdict::Redirect(INSIDE.index),
+            &forwarded(&ack, endpoint(SHOP, 0), INSIDE),
+        ),
+        Case::incoming(
+            "out of the interface it came in by",
+            State::new(steady().with_current(2)),
+            &far,
+            Verdict::Transmit,
+            &forwarded(&far, endpoint(FAR, 2), OUTSIDE),
+        ),
+        Case::incoming(
+            "no neighbour yet: rewritten, and the stack finds one",
+            State::new(steady()),
+            &far,
+            Verdict::Deliver,
+            &far.clone().to(endpoint(FAR, 0)),
+        ),
+        Case::incoming(
+            "larger than the route's MTU: rewritten, and the stack fragments or answers",
+            State::new(steady().with_current(1)),
+            &large,
+            Verdict::Deliver,
+            &large.clone().to(endpoint(FAR, 1)),
+        ),
+        Case::incoming(
+            "small enough for the route's MTU",
+            State::new(steady().with_current(1)),
+            &far,
+            Verdict::Redirect(NARROW.index),
+            &forwarded(&far, endpoint(FAR, 1), NARROW),
+        ),
+        at_the_end(1),
+        at_the_end(0),
+        reply(
+            CLIENT,
+            "a reply gets the VIP's address and goes to the gateway",
+        ),
+        Case::untouched(
+            "a reply to this host itself",
+            State::new(steady()),
+            &Build::tcp(endpoint(SHOP, 0), NEAR, flag::ACK),
+            Verdict::Pass(Reason::OwnReply),
+        ),
+    ]
+}
+
+fn at_the_end(ttl: u8) -> Case {
+    let frame = Build {
+        ttl,
+        ..Build::tcp(CLIENT, SHOP, flag::ACK)
+    };
+    Case::incoming(
+        "at the end of its time to live: rewritten, and the stack answers",
+        State::new(steady()),
+        &frame,
+        Verdict::Deliver,
+        &frame.clone().to(endpoint(SHOP, 0)),
+    )
+}
+
+fn reply(client: SocketAddrV4, sentence: &'static str) -> Case {
+    let reply = Build::tcp(endpoint(SHOP, 1), client, flag::ACK);
+    let out = reply.clone().from(SHOP).hop(OUTSIDE.link, link_of(GATEWAY));
+    Case::incoming(
+        sentence,
+        State::new(steady()),
+        &reply,
+        Verdict::Transmit,
+        &out,
+    )
+}
+
+/// As it leaves by `interface`.
+pub(super) fn forwarded(frame: &Build, server: SocketAddrV4, interface: Interface) -> Build {
+    let neighbour = link_of(*server.ip());
+    frame.clone().to(server).hop(interface.link, neighbour)
+}

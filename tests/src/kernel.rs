@@ -1,0 +1,375 @@
+//! The loaded programs and their maps, unpinned and unattached: filled from a [`Memory`], run by
+//! `BPF_PROG_TEST_RUN`, read back into one.
+
+use std::collections::BTreeMap;
+
+use anyhow::Context as _;
+use aya::maps::{Array, ArrayOfMaps, HashMap, Map, MapData, MapError, PerCpuArray, PerCpuValues};
+use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions, Xdp};
+use aya::{Ebpf, EbpfLoader};
+use aya_obj::generated::bpf_map_type;
+use bytemuck::{Pod, Zeroable};
+use nix::time::{ClockId, clock_gettime};
+use switcher::datapath::kernel::OBJECT;
+use switcher_common::abi::{
+    AddressKey, Counters, FlowKey, NextHop, Note, TICK_SHIFT, Tag, UDP_FLOWS, map,
+};
+use switcher_common::memory::{FlowMap, Memory};
+use switcher_common::verdict::Reason;
+
+use crate::cases::Hook;
+use crate::town::NOW;
+
+/// An ABI type as aya's maps want it.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug)]
+pub struct Plain<T>(pub T);
+
+// SAFETY: `T` is plain data without padding, which is all that aya's trait asks for.
+unsafe impl<T: Pod> aya::Pod for Plain<T> {}
+
+/// Key of an entry that fills up a flow map that is to refuse more.
+const FILLER: FlowKey = FlowKey {
+    client: switcher_common::abi::Address([!0; 4]),
+    port: switcher_common::abi::Port(!0),
+    id: !0,
+    space: !0,
+};
+
+/// The XDP program.
+pub const INGRESS: &str = "switcher_ingress";
+/// The tc program.
+pub const EGRESS: &str = "switcher_egress";
+
+/// Both programs, loaded.
+#[derive(Debug)]
+pub struct Kernel {
+    ebpf: Ebpf,
+}
+
+/// What a program made of a frame.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// What it returned.
+    pub action: u32,
+    /// The frame afterwards.
+    pub frame: Vec<u8>,
+}
+
+impl Kernel {
+    /// Loads the programs.
+    ///
+    /// # Errors
+    /// When the kernel refuses a map or a program.
+    pub fn load() -> anyhow::Result<Self> {
+        let mut ebpf = EbpfLoader::new().load(OBJECT).context("making the maps")?;
+        let ingress: &mut Xdp = ebpf
+            .program_mut(INGRESS)
+            .context("no ingress")?
+            .try_into()?;
+        ingress.load().context("loading the XDP program")?;
+        let egress: &mut SchedClassifier =
+            ebpf.program_mut(EGRESS).context("no egress")?.try_into()?;
+        egress.load().context("loading the tc program")?;
+        Ok(Self { ebpf })
+    }
+
+    /// The loaded object, for what only the bench does.
+    pub const fn ebpf(&mut self) -> &mut Ebpf {
+        &mut self.ebpf
+    }
+
+    /// Sends a frame through a program, as if it came in by the interface with this index (XDP only).
+    ///
+    /// # Errors
+    /// When the kernel takes no such frame.
+    pub fn run(&self, hook: Hook, frame: &[u8], interface: u32) -> anyhow::Result<Outcome> {
+        let mut out = vec![0; frame.len() + 64];
+        let context = XdpMd {
+            data_end: frame.len() as u32,
+            ingress_ifindex: interface,
+            ..Zeroable::zeroed()
+        };
+        let mut options = TestRunOptions::default();
+        options.data_in = Some(frame);
+        options.data_out = Some(&mut out);
+        options.repeat = 1;
+        let result = match hook {
+            Hook::Ingress => {
+                options.ctx_in = Some(bytemuck::bytes_of(&context));
+                let program: &Xdp = self
+                    .ebpf
+                    .program(INGRESS)
+                    .context("no ingress")?
+                    .try_into()?;
+                program.test_run(options)?
+            }
+            Hook::Egress => {
+                let program: &SchedClassifier =
+                    self.ebpf.program(EGRESS).context("no egress")?.try_into()?;
+                program.test_run(options)?
+            }
+        };
+        out.truncate(result.data_size_out as usize);
+        Ok(Outcome {
+            action: result.return_value,
+            frame: out,
+        })
+    }
+
+    /// Makes the maps say what `memory` says. Counters begin at zero.
+    ///
+    /// # Errors
+    /// When the kernel refuses an entry.
+    pub fn fill(&mut self, memory: &Memory) -> anyhow::Result<()> {
+        let shift = now()?.wrapping_sub(NOW);
+        for (port, entry) in &memory.ports {
+            self.set(map::PORTS, u32::from(*port), *entry)?;
+        }
+        let data = self.data(map::ADDRESSES)?;
+        let mut addresses = HashMap::<_, Plain<AddressKey>, u32>::try_from(data)?;
+        for (key, index) in &memory.addresses {
+            addresses.insert(Plain(*key), u32::from(*index), 0)?;
+        }
+        self.fill_arrays(memory)?;
+        for (group, window) in memory.windows.borrow().iter() {
+            self.open(map::WINDOWS, *group, window, shift)?;
+        }
+        for (group, flows) in memory.udp_flows.borrow().iter() {
+            self.open(map::UDP_FLOWS_OF, *group, flows, shift)?;
+        }
+        self.fill_notes(memory)?;
+        self.forget(memory)
+    }
+
+    fn fill_arrays(&mut self, memory: &Memory) -> anyhow::Result<()> {
+        for (index, service) in &memory.services {
+            self.set(map::SERVICES, u32::from(*index), *service)?;
+        }
+        for (id, endpoint) in &memory.endpoints {
+            self.set(map::ENDPOINTS, u32::from(*id), *endpoint)?;
+        }
+        for (index, element) in memory.buckets.iter().enumerate() {
+            self.set(map::TABLES, index as u32, *element)?;
+        }
+        for (group, word) in &memory.words {
+            self.set(map::STEERING, u32::from(*group), word.0)?;
+            let floor = memory.udp_floors.get(group).copied().unwrap_or_default();
+            self.set(map::GROUPS, u32::from(*group), [floor, 0])?;
+        }
+        self.set(map::SETTINGS, 0, memory.settings)
+    }
+
+    fn fill_notes(&mut self, memory: &Memory) -> anyhow::Result<()> {
+        let data = self.data(map::NOTES)?;
+        let mut notes = HashMap::<_, Plain<FlowKey>, Plain<Note>>::try_from(data)?;
+        let old: Vec<_> = notes.keys().collect::<Result<_, _>>()?;
+        for key in old {
+            notes.remove(&key)?;
+        }
+        for (key, note) in memory.notes.borrow().iter() {
+            notes.insert(Plain(*key), Plain(*note), 0)?;
+        }
+        Ok(())
+    }
+
+    /// Zeroes what programs have counted and remembered of endpoints.
+    fn forget(&mut self, memory: &Memory) -> anyhow::Result<()> {
+        for (id, endpoint) in &memory.endpoints {
+            self.zero::<NextHop>(map::NEXT_HOPS, u32::from(*id))?;
+            self.zero::<Counters>(map::COUNTERS, endpoint.counter)?;
+        }
+        for reason in Reason::ALL {
+            self.zero::<u64>(map::REASONS, *reason as u32)?;
+        }
+        Ok(())
+    }
+
+    /// What programs have changed, in `like`'s place: flow maps, notes, counters and reasons.
+    ///
+    /// # Errors
+    /// When a map can't be read.
+    pub fn read(&mut self, like: &Memory) -> anyhow::Result<Changes> {
+        let shift = now()?.wrapping_sub(NOW);
+        let mut changes = Changes::default();
+        for group in like.words.keys() {
+            let windows = self.flows(map::WINDOWS, *group, shift)?;
+            changes.windows.insert(*group, windows);
+            let udp = self.flows(map::UDP_FLOWS_OF, *group, shift)?;
+            changes.udp_flows.insert(*group, udp);
+        }
+        let data = self.data(map::NOTES)?;
+        let notes = HashMap::<_, Plain<FlowKey>, Plain<Note>>::try_from(data)?;
+        for entry in notes.iter() {
+            let (key, note) = entry?;
+            changes.notes.insert(key.0, note.0);
+        }
+        for endpoint in like.endpoints.values() {
+            let cells = self.sum::<Counters>(map::COUNTERS, endpoint.counter, add_counters)?;
+            changes.counters.insert(endpoint.counter, cells);
+        }
+        for reason in Reason::ALL {
+            let count = self.sum::<u64>(map::REASONS, *reason as u32, |a, b| a + b)?;
+            changes.reasons.insert(*reason, count);
+        }
+        changes.tidy();
+        Ok(changes)
+    }
+
+    /// Writes an element of an array.
+    ///
+    /// # Errors
+    /// When there is no such array or element.
+    pub fn set<T: Pod>(&mut self, name: &str, index: u32, value: T) -> anyhow::Result<()> {
+        let mut array = Array::<_, Plain<T>>::try_from(self.data(name)?)?;
+        array
+            .set(index, Plain(value), 0)
+            .with_context(|| format!("writing {name}[{index}]"))
+    }
+
+    /// Puts a flow map with these entries into an array of maps.
+    fn open(&mut self, outer: &str, group: u16, flows: &FlowMap, shift: u32) -> anyhow::Result<()> {
+        let full = flows.capacity == flows.flows.len();
+        let room = if full {
+            flows.flows.len() + 1
+        } else {
+            flows.capacity
+        };
+        let (kind, room, flags) = match outer {
+            map::WINDOWS => (bpf_map_type::BPF_MAP_TYPE_HASH, room as u32, 1),
+            _ => (bpf_map_type::BPF_MAP_TYPE_LRU_HASH, UDP_FLOWS, 0),
+        };
+        let (key, value) = (size_of::<FlowKey>() as u32, size_of::<Tag>() as u32);
+        let definition = aya_obj::Map::new_from_params(kind as u32, key, value, room, flags);
+        let data = MapData::create(definition, "flows", None)?;
+        let mut outer = ArrayOfMaps::<_, MapData>::try_from(self.data(outer)?)?;
+        outer.set(u32::from(group), &data, 0)?;
+        let whole = match outer.get(&u32::from(group), 0) {
+            Ok(data) => Map::from_map_data(data)?,
+            Err(error) => return Err(error.into()),
+        };
+        let mut entries = HashMap::<_, Plain<FlowKey>, Plain<Tag>>::try_from(whole)?;
+        for (key, tag) in &flows.flows {
+            let seen = tag.seen.wrapping_add(shift);
+            entries.insert(Plain(*key), Plain(Tag { seen, ..*tag }), 0)?;
+        }
+        if full {
+            entries.insert(Plain(FILLER), Plain(Tag::zeroed()), 0)?;
+        }
+        Ok(())
+    }
+
+    fn flows(
+        &mut self,
+        outer: &str,
+        group: u16,
+        shift: u32,
+    ) -> anyhow::Result<BTreeMap<FlowKey, Tag>> {
+        let outer = ArrayOfMaps::<_, MapData>::try_from(self.data(outer)?)?;
+        let data = match outer.get(&u32::from(group), 0) {
+            Err(MapError::KeyNotFound) => return Ok(BTreeMap::new()),
+            other => other?,
+        };
+        let map = Map::from_map_data(data)?;
+        let flows = HashMap::<_, Plain<FlowKey>, Plain<Tag>>::try_from(map)?;
+        let mut found = BTreeMap::new();
+        for entry in flows.iter() {
+            let (Plain(key), Plain(tag)) = entry?;
+            let seen = tag.seen.wrapping_sub(shift);
+            found.insert(key, Tag { seen, ..tag });
+        }
+        found.remove(&FILLER);
+        Ok(found)
+    }
+
+    fn zero<T: Pod>(&mut self, name: &str, index: u32) -> anyhow::Result<()> {
+        let mut array = PerCpuArray::<_, Plain<T>>::try_from(self.data(name)?)?;
+        let cpus = aya::util::nr_cpus().map_err(|(_, error)| error)?;
+        let zeros = PerCpuValues::try_from(vec![Plain(T::zeroed()); cpus])?;
+        Ok(array.set(index, zeros, 0)?)
+    }
+
+    fn sum<T: Pod>(
+        &mut self,
+        name: &str,
+        index: u32,
+        add: impl Fn(T, T) -> T,
+    ) -> anyhow::Result<T> {
+        let array = PerCpuArray::<_, Plain<T>>::try_from(self.data(name)?)?;
+        let values = array.get(&index, 0)?;
+        Ok(values.iter().fold(T::zeroed(), |sum, cpu| add(sum, cpu.0)))
+    }
+
+    fn data(&mut self, name: &str) -> anyhow::Result<&mut Map> {
+        self.ebpf
+            .map_mut(name)
+            .with_context(|| format!("no map {name} in the object"))
+    }
+}
+
+/// What programs change in their maps. Times are left out: the clock goes on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    windows: BTreeMap<u16, BTreeMap<FlowKey, Tag>>,
+    udp_flows: BTreeMap<u16, BTreeMap<FlowKey, Tag>>,
+    notes: BTreeMap<FlowKey, Note>,
+    counters: BTreeMap<u32, Counters>,
+    reasons: BTreeMap<Reason, u64>,
+}
+
+impl Changes {
+    /// The same of the core on the host.
+    pub fn of(memory: &Memory) -> Self {
+        let flows = |maps: &BTreeMap<u16, FlowMap>| {
+            let entries = maps.iter();
+            entries
+                .map(|(group, map)| (*group, map.flows.clone()))
+                .collect()
+        };
+        let mut changes = Self {
+            windows: flows(&memory.windows.borrow()),
+            udp_flows: flows(&memory.udp_flows.borrow()),
+            notes: memory.notes.borrow().clone(),
+            counters: memory.counters.borrow().clone(),
+            reasons: memory.reasons.borrow().clone(),
+        };
+        changes.tidy();
+        changes
+    }
+
+    fn tidy(&mut self) {
+        let windows = self.windows.values_mut().flat_map(BTreeMap::values_mut);
+        let udp = self.udp_flows.values_mut().flat_map(BTreeMap::values_mut);
+        windows.chain(udp).for_each(|tag| tag.seen = 0);
+        self.counters.retain(|_, cell| *cell != Counters::default());
+        self.reasons.retain(|_, count| *count != 0);
+    }
+}
+
+/// `struct xdp_md`.
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct XdpMd {
+    data: u32,
+    data_end: u32,
+    data_meta: u32,
+    ingress_ifindex: u32,
+    rx_queue_index: u32,
+    egress_ifindex: u32,
+}
+
+fn add_counters(a: Counters, b: Counters) -> Counters {
+    Counters {
+        packets: a.packets + b.packets,
+        bytes: a.bytes + b.bytes,
+        connections: a.connections + b.connections,
+        resets: a.resets + b.resets,
+    }
+}
+
+/// Now, in the ticks of tags.
+fn now() -> anyhow::Result<u32> {
+    let now = clock_gettime(ClockId::CLOCK_MONOTONIC)?;
+    let nanoseconds = now.tv_sec().cast_unsigned() * 1_000_000_000 + now.tv_nsec().cast_unsigned();
+    Ok((nanoseconds >> TICK_SHIFT) as u32)
+}

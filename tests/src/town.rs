@@ -1,0 +1,395 @@
+//! One host with a service of every kind, as maps in ordinary memory: what the packet cases start from.
+//!
+//! Slot 0 is blue, 1 green and 2 red; each has one endpoint per service, so that a case reads without
+//! knowing the hash.
+
+use std::net::{Ipv4Addr, SocketAddrV4};
+
+use switcher_common::abi::{
+    Address, AddressKey, Endpoint, FlowKey, Note, Port, Service, TCP, TableRef, Tag, UDP,
+    address_kind, endpoint_flags, flow_space, note_kind, service_flags,
+};
+use switcher_common::memory::{FlowMap, Memory, Told};
+use switcher_common::rewrite::Hop;
+use switcher_common::steer::Ownership;
+use switcher_common::tables::Route;
+use switcher_common::word::Word;
+
+use crate::frame::RECEIVER;
+
+/// The group of all services here.
+pub const GROUP: u16 = 3;
+/// A word's usual epoch.
+pub const EPOCH: u32 = 5;
+/// The tick at which cases happen.
+pub const NOW: u32 = 1000;
+/// Ticks after which a UDP flow is idle.
+pub const UDP_IDLE: u32 = 60;
+/// Seed of the flow hash.
+pub const SEED: u64 = 0x5eed_5eed_5eed_5eed;
+
+/// A client somewhere behind the gateway.
+pub const CLIENT: SocketAddrV4 = at(198, 51, 100, 7, 40_000);
+/// A client that, in the kernel tests, is this host too, so that it can have real connections.
+pub const NEAR: SocketAddrV4 = at(203, 0, 113, 9, 41_000);
+
+/// TCP, endpoints are sockets of this host.
+pub const WEB: SocketAddrV4 = at(192, 0, 2, 80, 80);
+/// TCP, endpoints are other hosts.
+pub const SHOP: SocketAddrV4 = at(192, 0, 2, 81, 80);
+/// TCP, endpoints are in other network namespaces of this host.
+pub const CELL: SocketAddrV4 = at(192, 0, 2, 82, 9000);
+/// UDP, each datagram on its own.
+pub const NAMES: SocketAddrV4 = at(192, 0, 2, 83, 53);
+/// UDP, in flows.
+pub const CALLS: SocketAddrV4 = at(192, 0, 2, 84, 5060);
+/// TCP; blue is the VIP itself.
+pub const ADOPTED: SocketAddrV4 = at(192, 0, 2, 85, 443);
+/// The preview of [`CELL`].
+pub const PREVIEW: SocketAddrV4 = at(192, 0, 2, 82, 9001);
+/// TCP, with endpoints that are hard to reach: blue has no neighbour, green a small MTU, and red is on the
+/// interface that packets come in by.
+pub const FAR: SocketAddrV4 = at(192, 0, 2, 86, 7000);
+
+const SERVICES: [SocketAddrV4; 8] = [WEB, SHOP, CELL, NAMES, CALLS, ADOPTED, PREVIEW, FAR];
+
+/// Index of a service.
+pub fn service(vip: SocketAddrV4) -> u16 {
+    let position = SERVICES.iter().position(|service| *service == vip);
+    position.map_or(u16::MAX, |position| position as u16)
+}
+
+/// Address of a service's endpoint of a colour (the number of its slot).
+pub fn endpoint(vip: SocketAddrV4, colour: u16) -> SocketAddrV4 {
+    let n = colour as u8;
+    match vip {
+        WEB => at(192, 0, 2, 80, 8001 + colour),
+        SHOP => at(10, 1, 0, 11 + n, 8080),
+        CELL | PREVIEW => at(10, 2, 0, 11 + n, 9000),
+        NAMES => at(10, 2, 0, 11 + n, 53),
+        CALLS => at(10, 2, 0, 11 + n, 5060),
+        ADOPTED if colour == 0 => ADOPTED,
+        ADOPTED => at(192, 0, 2, 85, 8443 + colour),
+        _ => [
+            at(10, 1, 0, 99, 7000),
+            at(10, 3, 0, 11, 7000),
+            at(192, 0, 2, 90, 7000),
+        ][usize::from(colour)],
+    }
+}
+
+/// Its id; a preview has the endpoints of its service.
+pub fn id(vip: SocketAddrV4, colour: u16) -> u16 {
+    let vip = if vip == PREVIEW { CELL } else { vip };
+    100 + service(vip) * 10 + colour
+}
+
+/// What a case starts from.
+#[derive(Clone, Debug)]
+pub struct State {
+    /// The maps.
+    pub memory: Memory,
+    /// The rest of the host.
+    pub told: Told,
+}
+
+impl State {
+    /// The town with this word.
+    #[must_use]
+    pub fn new(word: Word) -> Self {
+        let mut memory = Memory::default();
+        memory.settings.seed = SEED;
+        memory.settings.udp_idle = UDP_IDLE;
+        memory.words.insert(GROUP, word);
+        for vip in SERVICES {
+            add(&mut memory, vip);
+        }
+        let open = FlowMap {
+            capacity: 1 << 10,
+            ..Default::default()
+        };
+        memory.windows.borrow_mut().insert(GROUP, open.clone());
+        memory.udp_flows.borrow_mut().insert(GROUP, open);
+        Self {
+            memory,
+            told: told(),
+        }
+    }
+
+    /// With a tag of a TCP flow in the window.
+    #[must_use]
+    pub fn tag(self, client: SocketAddrV4, vip: SocketAddrV4, tag: Tag) -> Self {
+        if let Some(window) = self.memory.windows.borrow_mut().get_mut(&GROUP) {
+            window.flows.insert(window_key(client, vip), tag);
+        }
+        self
+    }
+
+    /// With a flow map that takes nothing more.
+    #[must_use]
+    pub fn full(self) -> Self {
+        if let Some(window) = self.memory.windows.borrow_mut().get_mut(&GROUP) {
+            window.capacity = window.flows.len();
+        }
+        self
+    }
+
+    /// With a UDP flow.
+    #[must_use]
+    pub fn udp(self, client: SocketAddrV4, vip: SocketAddrV4, tag: Tag) -> Self {
+        if let Some(flows) = self.memory.udp_flows.borrow_mut().get_mut(&GROUP) {
+            flows.flows.insert(udp_key(client, vip), tag);
+        }
+        self
+    }
+
+    /// After a hard rollback: UDP tags of earlier epochs are void.
+    #[must_use]
+    pub fn floor(mut self, epoch: u32) -> Self {
+        self.memory.udp_floors.insert(GROUP, epoch);
+        self
+    }
+
+    /// With a socket.
+    #[must_use]
+    pub fn socket(mut self, client: SocketAddrV4, server: SocketAddrV4, state: Ownership) -> Self {
+        let (client, port) = parts(client);
+        let (server, server_port) = parts(server);
+        self.told
+            .sockets
+            .insert((client, port, server, server_port), state);
+        self
+    }
+
+    /// With a note of how an endpoint's replies to a client are to be treated.
+    #[must_use]
+    pub fn note(mut self, client: SocketAddrV4, endpoint: u16, note: Note) -> Self {
+        let key = key(client, endpoint, flow_space::REPLY);
+        self.memory.notes.borrow_mut().insert(key, note);
+        if let Some(endpoint) = self.memory.endpoints.get_mut(&endpoint) {
+            endpoint.noted = 1;
+        }
+        self
+    }
+
+    /// With a preview flow.
+    #[must_use]
+    pub fn previewed(self, client: SocketAddrV4, endpoint: u16) -> Self {
+        let chosen = Note {
+            kind: note_kind::CHOSEN,
+            id: endpoint,
+        };
+        let key = key(client, service(PREVIEW), flow_space::PREVIEW);
+        self.memory.notes.borrow_mut().insert(key, chosen);
+        let reply = Note {
+            kind: note_kind::PREVIEW,
+            id: service(PREVIEW),
+        };
+        self.note(client, endpoint, reply)
+    }
+}
+
+/// A tag that a SYN with this sequence number left at [`NOW`].
+pub const fn syn_tag(endpoint: u16, sequence: u32) -> Tag {
+    Tag {
+        endpoint,
+        from_syn: 1,
+        epoch: EPOCH,
+        sequence: sequence.to_be(),
+        seen: NOW,
+    }
+}
+
+/// A tag that a packet of an old flow left at [`NOW`].
+pub const fn flow_tag(endpoint: u16) -> Tag {
+    Tag {
+        endpoint,
+        from_syn: 0,
+        epoch: EPOCH,
+        sequence: 0,
+        seen: NOW,
+    }
+}
+
+/// Key of a TCP flow's tag.
+pub fn window_key(client: SocketAddrV4, vip: SocketAddrV4) -> FlowKey {
+    key(client, service(vip), flow_space::WINDOW)
+}
+
+/// Key of a UDP flow's tag.
+pub fn udp_key(client: SocketAddrV4, vip: SocketAddrV4) -> FlowKey {
+    key(client, service(vip), flow_space::UDP)
+}
+
+/// An interface of the town.
+#[derive(Clone, Copy, Debug)]
+pub struct Interface {
+    /// Its name in the kernel tests.
+    pub name: &'static str,
+    /// Its index.
+    pub index: u32,
+    /// Its link address.
+    pub link: [u8; 6],
+    /// Its address and prefix length.
+    pub address: &'static str,
+    /// Its MTU.
+    pub mtu: u32,
+}
+
+/// Where packets come in.
+pub const OUTSIDE: Interface = Interface {
+    name: "outside",
+    index: 20,
+    link: RECEIVER,
+    address: "192.0.2.1/24",
+    mtu: 1500,
+};
+/// Towards the endpoints on other hosts.
+pub const INSIDE: Interface = Interface {
+    name: "inside",
+    index: 30,
+    link: [2, 0, 0, 0, 0, 0x30],
+    address: "10.1.0.1/24",
+    mtu: 1500,
+};
+/// Towards an endpoint behind a small MTU.
+pub const NARROW: Interface = Interface {
+    name: "narrow",
+    index: 40,
+    link: [2, 0, 0, 0, 0, 0x40],
+    address: "10.3.0.1/24",
+    mtu: 600,
+};
+
+/// The router that clients are behind.
+pub const GATEWAY: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
+/// Addresses of this host besides those of its interfaces.
+pub const HERE: [Ipv4Addr; 2] = [*NEAR.ip(), *WEB.ip()];
+
+/// Known neighbours.
+pub const NEIGHBOURS: [(Ipv4Addr, Interface); 6] = [
+    (GATEWAY, OUTSIDE),
+    (Ipv4Addr::new(192, 0, 2, 90), OUTSIDE),
+    (Ipv4Addr::new(10, 1, 0, 11), INSIDE),
+    (Ipv4Addr::new(10, 1, 0, 12), INSIDE),
+    (Ipv4Addr::new(10, 1, 0, 13), INSIDE),
+    (Ipv4Addr::new(10, 3, 0, 11), NARROW),
+];
+
+/// A neighbour's link address.
+pub const fn link_of(neighbour: Ipv4Addr) -> [u8; 6] {
+    let [a, b, c, d] = neighbour.octets();
+    [2, 1, a, b, c, d]
+}
+
+fn told() -> Told {
+    let mut told = Told {
+        interface: OUTSIDE.index,
+        ..Default::default()
+    };
+    told.now.set(NOW);
+    for (neighbour, interface) in NEIGHBOURS {
+        let route = Route::Neighbour {
+            interface: interface.index,
+            hop: Hop {
+                destination: link_of(neighbour),
+                source: interface.link,
+            },
+            mtu: interface.mtu,
+        };
+        told.routes.insert(Address::v4(neighbour.octets()), route);
+        if neighbour == GATEWAY {
+            told.routes.insert(parts(CLIENT).0, route);
+        }
+    }
+    for here in HERE {
+        told.routes.insert(Address::v4(here.octets()), Route::Local);
+    }
+    told
+}
+
+fn add(memory: &mut Memory, vip: SocketAddrV4) {
+    let (index, preview) = (service(vip), vip == PREVIEW);
+    let protocol = if matches!(vip, NAMES | CALLS) {
+        UDP
+    } else {
+        TCP
+    };
+    let (address, port) = parts(vip);
+    let kinds = match vip {
+        WEB => service_flags::SOCKETS,
+        NAMES => service_flags::PER_PACKET,
+        PREVIEW => service_flags::PREVIEW,
+        _ => 0,
+    };
+    let mut element = Service {
+        address,
+        port,
+        protocol,
+        flags: service_flags::PRESENT | kinds,
+        group: GROUP,
+        parent: service(if preview { CELL } else { vip }),
+        ..Default::default()
+    };
+    for colour in 0..3 {
+        let table = TableRef::new(u32::from(index * 4 + colour) * TableRef::UNIT, 8);
+        element.tables[usize::from(colour)] = table;
+        memory.fill(table, &[id(vip, colour); TableRef::UNIT as usize]);
+        if !preview {
+            add_endpoint(memory, vip, colour, protocol);
+        }
+    }
+    memory.services.insert(index, element);
+    publish(memory, vip, protocol, address_kind::SERVICE, index);
+}
+
+fn add_endpoint(memory: &mut Memory, vip: SocketAddrV4, colour: u16, protocol: u8) {
+    let (server, id) = (endpoint(vip, colour), id(vip, colour));
+    let (address, port) = parts(server);
+    let how = match vip {
+        SHOP | FAR => endpoint_flags::ROUTED,
+        _ if server == vip => endpoint_flags::UNTOUCHED,
+        _ => 0,
+    };
+    let element = Endpoint {
+        address,
+        port,
+        protocol,
+        flags: endpoint_flags::PRESENT | how,
+        service: service(vip),
+        colour: colour as u8,
+        counter: u32::from(service(vip) * 8 + colour),
+        ..Default::default()
+    };
+    memory.endpoints.insert(id, element);
+    publish(memory, server, protocol, address_kind::ENDPOINT, id);
+}
+
+fn publish(memory: &mut Memory, whole: SocketAddrV4, protocol: u8, kind: u8, index: u16) {
+    let (address, port) = parts(whole);
+    let key = AddressKey {
+        address,
+        port,
+        protocol,
+        kind,
+    };
+    memory.publish(key, index);
+}
+
+fn key(client: SocketAddrV4, id: u16, space: u32) -> FlowKey {
+    let (client, port) = parts(client);
+    FlowKey {
+        client,
+        port,
+        id,
+        space,
+    }
+}
+
+fn parts(whole: SocketAddrV4) -> (Address, Port) {
+    (Address::v4(whole.ip().octets()), Port::new(whole.port()))
+}
+
+const fn at(a: u8, b: u8, c: u8, d: u8, port: u16) -> SocketAddrV4 {
+    SocketAddrV4::new(Ipv4Addr::new(a, b, c, d), port)
+}

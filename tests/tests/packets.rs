@@ -1,0 +1,70 @@
+//! The packet cases through the core, on the host.
+
+use std::collections::BTreeMap;
+
+use switcher_common::pipeline;
+use switcher_tests::cases::{self, Case, Hook, Remembered};
+use switcher_tests::frame::sound;
+use switcher_tests::town::{GROUP, udp_key, window_key};
+
+#[test]
+fn every_case() {
+    let wrong: Vec<String> = cases::all()
+        .iter()
+        .filter_map(|case| run(case).err())
+        .collect();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn sentences_are_unique() {
+    let mut seen = BTreeMap::<_, u32>::new();
+    for case in cases::all() {
+        *seen.entry(case.sentence).or_default() += 1;
+    }
+    seen.retain(|_, times| *times > 2);
+    assert!(seen.is_empty(), "{seen:?}");
+}
+
+fn run(case: &Case) -> Result<(), String> {
+    let Case {
+        sentence, state, ..
+    } = case;
+    let mut frame = case.frame.clone();
+    let verdict = match case.hook {
+        Hook::Ingress => pipeline::ingress(frame.as_mut_slice(), &state.memory, &state.told),
+        Hook::Egress => pipeline::egress(frame.as_mut_slice(), &state.memory),
+    };
+    if verdict != case.verdict {
+        return Err(format!("{sentence}: {verdict:?}, not {:?}", case.verdict));
+    }
+    if frame != case.out {
+        return Err(format!("{sentence}:\n{frame:02x?}, not\n{:02x?}", case.out));
+    }
+    if frame != case.frame && !sound(&frame) {
+        return Err(format!("{sentence}: wrong checksums in {frame:02x?}"));
+    }
+    remembered(case)
+}
+
+fn remembered(case: &Case) -> Result<(), String> {
+    let (client, vip, want) = match case.tag {
+        Remembered::Whatever => return Ok(()),
+        Remembered::Nothing(client, vip) => (client, vip, None),
+        Remembered::Endpoint(client, vip, endpoint) => (client, vip, Some(endpoint)),
+    };
+    let windows = case.state.memory.windows.borrow();
+    let udp = case.state.memory.udp_flows.borrow();
+    let tag = windows
+        .get(&GROUP)
+        .and_then(|window| window.flows.get(&window_key(client, vip)))
+        .or_else(|| udp.get(&GROUP)?.flows.get(&udp_key(client, vip)));
+    let have = tag.map(|tag| tag.endpoint);
+    if have != want {
+        return Err(format!(
+            "{}: remembered {have:?}, not {want:?}",
+            case.sentence
+        ));
+    }
+    Ok(())
+}
