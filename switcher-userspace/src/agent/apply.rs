@@ -34,7 +34,14 @@ impl Runner {
         let plan = self
             .plan_for(&config)
             .map_err(|refusal| refused(&refusal, tried))?;
-        Ok(self.answer(&config, &plan, false))
+        let settings = self.changed_settings(&config);
+        Ok(answer(
+            &config,
+            self.config_revision,
+            settings,
+            &plan,
+            false,
+        ))
     }
 
     /// Takes a configuration. What it switches is under way then, and answers by itself.
@@ -62,8 +69,13 @@ impl Runner {
         let plan = self
             .plan_for(&config)
             .map_err(|refusal| refused(&refusal, tried))?;
+        let settings = self.changed_settings(&config);
         if request.dry_run {
-            return Ok((self.answer(&config, &plan, false), Vec::new()));
+            let revision = self.config_revision;
+            return Ok((
+                answer(&config, revision, settings, &plan, false),
+                Vec::new(),
+            ));
         }
         info!(
             actor = who.actor,
@@ -76,7 +88,11 @@ impl Runner {
             Failure::new(Exit::Unexpected, tried, format!("{error:#}"))
                 .advise("what was done so far is consistent, and traffic is served; apply again")
         })?;
-        Ok((self.answer(&self.config, &plan, true), switches))
+        let revision = self.config_revision;
+        Ok((
+            answer(&self.config, revision, settings, &plan, true),
+            switches,
+        ))
     }
 
     /// From now on this is what is wanted.
@@ -321,15 +337,39 @@ impl Runner {
             .advise("restart the agent with this configuration; traffic goes on meanwhile"))
     }
 
-    fn answer(&self, config: &Config, plan: &Plan, applied: bool) -> ConfigAnswer {
-        ConfigAnswer {
-            digest: config.digest.clone(),
-            revision: self.config_revision,
-            summary: plan.summary.clone(),
-            changes: plan.changes.iter().map(ToString::to_string).collect(),
-            unfinished: plan.unfinished.clone(),
-            applied,
-        }
+    /// What changes for the agent alone, in sentences.
+    fn changed_settings(&self, new: &Config) -> Vec<String> {
+        let groups = new.groups.values().filter_map(|new| {
+            let now = self.config.groups.get(&new.name)?;
+            let differs = [
+                ("drain", now.drain != new.drain),
+                ("health", now.health != new.health),
+            ];
+            let differs = differs.into_iter().filter(|(_, differs)| *differs);
+            Some(
+                differs
+                    .map(|(section, _)| format!("group {}: new settings for {section}", new.name)),
+            )
+        });
+        groups.flatten().collect()
+    }
+}
+
+fn answer(
+    config: &Config,
+    revision: u64,
+    settings: Vec<String>,
+    plan: &Plan,
+    applied: bool,
+) -> ConfigAnswer {
+    let steps = plan.changes.iter().map(ToString::to_string);
+    ConfigAnswer {
+        digest: config.digest.clone(),
+        revision,
+        summary: plan.summary.clone(),
+        changes: settings.into_iter().chain(steps).collect(),
+        unfinished: plan.unfinished.clone(),
+        applied,
     }
 }
 
