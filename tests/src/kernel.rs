@@ -282,6 +282,15 @@ impl Kernel {
         Ok(found)
     }
 
+    /// A map in an array of maps.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn inner(&mut self, outer: &str, group: u16) -> anyhow::Result<MapData> {
+        let outer = ArrayOfMaps::<_, MapData>::try_from(self.data(outer)?)?;
+        Ok(outer.get(&u32::from(group), 0)?)
+    }
+
     fn zero<T: Pod>(&mut self, name: &str, index: u32) -> anyhow::Result<()> {
         let mut array = PerCpuArray::<_, Plain<T>>::try_from(self.data(name)?)?;
         let cpus = aya::util::nr_cpus().map_err(|(_, error)| error)?;

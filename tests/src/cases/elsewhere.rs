@@ -10,7 +10,7 @@ use crate::town::{CALLS, CLIENT, State, WEB};
 
 pub(super) fn cases() -> Vec<Case> {
     let other_address = SocketAddrV4::new([192, 0, 2, 77].into(), WEB.port());
-    let other_port = SocketAddrV4::new(*WEB.ip(), 81);
+    let other_port = SocketAddrV4::new(*WEB.ip(), 82);
     let syn = Build::tcp(CLIENT, WEB, flag::SYN);
     vec![
         pass("another port", &syn.clone().to(other_port), Reason::NotOurs),
