@@ -4,18 +4,25 @@
 //! own. Without root each is skipped, which it says.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::Once;
+use std::time::Duration;
 
 use nix::sched::{CloneFlags, unshare};
-use switcher::config::{AgentConfig, XdpMode};
+use switcher::cli::MadeUpPacket;
+use switcher::config::{AgentConfig, Protocol, XdpMode};
 use switcher::datapath::attach::Egress;
+use switcher::datapath::detach::{Detached, detach};
+use switcher::datapath::emergency::emergency;
 use switcher::datapath::kernel::KernelDatapath;
 use switcher::datapath::pinned::Pinned;
 use switcher::datapath::pins::Pins;
 use switcher::datapath::{Change, Datapath};
+use switcher::exit::Exit;
+use switcher::explain::explain;
 use switcher::host::{self, XdpAttached};
 use switcher::reconcile::{Want, WantEndpoint, WantGroup, WantService, plan};
 use switcher_common::abi::{TCP, UDP, endpoint_flags, map, service_flags};
@@ -197,7 +204,7 @@ fn windows_open_and_close() {
     assert!(datapath.flow_map_used(0).expect("it can be read").abs() < f64::EPSILON);
     assert_eq!(
         datapath
-            .flows(0, std::time::Duration::from_secs(120))
+            .flows(0, Duration::from_secs(120))
             .expect("they can be read"),
         BTreeMap::new()
     );
@@ -263,7 +270,190 @@ fn a_file_system_for_pins_is_mounted() {
     config.bpffs = place.path().join("pins");
     drop(KernelDatapath::open(&config, 0).expect("it is mounted"));
     assert!(Pins::new(&config.bpffs).exist());
-    nix::mount::umount(&config.bpffs).expect("it was mounted");
+    // Lazily: a process that another test starts holds our descriptors until it executes.
+    let lazily = nix::mount::MntFlags::MNT_DETACH;
+    nix::mount::umount2(&config.bpffs, lazily).expect("it was mounted");
+}
+
+#[test]
+fn clients_follow_an_emergency_and_lose_nothing_to_a_refused_detach() {
+    let Some(lab) = Lab::new("emergency") else {
+        return;
+    };
+    let client = Client::beyond_the_wire();
+    let mut datapath = lab.open(XdpMode::Native);
+    apply(&mut datapath, &lab.want());
+    for (port, name) in [(90, "blue"), (100, "green"), (101, "green")] {
+        serve(port, name);
+    }
+    assert_eq!(client.asks(80), "blue");
+    assert_eq!(client.asks(81), "green", "the preview");
+    let kept = client.stays(80);
+
+    let unknown = emergency(&lab.bpffs, "shop", "red").expect_err("there is no red");
+    assert_eq!(unknown.exit, Exit::NotFound);
+    assert!(unknown.advice.contains("blue, green"), "{unknown}");
+    let done = emergency(&lab.bpffs, "shop", "green").expect("green is ready");
+    assert_eq!((&*done.from, &*done.to), ("blue", "green"));
+    assert_eq!(client.asks(80), "green");
+    let endpoints = datapath.have().expect("maps can be read").endpoints;
+    let mut blues = endpoints
+        .iter()
+        .filter(|(_, blue)| blue.port.number() == 90);
+    let (blue, _) = blues.next().expect("blue is there");
+    let flows = datapath.flows(0, Duration::from_secs(60));
+    assert_eq!(flows.expect("a count").get(blue), Some(&1), "the kept one");
+    assert_eq!(kept.ends_with("more"), "blue\nmore\n");
+    let again = emergency(&lab.bpffs, "shop", "green").expect("it is live");
+    assert_eq!(again.from, "green");
+
+    let refused = detach(&lab.bpffs, false).expect_err("green is rewritten");
+    assert_eq!(refused.exit, Exit::Refused);
+    assert_eq!(client.asks(80), "green");
+    drop(datapath);
+    let done = detach(&lab.bpffs, true).expect("by force");
+    assert_eq!(
+        (done.interfaces, done.maps),
+        (vec![DEVICE.to_owned()], true)
+    );
+    assert!(!lab.bpffs.exists());
+    assert_eq!(client.asks(80), "", "nobody listens at the VIP");
+    assert_eq!(detach(&lab.bpffs, false), Ok(Detached::default()));
+}
+
+#[test]
+fn detach_waits_for_the_agent_to_stop() {
+    let Some(lab) = Lab::new("detach-agent") else {
+        return;
+    };
+    let datapath = lab.open(XdpMode::Generic);
+    let refused = detach(&lab.bpffs, false).expect_err("an agent runs");
+    assert_eq!(refused.exit, Exit::Precondition);
+    drop(datapath);
+    detach(&lab.bpffs, false).expect("nothing is live");
+}
+
+#[test]
+fn explanations_agree_with_what_clients_see() {
+    let Some(lab) = Lab::new("explain") else {
+        return;
+    };
+    let mut datapath = lab.open(XdpMode::Generic);
+    apply(&mut datapath, &lab.want());
+    let asked = |protocol, port| MadeUpPacket {
+        protocol,
+        source: SocketAddr::from(([10, 0, 0, 2], 40000)),
+        destination: SocketAddr::from(([10, 0, 0, 1], port)),
+        syn: false,
+    };
+    let pinned = Pinned::open(&lab.bpffs).expect("it is pinned");
+    let explained = |protocol, port| {
+        let found = explain(&pinned, Some("shop"), &asked(protocol, port)).expect("it is there");
+        found
+            .endpoint
+            .map(|chosen| (chosen.colour, chosen.address.port()))
+    };
+    assert_eq!(explained(Protocol::Tcp, 80), Some(("blue".into(), 90)));
+    assert_eq!(explained(Protocol::Udp, 5300), Some(("blue".into(), 5310)));
+    assert_eq!(explained(Protocol::Udp, 80), None);
+    assert_eq!(
+        datapath.flows(0, Duration::MAX).expect("a count"),
+        BTreeMap::new()
+    );
+    let unknown = explain(&pinned, Some("shoes"), &asked(Protocol::Tcp, 80));
+    assert_eq!(unknown.expect_err("there is none").exit, Exit::NotFound);
+}
+
+/// Answers connections with a name, and echoes what follows. Ends with the process.
+fn serve(port: u16, name: &'static str) {
+    let listener = TcpListener::bind(("10.0.0.1", port)).expect("the port is free");
+    std::thread::spawn(move || {
+        for connection in listener.incoming().map_while(Result::ok) {
+            std::thread::spawn(move || {
+                let mut to = connection.try_clone().expect("a descriptor");
+                writeln!(to, "{name}").expect("the client reads");
+                std::io::copy(&mut &connection, &mut to)
+            });
+        }
+    });
+}
+
+/// Another network namespace at the end of the wire.
+struct Client(Child);
+
+impl Client {
+    fn beyond_the_wire() -> Self {
+        let sleeper = Command::new("unshare").args(["-n", "sleep", "60"]).spawn();
+        let client = Self(sleeper.expect("unshare is there"));
+        let pid = client.0.id().to_string();
+        // The namespace is there once the device can be moved and is gone from here.
+        let own = std::fs::read_link("/proc/thread-self/ns/net").expect("a namespace");
+        let other = PathBuf::from(format!("/proc/{pid}/ns/net"));
+        let init = std::fs::read_link("/proc/self/ns/net").expect("a namespace");
+        while std::fs::read_link(&other).is_ok_and(|ns| ns == own || ns == init) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        ip(&["link", "set", "sw1", "netns", &pid]);
+        client.run("ip addr add 10.0.0.2/24 dev sw1 && ip link set sw1 up");
+        client
+    }
+
+    fn command(&self, script: &str) -> Command {
+        let mut command = Command::new("nsenter");
+        let pid = self.0.id().to_string();
+        command.args(["-t", &pid, "-n", "timeout", "5", "bash", "-c", script]);
+        command
+    }
+
+    fn run(&self, script: &str) -> String {
+        let output = self.command(script).output().expect("nsenter is there");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// Who answers at a port of the VIP; nobody is nothing.
+    fn asks(&self, port: u16) -> String {
+        let script = format!("exec 3<>/dev/tcp/10.0.0.1/{port} && read -r name <&3 && echo $name");
+        self.run(&script).trim().to_owned()
+    }
+
+    /// A connection that is held until it says one thing more.
+    fn stays(&self, port: u16) -> Conversation {
+        let script = format!(
+            "exec 3<>/dev/tcp/10.0.0.1/{port}; read -r name <&3; echo $name; \
+             read -r more; echo $more >&3; read -r back <&3; echo $back"
+        );
+        let mut command = self.command(&script);
+        let pipes = command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = pipes.spawn().expect("nsenter is there");
+        let mut said = BufReader::new(child.stdout.take().expect("a pipe"));
+        let mut name = String::new();
+        said.read_line(&mut name).expect("a line");
+        Conversation { child, said, name }
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        let _gone = self.0.kill();
+        let _reaped = self.0.wait();
+    }
+}
+
+struct Conversation {
+    child: Child,
+    said: BufReader<ChildStdout>,
+    name: String,
+}
+
+impl Conversation {
+    /// Says the last word; returns everything that came back.
+    fn ends_with(mut self, word: &str) -> String {
+        let mut stdin = self.child.stdin.take().expect("a pipe");
+        writeln!(stdin, "{word}").expect("it reads");
+        self.said.read_to_string(&mut self.name).expect("an answer");
+        self.child.wait().expect("it ends");
+        self.name
+    }
 }
 
 /// A network namespace for the calling thread, two interfaces, and a place for pins.
