@@ -90,10 +90,11 @@ impl Kernel {
             ingress_ifindex: interface,
             ..Zeroable::zeroed()
         };
-        let mut options = TestRunOptions::default();
-        options.data_in = Some(frame);
-        options.data_out = Some(&mut out);
-        options.repeat = 1;
+        let mut options = TestRunOptions {
+            data_in: Some(frame),
+            data_out: Some(&mut out),
+            ..TestRunOptions::default()
+        };
         let result = match hook {
             Hook::Ingress => {
                 options.ctx_in = Some(bytemuck::bytes_of(&context));

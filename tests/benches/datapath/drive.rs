@@ -119,9 +119,11 @@ fn run(object: &Ebpf, name: &str, frame: &[u8], repeat: u32) -> anyhow::Result<f
         .program(name)
         .context("no such program")?
         .try_into()?;
-    let mut options = TestRunOptions::default();
-    options.data_in = Some(frame);
-    options.repeat = repeat;
+    let options = TestRunOptions {
+        data_in: Some(frame),
+        repeat,
+        ..TestRunOptions::default()
+    };
     // The kernel's own figure is in whole nanoseconds. The call's overhead is lost in so many repetitions.
     // This thread's time and not the wall's: others want the CPU too.
     let start = processor_time()?;
