@@ -8,7 +8,13 @@ use crate::config::{Config, Drain, GroupConfig, Health, HealthKind};
 /// planner's to tell.
 pub(super) fn differences(from: &Config, to: &Config) -> Vec<String> {
     let mut all = Vec::new();
-    say(&mut all, "agent", "flows", from.agent.flows, to.agent.flows);
+    say(
+        &mut all,
+        "agent",
+        "flows",
+        &from.agent.flows,
+        &to.agent.flows,
+    );
     for (name, to) in &to.groups {
         if let Some(from) = from.groups.get(name) {
             all.extend(of_group(name, from, to));
@@ -20,7 +26,7 @@ pub(super) fn differences(from: &Config, to: &Config) -> Vec<String> {
 fn of_group(name: &str, from: &GroupConfig, to: &GroupConfig) -> Vec<String> {
     let mut all = Vec::new();
     let group = format!("group {name}");
-    let mut changed = |what, from: String, to: String| say(&mut all, &group, what, from, to);
+    let mut changed = |what, from: String, to: String| say(&mut all, &group, what, &from, &to);
     changed("initial", from.initial.clone(), to.initial.clone());
     let Drain {
         arm,
@@ -49,8 +55,8 @@ fn say<T: PartialEq + std::fmt::Display>(
     all: &mut Vec<String>,
     of: &str,
     what: &str,
-    from: T,
-    to: T,
+    from: &T,
+    to: &T,
 ) {
     if from != to {
         all.push(format!("{of}: {what} {from} -> {to}"));
