@@ -89,7 +89,8 @@ fn describe_group(output: &Output, group: &GroupStatus, now: Timestamp) -> Strin
             next.what
         );
     }
-    if let Some(window) = &group.window {
+    let window = &group.window;
+    if window.phase != "steady" {
         let flows = window
             .flows_on_old
             .map_or_else(|| "?".to_owned(), human_count);
