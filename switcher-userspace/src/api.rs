@@ -4,6 +4,7 @@
 //! Failures are RFC 9457 problems that carry the exit code of the command line.
 
 mod changes;
+mod explain;
 pub mod model;
 mod once;
 mod peer;
@@ -55,6 +56,7 @@ fn router(api: Api) -> Router {
         .route("/v1/cutovers/{id}", get(reads::cutover))
         .route("/v1/plan", post(reads::plan))
         .route("/v1/apply", post(changes::apply))
+        .route("/v1/explain", post(explain::explain))
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)
         .with_state(api)

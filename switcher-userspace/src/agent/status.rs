@@ -1,6 +1,7 @@
 //! What the agent says of itself and its groups.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -80,6 +81,12 @@ impl Runner {
             Failure::new(Exit::NotFound, "", format!("there is no cut-over {id}"))
                 .advise("`switcher history` lists them")
         })
+    }
+
+    /// Where programs and maps are pinned.
+    #[must_use]
+    pub fn bpffs(&self) -> &Path {
+        &self.config.agent.bpffs
     }
 
     fn agent_status(&self) -> AgentStatus {

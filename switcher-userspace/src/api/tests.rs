@@ -251,6 +251,7 @@ async fn what_makes_no_sense_is_said() {
         ("POST", "/v1/groups/shop/rollback", "", 403, 5),
         ("POST", "/v1/groups/shop/abort", "", 412, 4),
         ("GET", "/v1/groups/shop/wait", "", 400, 2),
+        ("POST", "/v1/explain", r#"{"protocol": "sctp"}"#, 400, 2),
         ("GET", "/v1/status?group=other", "", 404, 3),
         ("GET", "/v1/cutovers/nonsense", "", 404, 3),
     ];

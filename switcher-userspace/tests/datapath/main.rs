@@ -3,17 +3,16 @@
 //! Every test has a network namespace of its own, with a pair of virtual interfaces in it, and pins of its
 //! own. Without root each is skipped, which it says.
 
+mod client;
+mod lab;
+
 use std::collections::BTreeMap;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{IpAddr, SocketAddr, TcpListener};
-use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, Stdio};
-use std::sync::Once;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use nix::sched::{CloneFlags, unshare};
 use switcher::cli::MadeUpPacket;
-use switcher::config::{AgentConfig, Protocol, XdpMode};
+use switcher::config::{Protocol, XdpMode};
 use switcher::datapath::attach::Egress;
 use switcher::datapath::detach::{Detached, detach};
 use switcher::datapath::emergency::emergency;
@@ -24,11 +23,12 @@ use switcher::datapath::{Change, Datapath};
 use switcher::exit::Exit;
 use switcher::explain::explain;
 use switcher::host::{self, XdpAttached};
-use switcher::reconcile::{Want, WantEndpoint, WantGroup, WantService, plan};
-use switcher_common::abi::{TCP, UDP, endpoint_flags, map, service_flags};
+use switcher::reconcile::{Want, plan};
+use switcher_common::abi::map;
 use switcher_common::word::Word;
 
-const DEVICE: &str = "sw0";
+use client::{Client, serve};
+use lab::{DEVICE, Lab, ip};
 
 #[test]
 fn attaches_in_both_modes_and_pins() {
@@ -133,6 +133,30 @@ fn a_driver_without_native_xdp_is_no_reason_to_fall_back() {
     assert!(text.contains("bridge0 (driver bridge)"), "{text}");
     assert!(text.contains("xdp = \"generic\""), "{text}");
     assert!(lab.pins().interfaces().is_empty());
+}
+
+#[test]
+fn a_mode_that_is_refused_leaves_the_old_one() {
+    let Some(lab) = Lab::new("mode-refused") else {
+        return;
+    };
+    ip(&["link", "add", "bridge0", "type", "bridge"]);
+    let mut config = lab.config(XdpMode::Generic);
+    config.interfaces = vec!["bridge0".into()];
+    drop(KernelDatapath::open(&config, 0).expect("generic goes everywhere"));
+    config.xdp = XdpMode::Native;
+    let Err(error) = KernelDatapath::open(&config, 0) else {
+        panic!("bridges have no native XDP");
+    };
+    let text = format!("{error:#}");
+    assert!(text.contains("still attached as generic"), "{text}");
+    let bridge = host::interface("bridge0").expect("a list");
+    let bridge = bridge.expect("it is there");
+    assert_eq!(
+        bridge.xdp.first().map(|(mode, _)| *mode),
+        Some(XdpAttached::Generic)
+    );
+    assert!(lab.pins().xdp("bridge0").exists());
 }
 
 #[test]
@@ -364,228 +388,6 @@ fn explanations_agree_with_what_clients_see() {
     assert_eq!(unknown.expect_err("there is none").exit, Exit::NotFound);
 }
 
-/// Answers connections with a name, and echoes what follows. Ends with the process.
-fn serve(port: u16, name: &'static str) {
-    let listener = TcpListener::bind(("10.0.0.1", port)).expect("the port is free");
-    std::thread::spawn(move || {
-        for connection in listener.incoming().map_while(Result::ok) {
-            std::thread::spawn(move || {
-                let mut to = connection.try_clone().expect("a descriptor");
-                writeln!(to, "{name}").expect("the client reads");
-                std::io::copy(&mut &connection, &mut to)
-            });
-        }
-    });
-}
-
-/// Another network namespace at the end of the wire.
-struct Client(Child);
-
-impl Client {
-    fn beyond_the_wire() -> Self {
-        let sleeper = Command::new("unshare").args(["-n", "sleep", "60"]).spawn();
-        let client = Self(sleeper.expect("unshare is there"));
-        let pid = client.0.id().to_string();
-        // The namespace is there once the device can be moved and is gone from here.
-        let own = std::fs::read_link("/proc/thread-self/ns/net").expect("a namespace");
-        let other = PathBuf::from(format!("/proc/{pid}/ns/net"));
-        let init = std::fs::read_link("/proc/self/ns/net").expect("a namespace");
-        while std::fs::read_link(&other).is_ok_and(|ns| ns == own || ns == init) {
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        ip(&["link", "set", "sw1", "netns", &pid]);
-        client.run("ip addr add 10.0.0.2/24 dev sw1 && ip link set sw1 up");
-        client
-    }
-
-    fn command(&self, script: &str) -> Command {
-        let mut command = Command::new("nsenter");
-        let pid = self.0.id().to_string();
-        command.args(["-t", &pid, "-n", "timeout", "5", "bash", "-c", script]);
-        command
-    }
-
-    fn run(&self, script: &str) -> String {
-        let output = self.command(script).output().expect("nsenter is there");
-        String::from_utf8_lossy(&output.stdout).into_owned()
-    }
-
-    /// Who answers at a port of the VIP; nobody is nothing.
-    fn asks(&self, port: u16) -> String {
-        let script = format!("exec 3<>/dev/tcp/10.0.0.1/{port} && read -r name <&3 && echo $name");
-        self.run(&script).trim().to_owned()
-    }
-
-    /// A connection that is held until it says one thing more.
-    fn stays(&self, port: u16) -> Conversation {
-        let script = format!(
-            "exec 3<>/dev/tcp/10.0.0.1/{port}; read -r name <&3; echo $name; \
-             read -r more; echo $more >&3; read -r back <&3; echo $back"
-        );
-        let mut command = self.command(&script);
-        let pipes = command.stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut child = pipes.spawn().expect("nsenter is there");
-        let mut said = BufReader::new(child.stdout.take().expect("a pipe"));
-        let mut name = String::new();
-        said.read_line(&mut name).expect("a line");
-        Conversation { child, said, name }
-    }
-}
-
-impl Drop for Client {
-    fn drop(&mut self) {
-        let _gone = self.0.kill();
-        let _reaped = self.0.wait();
-    }
-}
-
-struct Conversation {
-    child: Child,
-    said: BufReader<ChildStdout>,
-    name: String,
-}
-
-impl Conversation {
-    /// Says the last word; returns everything that came back.
-    fn ends_with(mut self, word: &str) -> String {
-        let mut stdin = self.child.stdin.take().expect("a pipe");
-        writeln!(stdin, "{word}").expect("it reads");
-        self.said.read_to_string(&mut self.name).expect("an answer");
-        self.child.wait().expect("it ends");
-        self.name
-    }
-}
-
-/// A network namespace for the calling thread, two interfaces, and a place for pins.
-struct Lab {
-    bpffs: PathBuf,
-    state: tempfile::TempDir,
-}
-
-impl Lab {
-    /// Nothing without root: the reason is printed.
-    fn new(name: &str) -> Option<Self> {
-        if !nix::unistd::geteuid().is_root() {
-            eprintln!("skipped: {name} needs root");
-            return None;
-        }
-        unshare(CloneFlags::CLONE_NEWNET).expect("root may");
-        let lab = Self::pinned_at(name);
-        lab.add_device();
-        Some(lab)
-    }
-
-    /// Other pins in the same network namespace.
-    fn with_pins(name: &str, _beside: &Self) -> Self {
-        Self::pinned_at(name)
-    }
-
-    fn pinned_at(name: &str) -> Self {
-        mount_once();
-        let name = format!("switcher-test-{}-{name}", std::process::id());
-        Self {
-            bpffs: Path::new("/sys/fs/bpf").join(name),
-            state: tempfile::tempdir().expect("a directory"),
-        }
-    }
-
-    fn add_device(&self) {
-        ip(&["link", "add", DEVICE, "type", "veth", "peer", "name", "sw1"]);
-        ip(&["addr", "add", "10.0.0.1/24", "dev", DEVICE]);
-        ip(&["link", "set", DEVICE, "up"]);
-    }
-
-    fn config(&self, xdp: XdpMode) -> AgentConfig {
-        AgentConfig {
-            interfaces: vec![DEVICE.into()],
-            xdp,
-            socket: self.state.path().join("socket"),
-            state_dir: self.state.path().into(),
-            bpffs: self.bpffs.clone(),
-            flows: 4096,
-        }
-    }
-
-    fn open(&self, xdp: XdpMode) -> KernelDatapath {
-        KernelDatapath::open(&self.config(xdp), 0).expect("nothing is in the way")
-    }
-
-    fn refusal(&self, xdp: XdpMode) -> String {
-        match KernelDatapath::open(&self.config(xdp), 0) {
-            Ok(_) => panic!("this should have been refused"),
-            Err(error) => format!("{error:#}"),
-        }
-    }
-
-    fn pins(&self) -> Pins {
-        Pins::new(&self.bpffs)
-    }
-
-    fn xdp(&self) -> (XdpAttached, u32) {
-        let interface = host::interface(DEVICE)
-            .expect("a list")
-            .expect("it is there");
-        *interface.xdp.first().expect("a program is attached")
-    }
-
-    /// Filters on the egress hook.
-    fn filters(&self) -> usize {
-        let show = ["filter", "show", "dev", DEVICE, "egress"];
-        let output = Command::new("tc").args(show).output().expect("tc is there");
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        text.lines().filter(|line| line.contains("handle")).count()
-    }
-
-    fn want(&self) -> Want {
-        let at = |port| SocketAddr::new(IpAddr::from([10, 0, 0, 1]), port);
-        let endpoint = |port| WantEndpoint {
-            address: at(port),
-            weight: 1,
-            flags: endpoint_flags::PRESENT,
-        };
-        let service = |vip: u16, protocol, flags| WantService {
-            vip: at(vip),
-            protocol,
-            flags: service_flags::PRESENT | flags,
-            preview: Some(at(vip + 1)),
-            endpoints: BTreeMap::from([
-                ("blue".into(), vec![endpoint(vip + 10)]),
-                ("green".into(), vec![endpoint(vip + 20), endpoint(vip + 21)]),
-            ]),
-        };
-        let services = [
-            ("web", service(80, TCP, service_flags::SOCKETS)),
-            ("dns", service(5300, UDP, 0)),
-        ];
-        let shop = WantGroup {
-            initial: "blue".into(),
-            colours: vec!["blue".into(), "green".into()],
-            services: services
-                .map(|(name, service)| (name.into(), service))
-                .into(),
-        };
-        Want {
-            groups: [("shop".into(), shop)].into(),
-        }
-    }
-}
-
-impl Drop for Lab {
-    fn drop(&mut self) {
-        for interface in self.pins().interfaces() {
-            let pins = self.pins();
-            for pin in [
-                pins.xdp(&interface),
-                pins.egress(&interface),
-                pins.clsact(&interface),
-            ] {
-                let _absent = std::fs::remove_file(pin);
-            }
-        }
-        let _absent = std::fs::remove_dir_all(&self.bpffs);
-    }
-}
-
 /// Plans until there is nothing left, carrying out switches as one store.
 fn apply(datapath: &mut KernelDatapath, want: &Want) {
     for _ in 0..4 {
@@ -605,22 +407,4 @@ fn apply(datapath: &mut KernelDatapath, want: &Want) {
         }
     }
     panic!("never done");
-}
-
-fn ip(arguments: &[&str]) {
-    let status = Command::new("ip").args(arguments).status();
-    assert!(status.expect("ip is there").success(), "ip {arguments:?}");
-}
-
-/// Tests run at once, and each would mount one over the other's.
-fn mount_once() {
-    static MOUNT: Once = Once::new();
-    MOUNT.call_once(|| {
-        let usual = Path::new("/sys/fs/bpf");
-        if !switcher::datapath::pins::is_bpffs(usual) {
-            let none: Option<&str> = None;
-            let flags = nix::mount::MsFlags::empty();
-            nix::mount::mount(Some("bpf"), usual, Some("bpf"), flags, none).expect("root may");
-        }
-    });
 }

@@ -1,0 +1,62 @@
+//! Where a packet would go, and why.
+
+use std::net::SocketAddr;
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::State;
+use serde::Deserialize;
+
+use super::Api;
+use super::problem::Refused;
+use crate::cli::MadeUpPacket;
+use crate::config::Protocol;
+use crate::datapath::pinned::Pinned;
+use crate::exit::{Exit, Failure};
+use crate::explain::{self, Explanation};
+
+/// `POST /v1/explain`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Question {
+    /// The group asked about; none for all.
+    group: Option<String>,
+    protocol: Protocol,
+    source: SocketAddr,
+    destination: SocketAddr,
+    /// Whether the packet opens a connection; TCP only.
+    #[serde(default)]
+    syn: bool,
+}
+
+pub(super) async fn explain(
+    State(api): State<Api>,
+    bytes: Bytes,
+) -> Result<Json<Explanation>, Refused> {
+    let question: Question = serde_json::from_slice(&bytes)
+        .map_err(|error| Refused::malformed(format!("the body: {error}")))?;
+    let Question {
+        group,
+        protocol,
+        source,
+        destination,
+        syn,
+    } = question;
+    if syn && protocol == Protocol::Udp {
+        return Err(Refused::malformed("syn is for tcp only"));
+    }
+    let packet = MadeUpPacket {
+        protocol,
+        source,
+        destination,
+        syn,
+    };
+    let bpffs = api.agent.ask(|runner| runner.bpffs().to_owned()).await?;
+    // Copying the maps takes a while with many flows; the runner has better things to do.
+    let explained = tokio::task::spawn_blocking(move || {
+        let pinned = Pinned::open(&bpffs)?;
+        explain::explain(&pinned, group.as_deref(), &packet)
+    });
+    let died = |error| Failure::new(Exit::Unexpected, "explain", format!("{error}"));
+    Ok(Json(explained.await.map_err(died)??))
+}
