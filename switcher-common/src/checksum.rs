@@ -35,6 +35,21 @@ pub const fn update_udp(check: u16, change: u64) -> u16 {
     }
 }
 
+/// The sum itself, not its complement, after `change`: what stands in the field while the checksum is
+/// left to be completed by whoever sends the packet on.
+#[inline(always)]
+pub const fn update_sum(sum: u16, change: u64) -> u16 {
+    fold(sum as u64 + change)
+}
+
+/// The sum of a TCP or UDP pseudo-header (RFC 9293, 3.1): addresses in network order, `length` from the
+/// transport header on.
+#[inline(always)]
+pub const fn pseudo_header(source: u32, destination: u32, protocol: u8, length: u16) -> u16 {
+    let words = (protocol as u16).to_be() as u64 + length.to_be() as u64;
+    fold(source as u64 + destination as u64 + words)
+}
+
 #[inline(always)]
 const fn fold(sum: u64) -> u16 {
     let sum = (sum & 0xffff_ffff) + (sum >> 32);

@@ -231,7 +231,7 @@ pub struct Told {
     pub interface: u32,
     /// (client, client port, endpoint address, endpoint port) -> what the socket table has.
     pub sockets: BTreeMap<(Address, Port, Address, Port), Ownership>,
-    /// Destination -> route; [`Route::Stack`] where nothing stands.
+    /// Destination -> route; [`Route::Stack`] where nothing stands, but loopback is always local.
     pub routes: BTreeMap<Address, Route>,
 }
 
@@ -268,6 +268,7 @@ impl Stack for Told {
                 Route::Stack
             }
             Some(route) => *route,
+            None if core::net::IpAddr::from(destination).is_loopback() => Route::Local,
             None => Route::Stack,
         }
     }

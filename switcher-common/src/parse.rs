@@ -5,8 +5,9 @@ use network_types::ip::Ipv4Hdr;
 use network_types::tcp::TcpHdr;
 
 use crate::abi::{Address, Port, TCP, UDP};
+use crate::checksum;
 use crate::frame::Frame;
-use crate::rewrite::{L3, L4};
+use crate::rewrite::{L3, L4, field};
 use crate::steer::Segment;
 use crate::verdict::Reason;
 
@@ -46,6 +47,22 @@ pub fn carriage<F: Frame + ?Sized>(frame: &F) -> Option<Carriage> {
         tos: ip.tos,
         length: u16::from_be_bytes(ip.tot_len),
     })
+}
+
+/// Whether the L4 checksum may still have to be completed: the field holds the pseudo-header's sum alone.
+/// So do frames that a virtual peer sends with checksum offload on, and those that GRO has put together;
+/// of those with a complete checksum, one in 65,536.
+#[inline(always)]
+pub fn is_unfinished<F: Frame + ?Sized>(frame: &F, packet: &Packet, carriage: Carriage) -> bool {
+    let place = if packet.protocol == TCP {
+        field::TCP_CHECK
+    } else {
+        field::UDP_CHECK
+    };
+    let length = carriage.length.wrapping_sub((L4 - L3) as u16);
+    let (source, destination) = (packet.source.v4_word(), packet.destination.v4_word());
+    let sum = checksum::pseudo_header(source, destination, packet.protocol, length);
+    frame.read(place) == Some(sum)
 }
 
 /// EtherType of IPv4 as it stands in the frame.

@@ -73,7 +73,10 @@ pub fn egress<F: Frame + ?Sized, T: Tables>(frame: &mut F, tables: &T) -> Verdic
     let Some((id, endpoint)) = classify::sender(&packet, tables) else {
         return Verdict::Pass(Reason::NotOurs);
     };
-    match reply_as(frame, &packet, id, endpoint, tables) {
+    if !endpoint.has(endpoint_flags::ROUTED) {
+        count_reset(frame, &packet, endpoint, tables);
+    }
+    match reply_as(&packet, id, endpoint, tables) {
         Ok(edit) => match frame.edit(&edit) {
             Some(()) => Verdict::Deliver,
             None => pass(Reason::Malformed, tables),
@@ -349,7 +352,8 @@ fn reply<F: Frame + ?Sized, T: Tables>(
     endpoint: &Endpoint,
     tables: &T,
 ) -> Result<Step, Reason> {
-    let edit = reply_as(frame, packet, id, endpoint, tables)?;
+    count_reset(frame, packet, endpoint, tables);
+    let edit = reply_as(packet, id, endpoint, tables)?;
     Ok(Step {
         edit,
         via: Via::Client,
@@ -378,9 +382,12 @@ fn send<F: Frame + ?Sized, T: Tables, S: Stack>(
         protocol: packet.protocol,
         carriage,
     };
-    match way.find(endpoint, tables, stack) {
-        // At the end of its time to live the stack answers for us (RFC 1812, 5.2.7.3).
-        Route::Neighbour { interface, hop, .. } if carriage.ttl > 1 => {
+    let route = way.find(endpoint, tables, stack);
+    let unfinished = parse::is_unfinished(frame, packet, carriage);
+    match route {
+        // At the end of its time to live the stack answers for us (RFC 1812, 5.2.7.3), and only the stack
+        // finishes checksums.
+        Route::Neighbour { interface, hop, .. } if carriage.ttl > 1 && !unfinished => {
             edit.hop = Some(hop);
             let same = interface == stack.interface();
             Ok((
@@ -393,8 +400,16 @@ fn send<F: Frame + ?Sized, T: Tables, S: Stack>(
             ))
         }
         Route::Local if endpoint.is_none() => Err(Reason::OwnReply),
+        // It gets the service's address on its way out. Here it would make the packet a martian: the
+        // stack drops what comes in from an address of its own.
+        Route::Neighbour { .. } | Route::Local | Route::Stack if endpoint.is_none() => {
+            Err(Reason::LeftToStack)
+        }
         Route::Neighbour { .. } | Route::Local | Route::Stack => {
             tables.count_reason(Reason::LeftToStack);
+            // A packet over the MTU is one that GRO or a virtual peer made, and is unfinished. One that
+            // fits may be finished and look like this by chance.
+            edit.unfinished = unfinished && route == Route::Stack;
             Ok((edit, Verdict::Deliver))
         }
     }
@@ -468,18 +483,27 @@ impl Way {
     }
 }
 
+/// Once a packet: a routed endpoint's replies are seen where they come in.
+#[inline(always)]
+fn count_reset<F: Frame + ?Sized, T: Tables>(
+    frame: &F,
+    packet: &Packet,
+    endpoint: &Endpoint,
+    tables: &T,
+) {
+    if packet.protocol == TCP && parse::flags(frame).resets() {
+        tables.count(endpoint.counter, Count::Reset);
+    }
+}
+
 /// The edit that gives a reply the address its client expects, or why it stays as it is.
 #[inline(always)]
-fn reply_as<F: Frame + ?Sized, T: Tables>(
-    frame: &F,
+fn reply_as<T: Tables>(
     packet: &Packet,
     id: u16,
     endpoint: &Endpoint,
     tables: &T,
 ) -> Result<Edit, Reason> {
-    if packet.protocol == TCP && parse::flags(frame).resets() {
-        tables.count(endpoint.counter, Count::Reset);
-    }
     let mut service = endpoint.service;
     if endpoint.noted != 0 {
         let note = tables.note(&reply_key(packet.destination, packet.destination_port, id));

@@ -3,7 +3,7 @@
 use network_types::eth::EthHdr;
 
 use crate::abi::{Address, Port, TCP};
-use crate::checksum::{change, change16, update, update_udp};
+use crate::checksum::{change, change16, update, update_sum, update_udp};
 use crate::frame::Frame;
 use crate::parse::Packet;
 
@@ -68,6 +68,8 @@ pub struct Edit {
     pub to_port: Port,
     /// The TTL is decremented and the link header replaced, if the program forwards the packet.
     pub hop: Option<Hop>,
+    /// The L4 checksum is that of the pseudo-header alone: see [`crate::parse::is_unfinished`].
+    pub unfinished: bool,
 }
 
 impl Edit {
@@ -82,6 +84,7 @@ impl Edit {
             from_port: packet.destination_port,
             to_port: port,
             hop: None,
+            unfinished: false,
         }
     }
 
@@ -96,6 +99,7 @@ impl Edit {
             from_port: packet.source_port,
             to_port: port,
             hop: None,
+            unfinished: false,
         }
     }
 
@@ -122,7 +126,15 @@ pub fn in_place<F: Frame + ?Sized>(frame: &mut F, edit: &Edit) -> Option<()> {
     let address_change = change(edit.from_address, edit.to_address);
     let l4_change = address_change + change16(edit.from_port.0, edit.to_port.0);
 
-    if edit.protocol == TCP {
+    if edit.unfinished {
+        let place = if edit.protocol == TCP {
+            field::TCP_CHECK
+        } else {
+            field::UDP_CHECK
+        };
+        let check: u16 = frame.read(place)?;
+        frame.write(place, update_sum(check, address_change))?;
+    } else if edit.protocol == TCP {
         let check: u16 = frame.read(field::TCP_CHECK)?;
         frame.write(field::TCP_CHECK, update(check, l4_change))?;
     } else {

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use switcher_common::abi::{Port, TCP, UDP};
-use switcher_common::checksum::{change, change16, update, update_udp};
+use switcher_common::checksum::{change, change16, pseudo_header, update, update_sum, update_udp};
 use switcher_common::frame::Frame as _;
 use switcher_common::rewrite::{Edit, End, Hop, L3, L4};
 
@@ -38,6 +38,26 @@ proptest! {
     }
 
     #[test]
+    fn a_pseudo_header_is_summed(source: u32, destination: u32, protocol: u8, length: u16) {
+        let mut bytes = [source.to_ne_bytes(), destination.to_ne_bytes()].concat();
+        bytes.extend([0, protocol]);
+        bytes.extend(length.to_be_bytes());
+        let have = pseudo_header(source, destination, protocol, length);
+        prop_assert_eq!(have.to_be(), sum(&bytes));
+    }
+
+    #[test]
+    fn a_sum_that_is_none_of_a_checksum_changes_with_its_words(
+        source in 1..u32::MAX,
+        destination: u32,
+        new: u32,
+    ) {
+        let sum_to = |destination| pseudo_header(source, destination, TCP, 20);
+        let after = update_sum(sum_to(destination), change(destination, new));
+        prop_assert_eq!(after, sum_to(new));
+    }
+
+    #[test]
     fn an_edited_frame_is_sound(
         mut frame in frame(),
         end in prop_oneof![Just(End::Source), Just(End::Destination)],
@@ -58,6 +78,7 @@ proptest! {
             from_port: Port(frame.read(port).expect("a whole header")),
             to_port: Port(to_port),
             hop: hop.map(|(destination, source)| Hop { destination, source }),
+            unfinished: false,
         };
         prop_assert_eq!(frame.edit(&edit), Some(()));
         prop_assert!(sound(&frame), "{:02x?}", frame);

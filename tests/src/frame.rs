@@ -153,6 +153,30 @@ impl Build {
         frame
     }
 
+    /// The frame as a virtual peer or GRO hands it on: the L4 checksum is the pseudo-header's sum alone,
+    /// and whoever puts it on a wire completes it.
+    pub fn unfinished(&self) -> Vec<u8> {
+        let mut frame = self.bytes();
+        let (source, destination) = (*self.source.ip(), *self.destination.ip());
+        let nothing = vec![0; frame.len() - L4];
+        let sum = pseudo_sum(source, destination, self.protocol(), &nothing);
+        let at = L4 + if self.protocol() == TCP { 16 } else { 6 };
+        frame[at..at + 2].copy_from_slice(&sum.to_be_bytes());
+        frame
+    }
+
+    /// With a payload that makes the whole checksum look like an unfinished one.
+    #[must_use]
+    pub fn seeming_unfinished(mut self) -> Self {
+        for word in 0..=u16::MAX {
+            self.payload = word.to_be_bytes().to_vec();
+            if self.bytes() == self.unfinished() {
+                return self;
+            }
+        }
+        unreachable!("one word gives the checksum any value");
+    }
+
     fn protocol(&self) -> u8 {
         match self.transport {
             Transport::Tcp { .. } => TCP,

@@ -15,7 +15,7 @@ use switcher_harness::{Load, Mode, Plan, Stand, netns, privilege};
 /// Switches of one combination.
 const SWITCHES: usize = 100;
 /// Switches of a combination that lets each window close.
-const CLOSED_WINDOWS: usize = 12;
+const CLOSED_WINDOWS: usize = 6;
 /// Time in which the load sees the state that a switch has left.
 const BETWEEN: Duration = Duration::from_millis(100);
 

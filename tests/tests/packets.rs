@@ -41,7 +41,7 @@ fn run(case: &Case) -> Result<(), String> {
     if frame != case.out {
         return Err(format!("{sentence}:\n{frame:02x?}, not\n{:02x?}", case.out));
     }
-    if frame != case.frame && !sound(&frame) {
+    if frame != case.frame && sound(&case.frame) && !sound(&frame) {
         return Err(format!("{sentence}: wrong checksums in {frame:02x?}"));
     }
     remembered(case)

@@ -17,6 +17,8 @@ pub(super) fn cases() -> Vec<Case> {
         payload: vec![7; 700],
         ..far.clone()
     };
+    let seeming = ack.clone().seeming_unfinished();
+    let reply = Build::tcp(endpoint(SHOP, 1), CLIENT, flag::ACK);
     vec![
         Case::incoming(
             "out of another interface",
@@ -55,9 +57,43 @@ pub(super) fn cases() -> Vec<Case> {
         ),
         at_the_end(1),
         at_the_end(0),
-        reply(
+        answered(
             CLIENT,
             "a reply gets the VIP's address and goes to the gateway",
+        ),
+        Case::bytes(
+            "put together by GRO: its checksum is still to be completed, and the stack takes it apart",
+            State::new(steady().with_current(1)),
+            large.unfinished(),
+            Verdict::Deliver,
+            large.clone().to(endpoint(FAR, 1)).unfinished(),
+        ),
+        Case::incoming(
+            "a whole checksum that looks unfinished stays whole, and the stack forwards",
+            State::new(steady()),
+            &seeming,
+            Verdict::Deliver,
+            &seeming.clone().to(endpoint(SHOP, 0)),
+        ),
+        left_to_stack(
+            "a reply with an unfinished checksum: egress rewrites it, and the stack completes it",
+            reply.unfinished(),
+        ),
+        left_to_stack(
+            "a reply larger than the route's MTU: it would be a martian with the VIP's address",
+            Build {
+                payload: vec![7; 1500],
+                ..reply.clone()
+            }
+            .bytes(),
+        ),
+        left_to_stack(
+            "a reply at the end of its time to live",
+            Build {
+                ttl: 1,
+                ..reply.clone()
+            }
+            .bytes(),
         ),
         Case::untouched(
             "a reply to this host itself",
@@ -82,7 +118,19 @@ fn at_the_end(ttl: u8) -> Case {
     )
 }
 
-fn reply(client: SocketAddrV4, sentence: &'static str) -> Case {
+/// A reply that comes in and passes as it is.
+fn left_to_stack(sentence: &'static str, frame: Vec<u8>) -> Case {
+    let verdict = Verdict::Pass(Reason::LeftToStack);
+    Case::bytes(
+        sentence,
+        State::new(steady()),
+        frame.clone(),
+        verdict,
+        frame,
+    )
+}
+
+fn answered(client: SocketAddrV4, sentence: &'static str) -> Case {
     let reply = Build::tcp(endpoint(SHOP, 1), client, flag::ACK);
     let out = reply.clone().from(SHOP).hop(OUTSIDE.link, link_of(GATEWAY));
     Case::incoming(
