@@ -268,6 +268,7 @@ pub const fn hash(seed: u64, client: crate::abi::Address, port: u16) -> u32 {
     let low = client.0[2] as u64 | (client.0[3] as u64) << 32;
     let mut h = (low ^ seed).wrapping_mul(A);
     h ^= h >> 31;
-    h = (h ^ high ^ (port as u64) << 40).wrapping_mul(B);
+    // A product carries upwards only: what varies most, the port, has to go in at the bottom.
+    h = (h ^ high ^ port as u64).wrapping_mul(B);
     (h ^ h >> 29) as u32 ^ (h >> 32) as u32
 }

@@ -1,6 +1,9 @@
 //! How a command ends: exit codes that scripts rely on, and failures in full.
 
 use std::fmt::{self, Display, Formatter};
+use std::io;
+
+use nix::errno::Errno;
 
 use serde::{Deserialize, Serialize};
 
@@ -240,13 +243,28 @@ impl Display for Failure {
 impl std::error::Error for Failure {}
 
 impl From<anyhow::Error> for Failure {
-    /// A failure that passed through anyhow keeps its exit code; everything else is unexpected.
+    /// A failure that passed through anyhow keeps its exit code. What the kernel does not permit is told
+    /// apart; everything else is unexpected.
     fn from(error: anyhow::Error) -> Self {
         match error.downcast::<Self>() {
             Ok(failure) => failure,
-            Err(error) => Self::new(Exit::Unexpected, "", format!("{error:#}")),
+            Err(error) => {
+                let denied = error.chain().any(is_denied);
+                let exit = if denied {
+                    Exit::NotPermitted
+                } else {
+                    Exit::Unexpected
+                };
+                Self::new(exit, "", format!("{error:#}"))
+            }
         }
     }
+}
+
+fn is_denied(cause: &(dyn std::error::Error + 'static)) -> bool {
+    let kind = cause.downcast_ref().map(io::Error::kind);
+    kind == Some(io::ErrorKind::PermissionDenied)
+        || matches!(cause.downcast_ref(), Some(Errno::EPERM | Errno::EACCES))
 }
 
 #[cfg(test)]
@@ -292,6 +310,15 @@ mod tests {
             (other.exit, other.why.as_str()),
             (Exit::Unexpected, "write: no space")
         );
+    }
+
+    #[test]
+    fn what_the_kernel_does_not_permit_has_its_own_code() {
+        let denied = io::Error::from(io::ErrorKind::PermissionDenied);
+        let error = anyhow::Error::new(denied).context("make a map");
+        assert_eq!(Failure::from(error).exit, Exit::NotPermitted);
+        let error = anyhow::Error::new(Errno::EPERM).context("mount");
+        assert_eq!(Failure::from(error).exit, Exit::NotPermitted);
     }
 
     fn failure() -> Failure {

@@ -10,8 +10,10 @@
 
 mod bring_up;
 mod describe;
+mod draft;
 mod number;
 mod retire;
+mod slots;
 mod space;
 #[cfg(test)]
 mod tests;

@@ -90,10 +90,11 @@ impl Kernel {
             ingress_ifindex: interface,
             ..Zeroable::zeroed()
         };
-        let mut options = TestRunOptions::default();
-        options.data_in = Some(frame);
-        options.data_out = Some(&mut out);
-        options.repeat = 1;
+        let mut options = TestRunOptions {
+            data_in: Some(frame),
+            data_out: Some(&mut out),
+            ..TestRunOptions::default()
+        };
         let result = match hook {
             Hook::Ingress => {
                 options.ctx_in = Some(bytemuck::bytes_of(&context));
@@ -280,6 +281,15 @@ impl Kernel {
         }
         found.remove(&FILLER);
         Ok(found)
+    }
+
+    /// A map in an array of maps.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn inner(&mut self, outer: &str, group: u16) -> anyhow::Result<MapData> {
+        let outer = ArrayOfMaps::<_, MapData>::try_from(self.data(outer)?)?;
+        Ok(outer.get(&u32::from(group), 0)?)
     }
 
     fn zero<T: Pod>(&mut self, name: &str, index: u32) -> anyhow::Result<()> {

@@ -36,20 +36,20 @@ pub const NEAR: SocketAddrV4 = at(203, 0, 113, 9, 41_000);
 /// TCP, endpoints are sockets of this host.
 pub const WEB: SocketAddrV4 = at(192, 0, 2, 80, 80);
 /// TCP, endpoints are other hosts.
-pub const SHOP: SocketAddrV4 = at(192, 0, 2, 81, 80);
+pub const SHOP: SocketAddrV4 = at(192, 0, 2, 81, 81);
 /// TCP, endpoints are in other network namespaces of this host.
 pub const CELL: SocketAddrV4 = at(192, 0, 2, 82, 9000);
 /// UDP, each datagram on its own.
 pub const NAMES: SocketAddrV4 = at(192, 0, 2, 83, 53);
 /// UDP, in flows.
 pub const CALLS: SocketAddrV4 = at(192, 0, 2, 84, 5060);
-/// TCP; blue is the VIP itself.
+/// TCP; blue is the VIP itself. Shares its port with [`FAR`].
 pub const ADOPTED: SocketAddrV4 = at(192, 0, 2, 85, 443);
 /// The preview of [`CELL`].
 pub const PREVIEW: SocketAddrV4 = at(192, 0, 2, 82, 9001);
 /// TCP, with endpoints that are hard to reach: blue has no neighbour, green a small MTU, and red is on the
 /// interface that packets come in by.
-pub const FAR: SocketAddrV4 = at(192, 0, 2, 86, 7000);
+pub const FAR: SocketAddrV4 = at(192, 0, 2, 86, 443);
 
 const SERVICES: [SocketAddrV4; 8] = [WEB, SHOP, CELL, NAMES, CALLS, ADOPTED, PREVIEW, FAR];
 

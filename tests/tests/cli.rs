@@ -15,11 +15,7 @@ use switcher_harness::{Mode, Stand, netns, privilege};
 
 /// A stand with one server a colour.
 fn stand() -> Result<Stand> {
-    stand_with(Settings::default())
-}
-
-fn stand_with(settings: Settings) -> Result<Stand> {
-    Stand::new(Mode::Local, true, settings, &binary()?)
+    Stand::new(Mode::Local, true, Settings::default(), &binary()?)
 }
 
 /// The values of `fields`, which must all be there.

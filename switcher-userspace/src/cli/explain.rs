@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::error::{Error, ErrorKind};
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 
-use crate::config::{DEFAULT_BPFFS, Protocol};
+use crate::config::Protocol;
 
 /// Arguments of `explain`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,8 +15,8 @@ pub struct ExplainArgs {
     pub group: Option<String>,
     /// The packet asked about.
     pub packet: MadeUpPacket,
-    /// Where the maps are pinned.
-    pub bpffs: PathBuf,
+    /// Where the maps are pinned; the agent is asked otherwise.
+    pub bpffs: Option<PathBuf>,
 }
 
 /// A packet that nobody sent.
@@ -46,9 +46,9 @@ struct Words {
     /// The packet opens a connection
     #[arg(long)]
     syn: bool,
-    /// Where programs and maps are pinned
-    #[arg(long, value_name = "DIR", default_value = DEFAULT_BPFFS, env = "SWITCHER_BPFFS")]
-    bpffs: PathBuf,
+    /// Where programs and maps are pinned [default: as the agent's configuration says]
+    #[arg(long, value_name = "DIR", env = "SWITCHER_BPFFS")]
+    bpffs: Option<PathBuf>,
 }
 
 impl Words {

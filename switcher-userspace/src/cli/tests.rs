@@ -108,13 +108,13 @@ fn explain_names_a_group_or_all() {
     let one = ExplainArgs {
         group: Some("shop".into()),
         packet,
-        bpffs: DEFAULT_BPFFS.into(),
+        bpffs: None,
     };
     assert_eq!(explain(&format!("explain shop {words}")), Ok(one));
     let all = ExplainArgs {
         group: None,
         packet,
-        bpffs: DEFAULT_BPFFS.into(),
+        bpffs: None,
     };
     assert_eq!(explain(&format!("explain --all {words}")), Ok(all));
 }

@@ -1,16 +1,32 @@
 //! `switcher explain`: where a packet would go, and why.
 
-use crate::cli::ExplainArgs;
+use std::path::{Path, PathBuf};
+
+use crate::api::model::Status;
+use crate::cli::{ExplainArgs, Globals};
+use crate::client::{Client, converse};
+use crate::config::{self, DEFAULT_BPFFS};
 use crate::datapath::pinned::Pinned;
 use crate::exit::{Exit, Failure};
 use crate::explain::{Explanation, explain};
 use crate::output::Output;
 
-pub(super) fn run(args: &ExplainArgs, output: &Output) -> Result<Exit, Failure> {
-    let pinned = Pinned::open(&args.bpffs)?;
+pub(super) fn run(globals: &Globals, output: &Output, args: &ExplainArgs) -> Result<Exit, Failure> {
+    let bpffs = args.bpffs.clone().unwrap_or_else(|| agents_bpffs(globals));
+    let pinned = Pinned::open(&bpffs)?;
     let found = explain(&pinned, args.group.as_deref(), &args.packet)?;
     output.print(&found, |_| said(&found))?;
     Ok(Exit::Done)
+}
+
+/// Where the running agent's configuration has the pins; without an agent, where they usually are.
+fn agents_bpffs(globals: &Globals) -> PathBuf {
+    let status = converse(Client::new(&globals.socket).get::<Status>("/v1/status"));
+    let config = status.map(|status| config::load(Path::new(&status.agent.config)));
+    match config {
+        Ok(Ok(config)) => config.agent.bpffs,
+        _ => DEFAULT_BPFFS.into(),
+    }
 }
 
 /// One fact a line, what matters most first.

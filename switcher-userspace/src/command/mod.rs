@@ -51,6 +51,6 @@ pub fn run(cli: Cli, output: &Output) -> Result<Exit, Failure> {
         Command::Detach(args) => detach::run(&args, output),
         Command::Doctor { config } => doctor::run(config.as_deref(), output),
         Command::Emergency(args) => emergency::run(&args, output),
-        Command::Explain(args) => explain::run(&args, output),
+        Command::Explain(args) => explain::run(&globals, output, &args),
     }
 }

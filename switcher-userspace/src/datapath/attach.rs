@@ -72,7 +72,7 @@ pub(super) fn xdp(
         }
         // The kernel allows one mode at a time, so the old link has to go first.
         drop(link);
-        unpin(&pin)?;
+        remove_link(&pin)?;
     }
     let attach = |mode| {
         let link = sys::create_link(program, interface.index, Hook::Xdp, flags(mode));
@@ -112,7 +112,7 @@ pub(super) fn egress(
         }
         Egress::Clsact => {
             clsact(pins, program, interface)?;
-            unpin(&pins.egress(&interface.name))
+            remove_link(&pins.egress(&interface.name))
         }
     }
 }
@@ -126,7 +126,7 @@ fn tcx(pins: &Pins, program: &SchedClassifier, interface: &Interface) -> anyhow:
                 .with_context(|| format!("{}: program can't be replaced", interface.name));
         }
         drop(link);
-        unpin(&pin)?;
+        remove_link(&pin)?;
     }
     let link = sys::create_link(program, interface.index, Hook::TcxEgress, 0)
         .map_err(|error| refusal::egress(interface, "tcx", error))?;
@@ -216,8 +216,19 @@ fn pin_link(link: &OwnedFd, pin: &Path) -> anyhow::Result<()> {
     sys::pin(link.as_fd(), pin).with_context(|| format!("{}: can't be pinned", pin.display()))
 }
 
-/// Removes a pin, and with it the link. Without one, nothing.
-pub(super) fn unpin(pin: &Path) -> anyhow::Result<()> {
+/// Takes a pinned link's program off its interface, and removes the pin. Without one, nothing.
+pub(super) fn remove_link(pin: &Path) -> anyhow::Result<()> {
+    if let Ok(link) = sys::open_pin(pin)
+        && let Err(error) = sys::detach_link(link.as_fd())
+    {
+        // The interface may have gone; if not, the kernel detaches a little after the pin goes.
+        tracing::debug!(pin = %pin.display(), %error, "not detached at once");
+    }
+    unpin(pin)
+}
+
+/// Removes a pin. Without one, nothing.
+fn unpin(pin: &Path) -> anyhow::Result<()> {
     match fs::remove_file(pin) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             Err(error).with_context(|| format!("{}: can't be removed", pin.display()))

@@ -27,7 +27,8 @@ impl Pinned {
             }
         };
         let epoch = self.word(group).epoch();
-        let silence = (idle.as_nanos() >> TICK_SHIFT) as u32 + 1;
+        // Ticks are compared by their distance, of which half the numbers are left.
+        let silence = (idle.as_nanos() >> TICK_SHIFT).min(i32::MAX as u128 - 1) as u32 + 1;
         self.maps
             .windows
             .each(group, |_, tag| count(tag, epoch, silence))?;

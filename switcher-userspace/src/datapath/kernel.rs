@@ -183,8 +183,8 @@ fn attach_all(
 
 /// Detaches from an interface.
 pub(super) fn release(pins: &Pins, interface: &str) -> anyhow::Result<()> {
-    attach::unpin(&pins.xdp(interface))?;
-    attach::unpin(&pins.egress(interface))?;
+    attach::remove_link(&pins.xdp(interface))?;
+    attach::remove_link(&pins.egress(interface))?;
     attach::remove_clsact(pins, interface)
 }
 

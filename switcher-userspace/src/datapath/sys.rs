@@ -19,6 +19,7 @@ const OBJ_GET_INFO_BY_FD: i32 = 15;
 const MAP_LOOKUP_BATCH: i32 = 24;
 const LINK_CREATE: i32 = 28;
 const LINK_UPDATE: i32 = 29;
+const LINK_DETACH: i32 = 34;
 
 /// Entries fetched by one call of [`entries`].
 const BATCH: usize = 4096;
@@ -242,6 +243,13 @@ pub(super) fn update_link(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::
     let attributes = [raw(link), raw(program), 0, 0];
     // SAFETY: the attributes hold no pointers.
     unsafe { bpf(LINK_UPDATE, attributes) }.map(drop)
+}
+
+/// Takes a link's program off its interface now (Linux 5.9). Without it the kernel does so some time after
+/// the last reference has gone.
+pub(super) fn detach_link(link: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: the attributes hold no pointers.
+    unsafe { bpf(LINK_DETACH, [raw(link)]) }.map(drop)
 }
 
 /// What the kernel says of an XDP or tcx link (Linux 5.8 and 6.6).

@@ -70,7 +70,7 @@ fn jit(setting: Option<&str>) -> Check {
         None => Check::unknown(
             NAME,
             "/proc/sys/net/core/bpf_jit_enable can't be read",
-            "run this as root",
+            "only root sees it, and only in the host's own network namespace",
         ),
     }
 }

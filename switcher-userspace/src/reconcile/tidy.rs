@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use switcher_common::abi::{SLOTS, TableRef};
 
 use super::Planner;
-use super::bring_up::Draft;
+use super::draft::Draft;
 use crate::datapath::{Change, Slot};
 
 impl Planner {

@@ -1,2 +1,29 @@
-//! Empty on purpose, as in `switcher-ebpf`: a handle for build dependencies.
+//! What the bench and its programs agree on. The programs are the `baseline` binary of this package.
 #![no_std]
+
+/// What `drive` does to every frame before it hands it on.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Plan {
+    /// Frames so far.
+    pub next: u32,
+    /// Flows minus one; a power of two minus one.
+    pub mask: u32,
+    /// Which element of `TARGETS` gets the frame.
+    pub target: u32,
+    /// 1 if every frame has its own sequence number.
+    pub sequences: u32,
+    /// Client address of the first flow, in network order.
+    pub client: u32,
+    /// Where the frame goes, in network order.
+    pub destination: u32,
+    /// Client port of the first flow, in network order.
+    pub client_port: u16,
+    /// Where the frame goes, in network order.
+    pub destination_port: u16,
+}
+
+/// What `minimal` looks for: 192.0.2.80:80.
+pub const SERVICE: ([u8; 4], u16) = ([192, 0, 2, 80], 80);
+/// What it puts in its place: 192.0.2.80:8001.
+pub const ENDPOINT: ([u8; 4], u16) = ([192, 0, 2, 80], 8001);

@@ -10,7 +10,7 @@ use crate::town::{CALLS, CLIENT, State, WEB};
 
 pub(super) fn cases() -> Vec<Case> {
     let other_address = SocketAddrV4::new([192, 0, 2, 77].into(), WEB.port());
-    let other_port = SocketAddrV4::new(*WEB.ip(), 81);
+    let other_port = SocketAddrV4::new(*WEB.ip(), 82);
     let syn = Build::tcp(CLIENT, WEB, flag::SYN);
     vec![
         pass("another port", &syn.clone().to(other_port), Reason::NotOurs),
@@ -57,25 +57,31 @@ pub(super) fn cases() -> Vec<Case> {
         raw("a VLAN tag", Reason::NotIpv4, |frame| {
             frame[12..14].copy_from_slice(&[0x81, 0x00]);
         }),
-        raw("ICMP", Reason::Protocol, |frame| frame[23] = 1),
+        raw("ICMP", Reason::Protocol, |frame| {
+            frame[23] = 1;
+        }),
         raw(
             "a header shorter than a header",
             Reason::Malformed,
-            |frame| frame[14] = 0x44,
+            |frame| {
+                frame[14] = 0x44;
+            },
         ),
         raw("a version that is not 4", Reason::Malformed, |frame| {
-            frame[14] = 0x65
+            frame[14] = 0x65;
         }),
         raw("cut off in the IPv4 header", Reason::Malformed, |frame| {
-            frame.truncate(33)
+            frame.truncate(33);
         }),
         raw("cut off in the TCP header", Reason::Malformed, |frame| {
-            frame.truncate(53)
+            frame.truncate(53);
         }),
         raw(
             "nothing but the Ethernet header",
             Reason::Malformed,
-            |frame| frame.truncate(14),
+            |frame| {
+                frame.truncate(14);
+            },
         ),
     ]
 }

@@ -125,7 +125,7 @@ impl Case {
 }
 
 /// Blue is current and nothing is being switched; green is staged.
-fn steady() -> Word {
+pub fn steady() -> Word {
     Word::default()
         .with_epoch(EPOCH)
         .with_staging(1)

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use switcher_harness::agent::Output;
+use switcher_harness::agent::{Output, binary};
 use switcher_harness::config::{GROUP, Settings};
-use switcher_harness::{Load, Plan, Stand};
+use switcher_harness::{Load, Mode, Plan, Stand};
 
-use crate::{fields, run, stand, stand_with};
+use crate::{fields, run, stand};
 
 #[test]
 fn flip_prints_its_receipt() {
@@ -157,10 +157,12 @@ fn preconditions_that_do_not_hold_are_4() {
 #[test]
 fn one_operation_at_a_time() {
     run("one_operation_at_a_time", || {
-        let stand = stand_with(Settings {
+        let settings = Settings {
             arm: Duration::from_secs(2),
             ..Settings::default()
-        })?;
+        };
+        // Only flows of endpoints elsewhere are tagged, so only there has a flip something to prepare.
+        let stand = Stand::new(Mode::Routed, false, settings, &binary()?)?;
         let slow = stand.agent.cli_in_background(&["flip", GROUP]);
         std::thread::sleep(Duration::from_millis(700));
         ensure!(

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use switcher_harness::agent::binary;
 use switcher_harness::config::{GROUP, Settings};
-use switcher_harness::{Load, Place, Plan, Stand};
+use switcher_harness::{Load, Mode, Place, Plan, Stand};
 
 use crate::{run, stand};
 
@@ -116,26 +116,25 @@ fn plan_is_11_until_applied() {
     });
 }
 
-/// More servers of the live colour, by a file: old flows stay where they are, new ones use all.
+/// More and fewer servers of the live colour, by a file: flows finish where they began.
 #[test]
-fn more_endpoints_break_nothing() {
-    run("more_endpoints_break_nothing", || {
-        let stand = Stand::new(
-            switcher_harness::Mode::Local,
-            true,
-            Settings {
-                servers: 2,
-                ..Settings::default()
-            },
-            &binary()?,
-        )?;
-        let load = Load::start(
-            &stand.topology,
-            &Plan {
-                download: Duration::from_secs(1),
-                ..Plan::default()
-            },
-        )?;
+fn endpoints_come_and_go_and_break_nothing() {
+    run("endpoints_come_and_go_and_break_nothing", || {
+        let both = Settings {
+            servers: 2,
+            ..Settings::default()
+        };
+        let stand = Stand::new(Mode::Local, true, both, &binary()?)?;
+        // A flow of UDP is over when it was idle for a minute: too long for a test.
+        let plan = Plan {
+            keep_alive: 0,
+            downloads: 0,
+            idle: 0,
+            udp_flows: 0,
+            udp_new: 0,
+            ..Plan::default()
+        };
+        let load = Load::start(&stand.topology, &plan)?;
         for servers in [1, 2, 1, 2] {
             write(
                 &stand,
@@ -145,7 +144,11 @@ fn more_endpoints_break_nothing() {
                 },
             )?;
             stand.agent.cli(&["apply"])?.expect(0)?;
-            std::thread::sleep(Duration::from_millis(500));
+            stand
+                .agent
+                .cli(&["wait", GROUP, "--for", "idle", "--timeout", "20s"])?
+                .expect(0)?;
+            std::thread::sleep(Duration::from_millis(300));
         }
         stand.agent.cli(&["flip", GROUP])?.expect(0)?;
         std::thread::sleep(Duration::from_millis(300));
@@ -173,12 +176,7 @@ fn a_bad_file_is_2_and_changes_nothing() {
 #[test]
 fn an_interface_that_is_not_there_is_named() {
     run("an_interface_that_is_not_there_is_named", || {
-        let stand = Stand::without_agent(
-            switcher_harness::Mode::Local,
-            true,
-            Settings::default(),
-            &binary()?,
-        )?;
+        let stand = Stand::without_agent(Mode::Local, true, Settings::default(), &binary()?)?;
         let config = stand
             .settings
             .render(&stand.topology, stand.agent.place())

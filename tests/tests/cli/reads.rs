@@ -44,10 +44,11 @@ fn status_has_the_promised_fields() {
             group["name"] == GROUP && group["live"] == "blue" && group["phase"] == "idle",
             "{group:#}"
         );
-        fields(
-            &group["window"],
-            &["phase", "flows_on_old", "flow_map_used"],
-        )?;
+        ensure!(
+            group["window"].is_null(),
+            "nothing is being switched: {}",
+            group["window"]
+        );
         fields(&group["rollback"], &["eligible", "to", "blockers"])?;
         ensure!(
             group["rollback"]["eligible"] == false,
@@ -103,6 +104,13 @@ fn status_after_a_flip_tells_it() {
             "{after:#}"
         );
         ensure!(after["colours"]["blue"]["role"] == "previous", "{after:#}");
+        let window = &after["window"];
+        fields(window, &["phase", "flows_on_old", "flow_map_used"])?;
+        fields(&after["next"], &["at", "what"])?;
+        fields(
+            &after["cutover"],
+            &["id", "kind", "from", "to", "stage", "deadline"],
+        )?;
         let table = stand.agent.cli(&["status"])?.expect(0)?.stdout;
         for word in [GROUP, "green", "blue"] {
             ensure!(table.contains(word), "no {word} in\n{table}");

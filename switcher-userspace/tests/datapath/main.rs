@@ -3,25 +3,32 @@
 //! Every test has a network namespace of its own, with a pair of virtual interfaces in it, and pins of its
 //! own. Without root each is skipped, which it says.
 
+mod client;
+mod lab;
+
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
-use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::sync::Once;
+use std::net::SocketAddr;
+use std::time::Duration;
 
 use nix::sched::{CloneFlags, unshare};
-use switcher::config::{AgentConfig, XdpMode};
+use switcher::cli::MadeUpPacket;
+use switcher::config::{Protocol, XdpMode};
 use switcher::datapath::attach::Egress;
+use switcher::datapath::detach::{Detached, detach};
+use switcher::datapath::emergency::emergency;
 use switcher::datapath::kernel::KernelDatapath;
 use switcher::datapath::pinned::Pinned;
 use switcher::datapath::pins::Pins;
 use switcher::datapath::{Change, Datapath};
+use switcher::exit::Exit;
+use switcher::explain::explain;
 use switcher::host::{self, XdpAttached};
-use switcher::reconcile::{Want, WantEndpoint, WantGroup, WantService, plan};
-use switcher_common::abi::{TCP, UDP, endpoint_flags, map, service_flags};
+use switcher::reconcile::{Want, plan};
+use switcher_common::abi::map;
 use switcher_common::word::Word;
 
-const DEVICE: &str = "sw0";
+use client::{Client, serve};
+use lab::{DEVICE, Lab, ip};
 
 #[test]
 fn attaches_in_both_modes_and_pins() {
@@ -129,6 +136,30 @@ fn a_driver_without_native_xdp_is_no_reason_to_fall_back() {
 }
 
 #[test]
+fn a_mode_that_is_refused_leaves_the_old_one() {
+    let Some(lab) = Lab::new("mode-refused") else {
+        return;
+    };
+    ip(&["link", "add", "bridge0", "type", "bridge"]);
+    let mut config = lab.config(XdpMode::Generic);
+    config.interfaces = vec!["bridge0".into()];
+    drop(KernelDatapath::open(&config, 0).expect("generic goes everywhere"));
+    config.xdp = XdpMode::Native;
+    let Err(error) = KernelDatapath::open(&config, 0) else {
+        panic!("bridges have no native XDP");
+    };
+    let text = format!("{error:#}");
+    assert!(text.contains("still attached as generic"), "{text}");
+    let bridge = host::interface("bridge0").expect("a list");
+    let bridge = bridge.expect("it is there");
+    assert_eq!(
+        bridge.xdp.first().map(|(mode, _)| *mode),
+        Some(XdpAttached::Generic)
+    );
+    assert!(lab.pins().xdp("bridge0").exists());
+}
+
+#[test]
 fn a_missing_interface_is_told_with_those_there_are() {
     let Some(lab) = Lab::new("missing") else {
         return;
@@ -197,7 +228,7 @@ fn windows_open_and_close() {
     assert!(datapath.flow_map_used(0).expect("it can be read").abs() < f64::EPSILON);
     assert_eq!(
         datapath
-            .flows(0, std::time::Duration::from_secs(120))
+            .flows(0, Duration::from_secs(120))
             .expect("they can be read"),
         BTreeMap::new()
     );
@@ -263,137 +294,98 @@ fn a_file_system_for_pins_is_mounted() {
     config.bpffs = place.path().join("pins");
     drop(KernelDatapath::open(&config, 0).expect("it is mounted"));
     assert!(Pins::new(&config.bpffs).exist());
-    nix::mount::umount(&config.bpffs).expect("it was mounted");
+    // Lazily: a process that another test starts holds our descriptors until it executes.
+    let lazily = nix::mount::MntFlags::MNT_DETACH;
+    nix::mount::umount2(&config.bpffs, lazily).expect("it was mounted");
 }
 
-/// A network namespace for the calling thread, two interfaces, and a place for pins.
-struct Lab {
-    bpffs: PathBuf,
-    state: tempfile::TempDir,
+#[test]
+fn clients_follow_an_emergency_and_lose_nothing_to_a_refused_detach() {
+    let Some(lab) = Lab::new("emergency") else {
+        return;
+    };
+    let client = Client::beyond_the_wire();
+    let mut datapath = lab.open(XdpMode::Native);
+    apply(&mut datapath, &lab.want());
+    for (port, name) in [(90, "blue"), (100, "green"), (101, "green")] {
+        serve(port, name);
+    }
+    assert_eq!(client.asks(80), "blue");
+    assert_eq!(client.asks(81), "green", "the preview");
+    let kept = client.stays(80);
+
+    let unknown = emergency(&lab.bpffs, "shop", "red").expect_err("there is no red");
+    assert_eq!(unknown.exit, Exit::NotFound);
+    assert!(unknown.advice.contains("blue, green"), "{unknown}");
+    let done = emergency(&lab.bpffs, "shop", "green").expect("green is ready");
+    assert_eq!((&*done.from, &*done.to), ("blue", "green"));
+    assert_eq!(client.asks(80), "green");
+    let endpoints = datapath.have().expect("maps can be read").endpoints;
+    let mut blues = endpoints
+        .iter()
+        .filter(|(_, blue)| blue.port.number() == 90);
+    let (blue, _) = blues.next().expect("blue is there");
+    let flows = datapath.flows(0, Duration::from_secs(60));
+    assert_eq!(flows.expect("a count").get(blue), Some(&1), "the kept one");
+    assert_eq!(kept.ends_with("more"), "blue\nmore\n");
+    let again = emergency(&lab.bpffs, "shop", "green").expect("it is live");
+    assert_eq!(again.from, "green");
+
+    let refused = detach(&lab.bpffs, false).expect_err("green is rewritten");
+    assert_eq!(refused.exit, Exit::Refused);
+    assert_eq!(client.asks(80), "green");
+    drop(datapath);
+    let done = detach(&lab.bpffs, true).expect("by force");
+    assert_eq!(
+        (done.interfaces, done.maps),
+        (vec![DEVICE.to_owned()], true)
+    );
+    assert!(!lab.bpffs.exists());
+    assert_eq!(client.asks(80), "", "nobody listens at the VIP");
+    assert_eq!(detach(&lab.bpffs, false), Ok(Detached::default()));
 }
 
-impl Lab {
-    /// Nothing without root: the reason is printed.
-    fn new(name: &str) -> Option<Self> {
-        if !nix::unistd::geteuid().is_root() {
-            eprintln!("skipped: {name} needs root");
-            return None;
-        }
-        unshare(CloneFlags::CLONE_NEWNET).expect("root may");
-        let lab = Self::pinned_at(name);
-        lab.add_device();
-        Some(lab)
-    }
-
-    /// Other pins in the same network namespace.
-    fn with_pins(name: &str, _beside: &Self) -> Self {
-        Self::pinned_at(name)
-    }
-
-    fn pinned_at(name: &str) -> Self {
-        mount_once();
-        let name = format!("switcher-test-{}-{name}", std::process::id());
-        Self {
-            bpffs: Path::new("/sys/fs/bpf").join(name),
-            state: tempfile::tempdir().expect("a directory"),
-        }
-    }
-
-    fn add_device(&self) {
-        ip(&["link", "add", DEVICE, "type", "veth", "peer", "name", "sw1"]);
-        ip(&["addr", "add", "10.0.0.1/24", "dev", DEVICE]);
-        ip(&["link", "set", DEVICE, "up"]);
-    }
-
-    fn config(&self, xdp: XdpMode) -> AgentConfig {
-        AgentConfig {
-            interfaces: vec![DEVICE.into()],
-            xdp,
-            socket: self.state.path().join("socket"),
-            state_dir: self.state.path().into(),
-            bpffs: self.bpffs.clone(),
-            flows: 4096,
-        }
-    }
-
-    fn open(&self, xdp: XdpMode) -> KernelDatapath {
-        KernelDatapath::open(&self.config(xdp), 0).expect("nothing is in the way")
-    }
-
-    fn refusal(&self, xdp: XdpMode) -> String {
-        match KernelDatapath::open(&self.config(xdp), 0) {
-            Ok(_) => panic!("this should have been refused"),
-            Err(error) => format!("{error:#}"),
-        }
-    }
-
-    fn pins(&self) -> Pins {
-        Pins::new(&self.bpffs)
-    }
-
-    fn xdp(&self) -> (XdpAttached, u32) {
-        let interface = host::interface(DEVICE)
-            .expect("a list")
-            .expect("it is there");
-        *interface.xdp.first().expect("a program is attached")
-    }
-
-    /// Filters on the egress hook.
-    fn filters(&self) -> usize {
-        let show = ["filter", "show", "dev", DEVICE, "egress"];
-        let output = Command::new("tc").args(show).output().expect("tc is there");
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        text.lines().filter(|line| line.contains("handle")).count()
-    }
-
-    fn want(&self) -> Want {
-        let at = |port| SocketAddr::new(IpAddr::from([10, 0, 0, 1]), port);
-        let endpoint = |port| WantEndpoint {
-            address: at(port),
-            weight: 1,
-            flags: endpoint_flags::PRESENT,
-        };
-        let service = |vip: u16, protocol, flags| WantService {
-            vip: at(vip),
-            protocol,
-            flags: service_flags::PRESENT | flags,
-            preview: Some(at(vip + 1)),
-            endpoints: BTreeMap::from([
-                ("blue".into(), vec![endpoint(vip + 10)]),
-                ("green".into(), vec![endpoint(vip + 20), endpoint(vip + 21)]),
-            ]),
-        };
-        let services = [
-            ("web", service(80, TCP, service_flags::SOCKETS)),
-            ("dns", service(5300, UDP, 0)),
-        ];
-        let shop = WantGroup {
-            initial: "blue".into(),
-            colours: vec!["blue".into(), "green".into()],
-            services: services
-                .map(|(name, service)| (name.into(), service))
-                .into(),
-        };
-        Want {
-            groups: [("shop".into(), shop)].into(),
-        }
-    }
+#[test]
+fn detach_waits_for_the_agent_to_stop() {
+    let Some(lab) = Lab::new("detach-agent") else {
+        return;
+    };
+    let datapath = lab.open(XdpMode::Generic);
+    let refused = detach(&lab.bpffs, false).expect_err("an agent runs");
+    assert_eq!(refused.exit, Exit::Precondition);
+    drop(datapath);
+    detach(&lab.bpffs, false).expect("nothing is live");
 }
 
-impl Drop for Lab {
-    fn drop(&mut self) {
-        for interface in self.pins().interfaces() {
-            let pins = self.pins();
-            for pin in [
-                pins.xdp(&interface),
-                pins.egress(&interface),
-                pins.clsact(&interface),
-            ] {
-                let _absent = std::fs::remove_file(pin);
-            }
-        }
-        let _absent = std::fs::remove_dir_all(&self.bpffs);
-    }
+#[test]
+fn explanations_agree_with_what_clients_see() {
+    let Some(lab) = Lab::new("explain") else {
+        return;
+    };
+    let mut datapath = lab.open(XdpMode::Generic);
+    apply(&mut datapath, &lab.want());
+    let asked = |protocol, port| MadeUpPacket {
+        protocol,
+        source: SocketAddr::from(([10, 0, 0, 2], 40000)),
+        destination: SocketAddr::from(([10, 0, 0, 1], port)),
+        syn: false,
+    };
+    let pinned = Pinned::open(&lab.bpffs).expect("it is pinned");
+    let explained = |protocol, port| {
+        let found = explain(&pinned, Some("shop"), &asked(protocol, port)).expect("it is there");
+        found
+            .endpoint
+            .map(|chosen| (chosen.colour, chosen.address.port()))
+    };
+    assert_eq!(explained(Protocol::Tcp, 80), Some(("blue".into(), 90)));
+    assert_eq!(explained(Protocol::Udp, 5300), Some(("blue".into(), 5310)));
+    assert_eq!(explained(Protocol::Udp, 80), None);
+    assert_eq!(
+        datapath.flows(0, Duration::MAX).expect("a count"),
+        BTreeMap::new()
+    );
+    let unknown = explain(&pinned, Some("shoes"), &asked(Protocol::Tcp, 80));
+    assert_eq!(unknown.expect_err("there is none").exit, Exit::NotFound);
 }
 
 /// Plans until there is nothing left, carrying out switches as one store.
@@ -415,22 +407,4 @@ fn apply(datapath: &mut KernelDatapath, want: &Want) {
         }
     }
     panic!("never done");
-}
-
-fn ip(arguments: &[&str]) {
-    let status = Command::new("ip").args(arguments).status();
-    assert!(status.expect("ip is there").success(), "ip {arguments:?}");
-}
-
-/// Tests run at once, and each would mount one over the other's.
-fn mount_once() {
-    static MOUNT: Once = Once::new();
-    MOUNT.call_once(|| {
-        let usual = Path::new("/sys/fs/bpf");
-        if !switcher::datapath::pins::is_bpffs(usual) {
-            let none: Option<&str> = None;
-            let flags = nix::mount::MsFlags::empty();
-            nix::mount::mount(Some("bpf"), usual, Some("bpf"), flags, none).expect("root may");
-        }
-    });
 }

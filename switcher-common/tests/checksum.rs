@@ -1,0 +1,130 @@
+//! Incremental checksums are those computed from scratch.
+
+use proptest::prelude::*;
+use switcher_common::abi::{Port, TCP, UDP};
+use switcher_common::checksum::{change, change16, update, update_udp};
+use switcher_common::frame::Frame as _;
+use switcher_common::rewrite::{Edit, End, Hop, L3, L4};
+
+proptest! {
+    #[test]
+    fn a_changed_word_changes_the_sum(mut bytes in prop::collection::vec(any::<u8>(), 20), new: u32) {
+        bytes[0] |= 1; // A real header is never all zeros.
+        let before = !sum(&bytes);
+        let old = u32::from_ne_bytes([bytes[4], bytes[5], bytes[6], bytes[7]]);
+        bytes[4..8].copy_from_slice(&new.to_ne_bytes());
+        let after = update(before.to_be(), change(old, new));
+        prop_assert_eq!(after.to_be(), !sum(&bytes));
+    }
+
+    #[test]
+    fn changes_add_up(check in 0..0xffff_u16, a: u32, b: u32, c: u16, d: u16) {
+        let both = update(check, change(a, b) + change16(c, d));
+        prop_assert_eq!(both, update(update(check, change(a, b)), change16(c, d)));
+        let back = update(both, change(b, a) + change16(d, c));
+        prop_assert_eq!(back, check);
+    }
+
+    #[test]
+    fn udp_without_a_checksum_keeps_none(a: u32, b: u32) {
+        prop_assert_eq!(update_udp(0, change(a, b)), 0);
+    }
+
+    #[test]
+    fn udp_with_a_checksum_keeps_one(check in 1..=u16::MAX, a: u32, b: u32) {
+        let after = update_udp(check, change(a, b));
+        prop_assert_ne!(after, 0);
+        prop_assert!(after == update(check, change(a, b)) || after == 0xffff);
+    }
+
+    #[test]
+    fn an_edited_frame_is_sound(
+        mut frame in frame(),
+        end in prop_oneof![Just(End::Source), Just(End::Destination)],
+        to_address: u32,
+        to_port: u16,
+        hop: Option<([u8; 6], [u8; 6])>,
+    ) {
+        prop_assert!(sound(&frame));
+        let (address, port) = match end {
+            End::Source => (L3 + 12, L4),
+            End::Destination => (L3 + 16, L4 + 2),
+        };
+        let edit = Edit {
+            end,
+            protocol: frame[L3 + 9],
+            from_address: frame.read(address).expect("a whole header"),
+            to_address,
+            from_port: Port(frame.read(port).expect("a whole header")),
+            to_port: Port(to_port),
+            hop: hop.map(|(destination, source)| Hop { destination, source }),
+        };
+        prop_assert_eq!(frame.edit(&edit), Some(()));
+        prop_assert!(sound(&frame), "{:02x?}", frame);
+        prop_assert_eq!(frame.read::<u32>(address), Some(to_address));
+        prop_assert_eq!(frame.read::<u16>(port), Some(to_port));
+    }
+}
+
+/// A frame of TCP, or of UDP with or without a checksum, with sound checksums.
+fn frame() -> impl Strategy<Value = Vec<u8>> {
+    let bytes = prop::collection::vec(any::<u8>(), L4 + 20..L4 + 60);
+    let protocol = prop_oneof![Just(TCP), Just(UDP)];
+    (bytes, protocol, any::<bool>()).prop_map(|(mut frame, protocol, checked)| {
+        let total = (frame.len() - L3) as u16;
+        frame[L3] = 0x45;
+        frame[L3 + 2..L3 + 4].copy_from_slice(&total.to_be_bytes());
+        frame[L3 + 8] |= 2; // A time to live that allows another hop.
+        frame[L3 + 9] = protocol;
+        set(&mut frame, L3 + 10, 0);
+        let check = !sum(&frame[L3..L4]);
+        set(&mut frame, L3 + 10, check);
+        let at = if protocol == TCP { L4 + 16 } else { L4 + 6 };
+        set(&mut frame, at, 0);
+        if protocol == TCP || checked {
+            let check = !transport_sum(&frame);
+            set(
+                &mut frame,
+                at,
+                if check == 0 && protocol == UDP {
+                    0xffff
+                } else {
+                    check
+                },
+            );
+        }
+        frame
+    })
+}
+
+fn sound(frame: &[u8]) -> bool {
+    let unchecked = frame[L3 + 9] == UDP && frame[L4 + 6..L4 + 8] == [0, 0];
+    sum(&frame[L3..L4]) == 0xffff && (unchecked || transport_sum(frame) == 0xffff)
+}
+
+/// With the pseudo header of RFC 9293, 3.1.
+fn transport_sum(frame: &[u8]) -> u16 {
+    let length = (frame.len() - L4) as u16;
+    let pseudo = [
+        &frame[L3 + 12..L4],
+        &[0, frame[L3 + 9]],
+        &length.to_be_bytes(),
+    ]
+    .concat();
+    sum(&[&pseudo, &frame[L4..]].concat())
+}
+
+fn set(frame: &mut [u8], at: usize, value: u16) {
+    frame[at..at + 2].copy_from_slice(&value.to_be_bytes());
+}
+
+/// The one's complement sum of RFC 1071, straight from its definition.
+fn sum(bytes: &[u8]) -> u16 {
+    let words = bytes.chunks(2).map(|word| {
+        let low = word.get(1).copied().unwrap_or_default();
+        u32::from(u16::from_be_bytes([word[0], low]))
+    });
+    words.fold(0, |sum, word| {
+        (sum + word) % 0x1_0000 + (sum + word) / 0x1_0000
+    }) as u16
+}

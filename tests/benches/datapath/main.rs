@@ -1,0 +1,35 @@
+//! What a packet costs, what the maps take, how long a flip takes.
+//!
+//! `cargo bench -p switcher-tests --bench datapath`, with `-- --json` for machines and `-- --quick` for
+//! fewer rounds. Every figure is printed beside its goal; none fails the run.
+
+mod drive;
+mod flip;
+mod memory;
+mod packets;
+mod report;
+mod store;
+
+use switcher_harness::privilege::is_root;
+
+use crate::report::Report;
+
+fn main() -> anyhow::Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let has = |flag: &str| arguments.iter().any(|argument| argument == flag);
+    if !is_root("bench datapath") {
+        return Ok(());
+    }
+    let rounds = if has("--quick") { 21 } else { 101 };
+    let mut report = Report::default();
+    packets::measure(rounds, &mut report)?;
+    memory::measure(&mut report)?;
+    store::measure(&mut report)?;
+    flip::measure(if has("--quick") { 20 } else { 200 }, &mut report)?;
+    if has("--json") {
+        println!("{}", report.json());
+    } else {
+        print!("{report}");
+    }
+    Ok(())
+}

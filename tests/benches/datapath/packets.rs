@@ -1,0 +1,181 @@
+//! What kinds of packets cost.
+
+use std::net::SocketAddrV4;
+
+use switcher_common::memory::FlowMap;
+use switcher_common::steer::Ownership;
+use switcher_common::word::Word;
+use switcher_tests::cases::{open, steady};
+use switcher_tests::frame::{Build, flag};
+use switcher_tests::kernel::Kernel;
+use switcher_tests::site::{self, Servers};
+use switcher_tests::town::{CALLS, CELL, CLIENT, FAR, GROUP, NEAR, SHOP, State, WEB, endpoint};
+
+use crate::drive::{Driver, Load, Target};
+use crate::report::{Cost, Packet, Report};
+
+/// Many flows.
+const MANY: u32 = 1 << 20;
+/// Repetitions in a batch: short enough that most are not disturbed.
+const BATCH: u32 = 1 << 17;
+
+/// A kind of packet.
+struct Kind {
+    name: &'static str,
+    target: Target,
+    word: Word,
+    frame: Build,
+    sequences: bool,
+    goal: Option<f64>,
+    goal_many: Option<f64>,
+}
+
+pub(crate) fn measure(rounds: usize, report: &mut Report) -> anyhow::Result<()> {
+    site::build()?.inside(|| {
+        stay_on_this_cpu()?;
+        let servers = Servers::start()?;
+        let state = State::new(steady()).socket(NEAR, endpoint(WEB, 0), Ownership::Owns);
+        let _connection = servers.connect(&state)?;
+        let mut kernel = Kernel::load()?;
+        let mut driver = Driver::new(&mut kernel)?;
+        for kind in kinds() {
+            prepare(&mut kernel, &kind)?;
+            let packet = packet(&mut driver, &kind, rounds, report)?;
+            report.packets.push(packet);
+        }
+        Ok(())
+    })?
+}
+
+fn kinds() -> Vec<Kind> {
+    let ack = |client: SocketAddrV4, vip: SocketAddrV4| Build::tcp(client, vip, flag::ACK);
+    let on_red = steady().with_current(2);
+    let nobody = SocketAddrV4::new(*WEB.ip(), 12_345);
+    let kind = |name, word, frame, goal| Kind {
+        name,
+        target: Target::Switcher,
+        word,
+        frame,
+        sequences: false,
+        goal,
+        goal_many: None,
+    };
+    vec![
+        Kind {
+            target: Target::Minimal,
+            ..kind("minimal rewrite", steady(), ack(CLIENT, WEB), None)
+        },
+        kind("nobody's packet", steady(), ack(CLIENT, nobody), Some(1.2)),
+        Kind {
+            goal_many: Some(1.1),
+            ..kind(
+                "steady TCP, this host",
+                steady(),
+                ack(CLIENT, WEB),
+                Some(2.0),
+            )
+        },
+        kind("steady TCP, forwarded", steady(), ack(CLIENT, SHOP), None),
+        kind("steady TCP, crowded port", on_red, ack(CLIENT, FAR), None),
+        kind("tag hit in a window", open(), ack(CLIENT, CELL), Some(3.5)),
+        kind(
+            "socket look-up in a window",
+            open(),
+            ack(NEAR, WEB),
+            Some(5.0),
+        ),
+        Kind {
+            sequences: true,
+            ..kind(
+                "SYN in a window",
+                open(),
+                Build::tcp(CLIENT, CELL, flag::SYN),
+                None,
+            )
+        },
+        kind("UDP flow", steady(), Build::udp(CLIENT, CALLS), None),
+    ]
+}
+
+/// Maps for one kind, with room for all flows.
+fn prepare(kernel: &mut Kernel, kind: &Kind) -> anyhow::Result<()> {
+    let state = State::new(kind.word);
+    let roomy = FlowMap {
+        capacity: 2 * MANY as usize,
+        ..Default::default()
+    };
+    state.memory.windows.borrow_mut().insert(GROUP, roomy);
+    kernel.fill(&state.memory)
+}
+
+fn packet(
+    driver: &mut Driver,
+    kind: &Kind,
+    rounds: usize,
+    report: &mut Report,
+) -> anyhow::Result<Packet> {
+    let frame = kind.frame.bytes();
+    let load = |flows| Load {
+        frame: frame.clone(),
+        client: kind.frame.source,
+        server: kind.frame.destination,
+        flows,
+        sequences: kind.sequences,
+    };
+    let (one, many) = (load(1), load(MANY));
+    // Tags are made, and caches are warm.
+    driver.driven(kind.target, &many, MANY)?;
+    driver.driven(kind.target, &one, BATCH)?;
+    let mut samples = Samples::default();
+    for _ in 0..rounds {
+        samples.empty.push(driver.empty(&frame, BATCH)?);
+        samples
+            .one_empty
+            .push(driver.driven(Target::Empty, &one, BATCH)?);
+        samples.one.push(driver.driven(kind.target, &one, BATCH)?);
+        samples
+            .many_empty
+            .push(driver.driven(Target::Empty, &many, BATCH)?);
+        samples.many.push(driver.driven(kind.target, &many, BATCH)?);
+    }
+    let empty = median(&mut samples.empty);
+    report.empty = empty;
+    let cost = |driven: &mut Vec<f64>, driven_empty: &mut Vec<f64>| {
+        let total = empty + median(driven) - median(driven_empty);
+        Cost {
+            total,
+            ratio: total / empty,
+        }
+    };
+    Ok(Packet {
+        name: kind.name,
+        one: cost(&mut samples.one, &mut samples.one_empty),
+        many: cost(&mut samples.many, &mut samples.many_empty),
+        goal: kind.goal,
+        goal_many: kind.goal_many,
+    })
+}
+
+/// Nanoseconds, one value a round.
+#[derive(Default)]
+struct Samples {
+    empty: Vec<f64>,
+    one_empty: Vec<f64>,
+    one: Vec<f64>,
+    many_empty: Vec<f64>,
+    many: Vec<f64>,
+}
+
+pub(crate) fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+fn stay_on_this_cpu() -> anyhow::Result<()> {
+    let mut cpus = nix::sched::CpuSet::new();
+    cpus.set(nix::sched::sched_getcpu()?)?;
+    Ok(nix::sched::sched_setaffinity(
+        nix::unistd::Pid::from_raw(0),
+        &cpus,
+    )?)
+}
