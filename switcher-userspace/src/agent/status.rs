@@ -265,24 +265,18 @@ impl Runner {
         }
     }
 
-    fn window_status(&self, group: &Group) -> WindowStatus {
+    fn window_status(&self, group: &Group) -> Option<WindowStatus> {
         let phase = match group.state.word.phase() {
-            Phase::Steady => {
-                return WindowStatus {
-                    phase: "steady".to_owned(),
-                    flows_on_old: Some(0),
-                    flow_map_used: 0.0,
-                };
-            }
+            Phase::Steady => return None,
             Phase::Arming => "arming",
             Phase::Open => "open",
             Phase::Draining => "draining",
         };
-        WindowStatus {
+        Some(WindowStatus {
             phase: phase.to_owned(),
             flows_on_old: self.elsewhere(&group.name),
             flow_map_used: self.datapath.flow_map_used(group.index).unwrap_or_default(),
-        }
+        })
     }
 
     /// Whether a rollback would do good, and why not.

@@ -70,8 +70,8 @@ pub struct GroupStatus {
     pub by: String,
     /// What will happen by itself.
     pub next: Option<NextStatus>,
-    /// The window.
-    pub window: WindowStatus,
+    /// The window, while one is open.
+    pub window: Option<WindowStatus>,
     /// Colours by name.
     pub colours: BTreeMap<String, ColourStatus>,
     /// Whether it could be rolled back.
@@ -89,10 +89,10 @@ pub struct NextStatus {
     pub what: String,
 }
 
-/// A window, open or not.
+/// An open window.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct WindowStatus {
-    /// Of the word: `steady`, `arming`, `open` or `draining`.
+    /// Of the word: `arming`, `open` or `draining`.
     pub phase: String,
     /// Flows at endpoints that new flows don't go to; none if they could not be counted.
     pub flows_on_old: Option<u64>,

@@ -89,8 +89,7 @@ fn describe_group(output: &Output, group: &GroupStatus, now: Timestamp) -> Strin
             next.what
         );
     }
-    let window = &group.window;
-    if window.phase != "steady" {
+    if let Some(window) = &group.window {
         let flows = window
             .flows_on_old
             .map_or_else(|| "?".to_owned(), human_count);

@@ -51,7 +51,7 @@ async fn progress(client: &Client, group: &str) -> Result<GroupStatus, Failure> 
         let Ok(status) = client.get::<GroupStatus>(&path).await else {
             continue;
         };
-        let left = status.window.flows_on_old.filter(|flows| *flows > 0);
+        let left = status.window.and_then(|window| window.flows_on_old);
         let left = left
             .map(|flows| format!(", {flows} flows on old endpoints"))
             .unwrap_or_default();
