@@ -239,6 +239,14 @@ pub trait Datapath: Send {
     /// Voids the group's UDP flows that began before `epoch`: the second half of a hard rollback.
     fn void_udp_flows(&mut self, group: GroupIndex, epoch: u32);
 
+    /// Resets the TCP connections of this namespace at endpoints that the group's current table does not
+    /// choose, and says how many. Their packets go elsewhere now; left alone, they would claim the flow of a
+    /// client that uses its port again. Connections that did not come by the VIP are spared.
+    ///
+    /// # Errors
+    /// When the kernel has no `SOCK_DESTROY` (Linux 4.5, `CONFIG_INET_DIAG_DESTROY`) or refuses.
+    fn end_connections(&mut self, group: GroupIndex) -> anyhow::Result<u64>;
+
     /// Flows that the kernel would still send to each endpoint because they began there: tags of the open
     /// window (of the word's epoch), connections in the socket table of this namespace, and UDP flows that
     /// are not idle. Tags do not see connections end: one that was silent for longer than `idle` is not

@@ -54,7 +54,15 @@ impl Runner {
                     );
                 }
             }
-            Effect::VoidUdp(epoch) => self.datapath.void_udp_flows(group.index, epoch),
+            Effect::Abandon(epoch) => {
+                self.datapath.void_udp_flows(group.index, epoch);
+                match self.datapath.end_connections(group.index) {
+                    Ok(ended) => info!(group = name, ended, "connections of other colours reset"),
+                    Err(error) => {
+                        warn!(group = name, "connections of other colours stay: {error:#}");
+                    }
+                }
+            }
             Effect::Settle { id } => {
                 self.settle(name, &id);
                 return Some(Event::Settled { id });

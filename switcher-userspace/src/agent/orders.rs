@@ -145,7 +145,7 @@ impl Runner {
             Effect::Prepare { .. }
             | Effect::CheckHealth { .. }
             | Effect::Store(_)
-            | Effect::VoidUdp(_)
+            | Effect::Abandon(_)
             | Effect::Settle { .. }
             | Effect::CloseWindow => Some(effect.to_string()),
         };

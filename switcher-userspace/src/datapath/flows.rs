@@ -1,13 +1,14 @@
 //! Which endpoints still have flows.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use switcher_common::abi::{TICK_SHIFT, Tag, service_flags};
+use switcher_common::abi::{FlowKey, Port, Service, TICK_SHIFT, Tag, flow_space, service_flags};
 
 use super::pinned::Pinned;
 use super::{GroupIndex, sockets};
+use crate::host::OwnAddresses;
 
 impl Pinned {
     /// See [`super::Datapath::flows`].
@@ -41,32 +42,83 @@ impl Pinned {
         Ok(flows)
     }
 
+    /// See [`super::Datapath::end_connections`].
+    pub(super) fn end_connections(&self, group: GroupIndex) -> anyhow::Result<u64> {
+        let live = self.current_endpoints(group)?;
+        let mut stale = self.socket_endpoints(group);
+        stale.retain(|_, id| !live.contains(id));
+        if stale.is_empty() {
+            return Ok(0);
+        }
+        let notes = self.maps.notes()?;
+        let own = OwnAddresses::read()?;
+        let mut ended = 0;
+        for socket in sockets::connections()? {
+            let Some(id) = stale.get(&socket.local) else {
+                continue;
+            };
+            let past_the_vip = FlowKey {
+                client: socket.remote.ip().into(),
+                port: Port::new(socket.remote.port()),
+                id: *id,
+                space: flow_space::REPLY,
+            };
+            if !notes.contains_key(&past_the_vip) && !own.contains(socket.remote.ip()) {
+                ended += u64::from(socket.destroy()?);
+            }
+        }
+        Ok(ended)
+    }
+
+    /// Endpoints that the current tables of a group choose.
+    fn current_endpoints(&self, group: GroupIndex) -> anyhow::Result<BTreeSet<u16>> {
+        let slot = self.word(group).current() as usize;
+        let mut chosen = BTreeSet::new();
+        for service in self.services_of(group) {
+            if let Some(table) = service.tables.get(slot).filter(|table| table.exists()) {
+                chosen.extend(self.buckets(*table)?);
+            }
+        }
+        Ok(chosen)
+    }
+
     fn count_sockets(
         &self,
         group: GroupIndex,
         flows: &mut BTreeMap<u16, u64>,
     ) -> anyhow::Result<()> {
+        let endpoints = self.socket_endpoints(group);
+        if endpoints.is_empty() {
+            return Ok(());
+        }
+        for socket in sockets::connections()? {
+            if let Some(id) = endpoints.get(&socket.local) {
+                *flows.entry(*id).or_default() += 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// Endpoints whose flows the socket table knows.
+    fn socket_endpoints(&self, group: GroupIndex) -> BTreeMap<SocketAddr, u16> {
         let owned = |service: u16| {
             let service = self.maps.services.get(service.into());
             service.has(service_flags::PRESENT | service_flags::SOCKETS) && service.group == group
         };
-        let endpoints: BTreeMap<SocketAddr, u16> = self
-            .endpoints()
+        self.endpoints()
             .into_iter()
             .filter(|(_, endpoint)| owned(endpoint.service))
             .map(|(id, endpoint)| {
                 let address = IpAddr::from(endpoint.address);
                 (SocketAddr::new(address, endpoint.port.number()), id)
             })
-            .collect();
-        if endpoints.is_empty() {
-            return Ok(());
-        }
-        sockets::each_connection(|local| {
-            if let Some(id) = endpoints.get(&local) {
-                *flows.entry(*id).or_default() += 1;
-            }
-        })
+            .collect()
+    }
+
+    fn services_of(&self, group: GroupIndex) -> impl Iterator<Item = Service> {
+        (0..self.maps.services.len())
+            .map(|index| self.maps.services.get(index))
+            .filter(move |service| service.has(service_flags::PRESENT) && service.group == group)
     }
 }
 

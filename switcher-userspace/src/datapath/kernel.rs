@@ -227,6 +227,10 @@ impl Datapath for KernelDatapath {
         self.pinned.maps.groups.set(group.into(), &state);
     }
 
+    fn end_connections(&mut self, group: GroupIndex) -> anyhow::Result<u64> {
+        self.pinned.end_connections(group)
+    }
+
     fn flows(&self, group: GroupIndex, idle: Duration) -> anyhow::Result<BTreeMap<u16, u64>> {
         self.pinned.flows(group, idle)
     }

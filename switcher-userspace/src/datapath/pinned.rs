@@ -220,7 +220,7 @@ impl Pinned {
             .context("what is published can't be read")
     }
 
-    fn buckets(&self, table: TableRef) -> anyhow::Result<Vec<u16>> {
+    pub(super) fn buckets(&self, table: TableRef) -> anyhow::Result<Vec<u16>> {
         let (first, elements) = extent(table)?;
         let elements = (first..first + elements).map(|element| self.maps.tables.get(element));
         Ok(elements.flatten().collect())

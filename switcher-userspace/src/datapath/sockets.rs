@@ -8,6 +8,7 @@ use crate::host::netlink;
 
 const NETLINK_SOCK_DIAG: isize = 4;
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
+const SOCK_DESTROY: u16 = 21;
 /// ESTABLISHED, SYN_RECV, FIN_WAIT1, FIN_WAIT2, CLOSE_WAIT, LAST_ACK, CLOSING: whoever has one of these
 /// is still spoken to (include/net/tcp_states.h).
 const CONNECTED: u32 = 1 << 1 | 1 << 3 | 1 << 4 | 1 << 5 | 1 << 8 | 1 << 9 | 1 << 11;
@@ -15,12 +16,14 @@ const CONNECTED: u32 = 1 << 1 | 1 << 3 | 1 << 4 | 1 << 5 | 1 << 8 | 1 << 9 | 1 <
 /// Every state.
 const ANY: u32 = 0xfff;
 
-/// Calls `each` with the local address of every TCP connection of this network namespace.
+/// Every TCP connection of this network namespace.
 ///
 /// # Errors
 /// When the kernel can't be asked.
-pub(super) fn each_connection(mut each: impl FnMut(SocketAddr)) -> anyhow::Result<()> {
-    each_socket(CONNECTED, |socket| each(socket.local))
+pub(super) fn connections() -> anyhow::Result<Vec<TcpSocket>> {
+    let mut connections = Vec::new();
+    each_socket(CONNECTED, |socket| connections.push(socket))?;
+    Ok(connections)
 }
 
 /// The state (include/net/tcp_states.h) of the TCP socket with these two ends, or of a listener for
@@ -46,19 +49,47 @@ pub(crate) const LISTEN: u8 = 10;
 /// `TCP_TIME_WAIT`.
 pub(crate) const TIME_WAIT: u8 = 6;
 
-struct TcpSocket {
+/// A TCP socket.
+#[derive(Clone, Debug)]
+pub(super) struct TcpSocket {
     state: u8,
-    local: SocketAddr,
-    remote: SocketAddr,
+    /// Its own end.
+    pub(super) local: SocketAddr,
+    /// The other end.
+    pub(super) remote: SocketAddr,
+    family: u8,
+    /// `struct inet_diag_sockid`, cookie included.
+    id: [u8; 48],
+}
+
+impl TcpSocket {
+    /// Resets the connection, for both ends to see; false if it has ended meanwhile.
+    ///
+    /// # Errors
+    /// When the kernel can't, or does not permit it (CAP_NET_ADMIN).
+    pub(super) fn destroy(&self) -> anyhow::Result<bool> {
+        let request = request(self.family, CONNECTED, &self.id);
+        match netlink::order(NETLINK_SOCK_DIAG, SOCK_DESTROY, &request) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error).context("a connection can't be reset (SOCK_DESTROY)"),
+        }
+    }
+}
+
+/// `struct inet_diag_req_v2`: family, protocol, two bytes, states, and a socket's id.
+fn request(family: u8, states: u32, id: &[u8; 48]) -> [u8; 56] {
+    let mut request = [0; 56];
+    request[0] = family;
+    request[1] = libc::IPPROTO_TCP as u8;
+    request[4..8].copy_from_slice(&states.to_ne_bytes());
+    request[8..].copy_from_slice(id);
+    request
 }
 
 fn each_socket(states: u32, mut each: impl FnMut(TcpSocket)) -> anyhow::Result<()> {
     for family in [libc::AF_INET, libc::AF_INET6] {
-        // struct inet_diag_req_v2: family, protocol, two bytes, states, and a zero inet_diag_sockid.
-        let mut request = [0; 56];
-        request[0] = family as u8;
-        request[1] = libc::IPPROTO_TCP as u8;
-        request[4..8].copy_from_slice(&states.to_ne_bytes());
+        let request = request(family as u8, states, &[0; 48]);
         netlink::dump(
             NETLINK_SOCK_DIAG,
             SOCK_DIAG_BY_FAMILY,
@@ -92,6 +123,8 @@ fn parse(message: &[u8]) -> Option<TcpSocket> {
         state: *message.get(1)?,
         local: end(4, 8)?,
         remote: end(6, 24)?,
+        family: *message.first()?,
+        id: message.get(4..52)?.try_into().ok()?,
     })
 }
 
@@ -110,7 +143,9 @@ mod tests {
             let _client = TcpStream::connect(target).expect("it listens");
             let _server = listener.accept().expect("there is one");
             let mut found = 0;
-            each_connection(|local| found += u32::from(local == target)).expect("anyone can");
+            for socket in connections().expect("anyone can") {
+                found += u32::from(socket.local == target);
+            }
             assert_eq!(found, 1, "{address}");
         }
     }

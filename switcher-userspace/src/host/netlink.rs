@@ -1,4 +1,4 @@
-//! Dumps from netlink, as far as Switcher needs them.
+//! Dumps from netlink, and orders to it, as far as Switcher needs them.
 
 use std::io;
 
@@ -9,6 +9,8 @@ const NLMSG_DONE: u16 = 3;
 const HEADER: usize = 16;
 /// `NLM_F_REQUEST | NLM_F_DUMP`.
 const DUMP: u16 = 0x301;
+/// `NLM_F_REQUEST | NLM_F_ACK`.
+const ORDER: u16 = 0x5;
 
 /// Asks for a dump and calls `each` with the payload of every message.
 ///
@@ -20,16 +22,7 @@ pub(crate) fn dump(
     body: &[u8],
     mut each: impl FnMut(&[u8]),
 ) -> io::Result<()> {
-    let mut socket = Socket::new(protocol)?;
-    socket.bind_auto()?;
-    socket.connect(&SocketAddr::new(0, 0))?;
-    let mut message = Vec::with_capacity(HEADER + body.len());
-    message.extend(((HEADER + body.len()) as u32).to_ne_bytes());
-    message.extend(request.to_ne_bytes());
-    message.extend(DUMP.to_ne_bytes());
-    message.extend([0; 8]);
-    message.extend(body);
-    socket.send(&message, 0)?;
+    let socket = ask(protocol, request, DUMP, body)?;
     loop {
         let (answer, _) = socket.recv_from_full()?;
         let mut rest = &answer[..];
@@ -42,6 +35,33 @@ pub(crate) fn dump(
             rest = next;
         }
     }
+}
+
+/// Asks for something to be done.
+///
+/// # Errors
+/// When the kernel refuses.
+pub(crate) fn order(protocol: isize, request: u16, body: &[u8]) -> io::Result<()> {
+    let (answer, _) = ask(protocol, request, ORDER, body)?.recv_from_full()?;
+    match split(&answer) {
+        Some((NLMSG_ERROR, payload, _)) if u32_at(payload, 0) == Some(0) => Ok(()),
+        Some((NLMSG_ERROR, payload, _)) => Err(error(payload)),
+        _ => Err(io::ErrorKind::InvalidData.into()),
+    }
+}
+
+fn ask(protocol: isize, request: u16, flags: u16, body: &[u8]) -> io::Result<Socket> {
+    let mut socket = Socket::new(protocol)?;
+    socket.bind_auto()?;
+    socket.connect(&SocketAddr::new(0, 0))?;
+    let mut message = Vec::with_capacity(HEADER + body.len());
+    message.extend(((HEADER + body.len()) as u32).to_ne_bytes());
+    message.extend(request.to_ne_bytes());
+    message.extend(flags.to_ne_bytes());
+    message.extend([0; 8]);
+    message.extend(body);
+    socket.send(&message, 0)?;
+    Ok(socket)
 }
 
 /// The attributes of a message: kind and value.

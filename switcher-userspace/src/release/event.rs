@@ -115,8 +115,9 @@ pub enum Effect {
     },
     /// Stores the steering word.
     Store(Word),
-    /// Voids UDP flows that began before an epoch.
-    VoidUdp(u32),
+    /// Gives up flows of other colours: UDP flows that began before an epoch are void, and connections of
+    /// this host are reset.
+    Abandon(u32),
     /// Waits until no CPU can act on an older word. Answered by [`Event::Settled`].
     Settle {
         /// The cut-over.
@@ -240,7 +241,10 @@ impl fmt::Display for Effect {
                 };
                 write!(formatter, "store word {:#018x}: {what}", word.0)
             }
-            Self::VoidUdp(epoch) => write!(formatter, "forget UDP flows from before epoch {epoch}"),
+            Self::Abandon(epoch) => write!(
+                formatter,
+                "reset connections left on this host's other endpoints, forget UDP flows from before epoch {epoch}"
+            ),
             Self::Settle { .. } => formatter.write_str("wait until no CPU acts on the old word"),
             Self::CloseWindow => formatter.write_str("drop the flow map"),
             Self::CountFlows => formatter.write_str("count flows"),

@@ -52,7 +52,7 @@ pub fn foresee(
                 } if to == id => outcome = Some(reply.clone()),
                 Effect::Reply { .. }
                 | Effect::Store(_)
-                | Effect::VoidUdp(_)
+                | Effect::Abandon(_)
                 | Effect::CloseWindow
                 | Effect::CountFlows
                 | Effect::Record(_) => {}

@@ -158,7 +158,7 @@ fn switch(state: &mut GroupState, preparing: Preparing, now: Millis) -> Vec<Effe
     state.word = target_word(state, &cutover);
     let mut effects = vec![Effect::Store(state.word)];
     if cutover.hard {
-        effects.push(Effect::VoidUdp(state.word.epoch()));
+        effects.push(Effect::Abandon(state.word.epoch()));
     }
     effects.push(Effect::Settle {
         id: cutover.id.clone(),

@@ -77,7 +77,7 @@ fn end(state: &mut GroupState, window: Window) -> Vec<Effect> {
         let epoch = state.word.epoch().wrapping_add(1);
         state.word = state.word.with_epoch(epoch);
         effects.push(Effect::Store(state.word));
-        effects.push(Effect::VoidUdp(epoch));
+        effects.push(Effect::Abandon(epoch));
     } else {
         effects.push(Effect::Store(state.word));
     }

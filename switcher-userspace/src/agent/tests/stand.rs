@@ -253,6 +253,10 @@ impl Datapath for Kernel {
         self.lock().void_udp_flows(group, epoch);
     }
 
+    fn end_connections(&mut self, group: GroupIndex) -> anyhow::Result<u64> {
+        self.lock().end_connections(group)
+    }
+
     fn flows(&self, group: GroupIndex, idle: Duration) -> anyhow::Result<BTreeMap<u16, u64>> {
         self.lock().flows(group, idle)
     }

@@ -183,7 +183,7 @@ impl Kernel {
             Effect::Reply { id, .. } => self.waiting.retain(|waiting| waiting != id),
             Effect::Prepare { .. }
             | Effect::CheckHealth { .. }
-            | Effect::VoidUdp(_)
+            | Effect::Abandon(_)
             | Effect::Settle { .. }
             | Effect::CloseWindow
             | Effect::CountFlows

@@ -100,7 +100,7 @@ fn hard_moves_every_flow_and_ends_the_window() {
     let forced = word.force(0);
     let expected = [
         Effect::Store(forced),
-        Effect::VoidUdp(forced.epoch()),
+        Effect::Abandon(forced.epoch()),
         settle("r"),
         ended("f", End::RolledBack, 0),
         reply("f", Outcome::RolledBack { by: "r".into() }),

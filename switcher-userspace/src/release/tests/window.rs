@@ -24,7 +24,7 @@ fn at_the_deadline_leftovers_are_counted_and_udp_is_let_go() {
     let epoch = word.epoch() + 1;
     let expected = [
         Effect::Store(word.settle().with_epoch(epoch)),
-        Effect::VoidUdp(epoch),
+        Effect::Abandon(epoch),
         Effect::CloseWindow,
         ended("f", End::Succeeded, 11),
     ];
