@@ -231,7 +231,7 @@ fn in_window<T: Tables, S: Stack>(
             owner,
         );
     }
-    let old = choice(service, word.previous(), hash, tables).unwrap_or(new);
+    let old = || choice(service, word.previous(), hash, tables).unwrap_or(new);
     let flow = TcpFlow {
         tables,
         group: service.group,

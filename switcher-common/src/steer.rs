@@ -85,11 +85,11 @@ pub enum How {
 pub type Choice = (u16, How);
 
 /// TCP to endpoints that tags have to speak for. `old` and `new` are the choices of the previous and the
-/// current table; not called while the word is steady.
+/// current table, the former only looked up for flows without a tag; not called while the word is steady.
 #[inline(always)]
 pub fn tagged(
     word: Word,
-    old: u16,
+    old: impl FnOnce() -> u16,
     new: u16,
     segment: Segment,
     now: u32,
@@ -97,15 +97,12 @@ pub fn tagged(
 ) -> Choice {
     let tag = flows.get().filter(|tag| tag.epoch == word.epoch());
     match tag {
-        Some(tag) if segment.opens && !(tag.from_syn == 1 && tag.sequence == segment.sequence) => {
-            begin(word, old, new, segment.sequence, now, Some(tag), flows)
-        }
-        Some(tag) => {
+        Some(tag) if !segment.opens || tag.from_syn == 1 && tag.sequence == segment.sequence => {
             refresh(tag, now, flows);
             (tag.endpoint, How::Tag)
         }
-        None if segment.opens => begin(word, old, new, segment.sequence, now, None, flows),
-        None => carry_on(word, old, new, now, flows),
+        stale if segment.opens => begin(word, old(), new, segment.sequence, now, stale, flows),
+        _ => carry_on(word, old(), new, now, flows),
     }
 }
 

@@ -15,6 +15,7 @@ mod handle;
 mod orders;
 mod recall;
 mod runner;
+mod settings;
 mod start;
 mod status;
 #[cfg(test)]

@@ -10,6 +10,7 @@ use tracing::{info, warn};
 
 use super::Runner;
 use super::group::{Group, Waiting};
+use super::settings::differences;
 use crate::api::model::{ChangeAnswer, ConfigAnswer, ConfigRequest};
 use crate::config::{self, AgentConfig, Config, ConfigErrors};
 use crate::datapath::{Change, GroupIndex, Have};
@@ -34,14 +35,7 @@ impl Runner {
         let plan = self
             .plan_for(&config)
             .map_err(|refusal| refused(&refusal, tried))?;
-        let settings = self.changed_settings(&config);
-        Ok(answer(
-            &config,
-            self.config_revision,
-            settings,
-            &plan,
-            false,
-        ))
+        Ok(self.answer(&config, &plan))
     }
 
     /// Takes a configuration. What it switches is under way then, and answers by itself.
@@ -69,30 +63,20 @@ impl Runner {
         let plan = self
             .plan_for(&config)
             .map_err(|refusal| refused(&refusal, tried))?;
-        let settings = self.changed_settings(&config);
+        let mut answer = self.answer(&config, &plan);
         if request.dry_run {
-            let revision = self.config_revision;
-            return Ok((
-                answer(&config, revision, settings, &plan, false),
-                Vec::new(),
-            ));
+            return Ok((answer, Vec::new()));
         }
-        info!(
-            actor = who.actor,
-            reason = who.reason,
-            changes = plan.changes.len(),
-            "taking a configuration"
-        );
+        let (actor, reason) = (&who.actor, &who.reason);
+        let changes = answer.changes.len();
+        info!(actor, reason, changes, "taking a configuration");
         self.take(config);
         let switches = self.carry_out_plan(&plan, who).map_err(|error| {
             Failure::new(Exit::Unexpected, tried, format!("{error:#}"))
                 .advise("what was done so far is consistent, and traffic is served; apply again")
         })?;
-        let revision = self.config_revision;
-        Ok((
-            answer(&self.config, revision, settings, &plan, true),
-            switches,
-        ))
+        (answer.applied, answer.revision) = (true, self.config_revision);
+        Ok((answer, switches))
     }
 
     /// From now on this is what is wanted.
@@ -337,39 +321,21 @@ impl Runner {
             .advise("restart the agent with this configuration; traffic goes on meanwhile"))
     }
 
-    /// What changes for the agent alone, in sentences.
-    fn changed_settings(&self, new: &Config) -> Vec<String> {
-        let groups = new.groups.values().filter_map(|new| {
-            let now = self.config.groups.get(&new.name)?;
-            let differs = [
-                ("drain", now.drain != new.drain),
-                ("health", now.health != new.health),
-            ];
-            let differs = differs.into_iter().filter(|(_, differs)| *differs);
-            Some(
-                differs
-                    .map(|(section, _)| format!("group {}: new settings for {section}", new.name)),
-            )
-        });
-        groups.flatten().collect()
-    }
-}
-
-fn answer(
-    config: &Config,
-    revision: u64,
-    settings: Vec<String>,
-    plan: &Plan,
-    applied: bool,
-) -> ConfigAnswer {
-    let steps = plan.changes.iter().map(ToString::to_string);
-    ConfigAnswer {
-        digest: config.digest.clone(),
-        revision,
-        summary: plan.summary.clone(),
-        changes: settings.into_iter().chain(steps).collect(),
-        unfinished: plan.unfinished.clone(),
-        applied,
+    /// What it comes to, before it is carried out.
+    fn answer(&self, config: &Config, plan: &Plan) -> ConfigAnswer {
+        let settings = differences(&self.config, config);
+        let steps = plan.changes.iter().map(ToString::to_string);
+        ConfigAnswer {
+            digest: config.digest.clone(),
+            revision: self.config_revision,
+            changes: settings.iter().cloned().chain(steps).collect(),
+            summary: settings
+                .into_iter()
+                .chain(plan.summary.iter().cloned())
+                .collect(),
+            unfinished: plan.unfinished.clone(),
+            applied: false,
+        }
     }
 }
 

@@ -1,13 +1,11 @@
 //! Where a packet would go, and why.
 
-use std::net::SocketAddr;
-
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::State;
-use serde::Deserialize;
 
 use super::Api;
+use super::model::ExplainRequest;
 use super::problem::Refused;
 use crate::cli::MadeUpPacket;
 use crate::config::Protocol;
@@ -16,26 +14,13 @@ use crate::exit::{Exit, Failure};
 use crate::explain::{self, Explanation};
 
 /// `POST /v1/explain`.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Question {
-    /// The group asked about; none for all.
-    group: Option<String>,
-    protocol: Protocol,
-    source: SocketAddr,
-    destination: SocketAddr,
-    /// Whether the packet opens a connection; TCP only.
-    #[serde(default)]
-    syn: bool,
-}
-
 pub(super) async fn explain(
     State(api): State<Api>,
     bytes: Bytes,
 ) -> Result<Json<Explanation>, Refused> {
-    let question: Question = serde_json::from_slice(&bytes)
+    let question: ExplainRequest = serde_json::from_slice(&bytes)
         .map_err(|error| Refused::malformed(format!("the body: {error}")))?;
-    let Question {
+    let ExplainRequest {
         group,
         protocol,
         source,

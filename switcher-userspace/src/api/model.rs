@@ -1,10 +1,12 @@
 //! What goes over the socket: a promise to scripts.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::config::Protocol;
 use crate::journal::CutoverRecord;
 use crate::release::{End, Kind};
 
@@ -232,6 +234,23 @@ pub struct ChangeAnswer {
 pub struct History {
     /// The newest first.
     pub cutovers: Vec<CutoverRecord>,
+}
+
+/// `POST /v1/explain`: a packet that nobody sent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExplainRequest {
+    /// The group asked about; none for all.
+    pub group: Option<String>,
+    /// Its protocol.
+    pub protocol: Protocol,
+    /// The client's side.
+    pub source: SocketAddr,
+    /// The service's side.
+    pub destination: SocketAddr,
+    /// Whether the packet opens a connection; TCP only.
+    #[serde(default)]
+    pub syn: bool,
 }
 
 /// `POST /v1/plan` and `/v1/apply`.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use tokio::net::UnixListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
 
@@ -60,6 +60,8 @@ pub(super) fn run(file: &Path) -> Result<Exit, Failure> {
 
 /// First what can be refused without touching anything, then the kernel, then whoever asks.
 async fn serve(config: Config, file: &Path) -> anyhow::Result<()> {
+    // Before anything that takes time: until somebody listens, a SIGHUP ends the process.
+    let signals = Signals::listen()?;
     let socket = config.agent.socket.clone();
     let journal = Journal::open(&config.agent.state_dir)?;
     let kernel = KernelDatapath::open(&config.agent, journal.seed()?)?;
@@ -75,11 +77,29 @@ async fn serve(config: Config, file: &Path) -> anyhow::Result<()> {
     let (agent, thread) = start(setup)?;
     let listener = api::bind(&socket)?;
     info!(socket = %socket.display(), version = env!("CARGO_PKG_VERSION"), "ready");
-    until_stopped(listener, &agent, thread).await
+    until_stopped(signals, listener, &agent, thread).await
+}
+
+/// The signals that mean something to the agent.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+}
+
+impl Signals {
+    fn listen() -> anyhow::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hang_up: signal(SignalKind::hangup())?,
+        })
+    }
 }
 
 /// Serves until a signal says otherwise. Traffic goes on in any case.
 async fn until_stopped(
+    mut signals: Signals,
     listener: UnixListener,
     agent: &Handle,
     thread: JoinHandle<()>,
@@ -94,14 +114,11 @@ async fn until_stopped(
     );
     let mut serve = std::pin::pin!(serve);
     let mut runner = tokio::task::spawn_blocking(move || thread.join());
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut hang_up = signal(SignalKind::hangup())?;
     loop {
         tokio::select! {
-            _ = terminate.recv() => break,
-            _ = interrupt.recv() => break,
-            _ = hang_up.recv() => take_again(agent),
+            _ = signals.terminate.recv() => break,
+            _ = signals.interrupt.recv() => break,
+            _ = signals.hang_up.recv() => take_again(agent),
             served = &mut serve => served.context("serve the API")?,
             _ = &mut runner => anyhow::bail!("the agent's runner has ended; the log above says why"),
         }

@@ -1,65 +1,86 @@
 //! `switcher explain`: where a packet would go, and why.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use crate::api::model::Status;
+use anyhow::Context as _;
+use serde_json::Value;
+
+use crate::api::model::ExplainRequest;
 use crate::cli::{ExplainArgs, Globals};
 use crate::client::{Client, converse};
-use crate::config::{self, DEFAULT_BPFFS};
+use crate::config::DEFAULT_BPFFS;
 use crate::datapath::pinned::Pinned;
 use crate::exit::{Exit, Failure};
-use crate::explain::{Explanation, explain};
+use crate::explain::explain;
 use crate::output::Output;
 
 pub(super) fn run(globals: &Globals, output: &Output, args: &ExplainArgs) -> Result<Exit, Failure> {
-    let bpffs = args.bpffs.clone().unwrap_or_else(|| agents_bpffs(globals));
-    let pinned = Pinned::open(&bpffs)?;
-    let found = explain(&pinned, args.group.as_deref(), &args.packet)?;
+    let found = match &args.bpffs {
+        Some(bpffs) => from_pins(bpffs, args)?,
+        None => match from_agent(globals, args) {
+            // The maps are there without it.
+            Err(failure) if failure.exit == Exit::Unreachable => {
+                from_pins(Path::new(DEFAULT_BPFFS), args).map_err(|_| failure)?
+            }
+            answer => answer?,
+        },
+    };
     output.print(&found, |_| said(&found))?;
     Ok(Exit::Done)
 }
 
-/// Where the running agent's configuration has the pins; without an agent, where they usually are.
-fn agents_bpffs(globals: &Globals) -> PathBuf {
-    let status = converse(Client::new(&globals.socket).get::<Status>("/v1/status"));
-    let config = status.map(|status| config::load(Path::new(&status.agent.config)));
-    match config {
-        Ok(Ok(config)) => config.agent.bpffs,
-        _ => DEFAULT_BPFFS.into(),
-    }
+fn from_agent(globals: &Globals, args: &ExplainArgs) -> Result<Value, Failure> {
+    let question = ExplainRequest {
+        group: args.group.clone(),
+        protocol: args.packet.protocol,
+        source: args.packet.source,
+        destination: args.packet.destination,
+        syn: args.packet.syn,
+    };
+    converse(Client::new(&globals.socket).post("/v1/explain", &question))
+}
+
+fn from_pins(bpffs: &Path, args: &ExplainArgs) -> Result<Value, Failure> {
+    let found = explain(&Pinned::open(bpffs)?, args.group.as_deref(), &args.packet)?;
+    Ok(serde_json::to_value(found).context("explain")?)
 }
 
 /// One fact a line, what matters most first.
-fn said(found: &Explanation) -> String {
-    let none = || "-".to_owned();
-    let endpoint = found.endpoint.as_ref().map_or_else(none, |chosen| {
-        format!("{} ({}, id {})", chosen.address, chosen.colour, chosen.id)
-    });
-    let service = match (&found.group, &found.service) {
-        (Some(group), Some(service)) => format!("{group}/{service}"),
-        _ => none(),
-    };
+fn said(found: &Value) -> String {
+    let text = |name: &str| found[name].as_str().map(str::to_owned);
+    let chosen = &found["endpoint"];
+    let endpoint = chosen["address"].as_str().zip(chosen["colour"].as_str());
     let lines = [
-        ("packet", found.packet.clone()),
-        ("is", found.kind.into()),
-        ("service", service),
-        ("live", found.live.clone().unwrap_or_else(none)),
-        ("window", found.phase.map_or_else(none, Into::into)),
+        ("packet", text("packet")),
+        ("is", text("kind")),
+        (
+            "service",
+            text("group")
+                .zip(text("service"))
+                .map(|(group, service)| format!("{group}/{service}")),
+        ),
+        ("live", text("live")),
+        ("window", text("phase")),
         (
             "bucket",
-            found
-                .bucket
-                .map_or_else(none, |(n, of)| format!("{n} of {of}")),
+            found["bucket"]
+                .as_array()
+                .map(|of| format!("{} of {}", of[0], of[1])),
         ),
         (
             "tag",
-            found.tag.map_or_else(none, |id| format!("endpoint {id}")),
+            found["tag"].as_u64().map(|id| format!("endpoint {id}")),
         ),
-        ("endpoint", endpoint),
-        ("action", found.action.into()),
-        ("why", found.reason.clone()),
+        (
+            "endpoint",
+            endpoint.map(|(address, colour)| format!("{address} ({colour}, id {})", chosen["id"])),
+        ),
+        ("action", text("action")),
+        ("why", text("reason")),
     ];
-    let shown = lines.into_iter().filter(|(_, value)| value != "-");
+    let shown = lines
+        .into_iter()
+        .filter_map(|(name, value)| Some((name, value?)));
     shown
         .map(|(name, value)| format!("{name:<9} {value}\n"))
         .collect()

@@ -8,6 +8,7 @@ mod flip;
 mod memory;
 mod packets;
 mod report;
+mod store;
 
 use switcher_harness::privilege::is_root;
 
@@ -23,6 +24,7 @@ fn main() -> anyhow::Result<()> {
     let mut report = Report::default();
     packets::measure(rounds, &mut report)?;
     memory::measure(&mut report)?;
+    store::measure(&mut report)?;
     flip::measure(if has("--quick") { 20 } else { 200 }, &mut report)?;
     if has("--json") {
         println!("{}", report.json());

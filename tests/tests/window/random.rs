@@ -210,7 +210,7 @@ impl World {
         };
         let (went, how) = match self.word.phase() {
             Phase::Steady => (new, How::Current),
-            _ => steer::tagged(self.word, old, new, segment, self.now, &entry),
+            _ => steer::tagged(self.word, || old, new, segment, self.now, &entry),
         };
         Met {
             word: self.word,

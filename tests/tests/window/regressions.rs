@@ -76,7 +76,7 @@ fn a_tag_is_as_old_as_its_last_packet() {
     let word = Word::default().switch_to(1);
     let flow = Entry::default();
     for now in [5, 6, 9] {
-        let choice = steer::tagged(word, 1, 2, Segment::OTHER, now, &flow);
+        let choice = steer::tagged(word, || 1, 2, Segment::OTHER, now, &flow);
         assert_eq!(choice.0, 1);
         assert_eq!(flow.0.get().map(|tag| tag.seen), Some(now));
     }
@@ -120,7 +120,7 @@ fn tagged(word: Word, bucket: [u16; 3], segment: Segment, flow: &Entry) -> Choic
         bucket[word.previous() as usize],
         bucket[word.current() as usize],
     );
-    steer::tagged(word, old, new, segment, 0, flow)
+    steer::tagged(word, || old, new, segment, 0, flow)
 }
 
 fn owned(word: Word, segment: Segment, owner: impl Fn(u16) -> Ownership) -> Choice {

@@ -183,7 +183,7 @@ impl<const SLOTS: usize> Flow<SLOTS> {
         };
         let (went, how) = match word.phase() {
             Phase::Steady => (new, How::Current),
-            _ => steer::tagged(word, old, new, segment, 0, &entry),
+            _ => steer::tagged(word, || old, new, segment, 0, &entry),
         };
         self.tag = entry.tag.get();
         Met {

@@ -104,10 +104,7 @@ async fn tags_need_arming_learning_and_a_flow_map() {
     };
     let (answer, (status, word, windows)) = tokio::join!(flip, look);
     answer.expect("flips");
-    assert_eq!(
-        status.window.map(|window| window.phase).as_deref(),
-        Some("arming")
-    );
+    assert_eq!(status.window.map(|it| it.phase).as_deref(), Some("arming"));
     assert_eq!(
         status.next.map(|it| it.what).as_deref(),
         Some("new connections go to green")
@@ -335,7 +332,10 @@ async fn new_endpoints_of_the_live_colour_come_by_a_window() {
     let status = stand.status().await;
     assert_eq!((status.live.as_str(), status.revision), ("blue", 0));
     assert_eq!(status.cutover.map(|it| it.kind), Some(Kind::Update));
-    assert_eq!(status.window.and_then(|it| it.flows_on_old), Some(4));
+    assert_eq!(
+        status.window.and_then(|window| window.flows_on_old),
+        Some(4)
+    );
     assert_eq!(status.colours["blue"].endpoints[0].address, "10.0.0.1:8003");
 
     stand.kernel.set_flows(&[(stand.kernel.endpoint(8003), 9)]);

@@ -1,0 +1,104 @@
+//! What a configuration changes beside the kernel: durations, checks, limits.
+
+use std::time::Duration;
+
+use crate::config::{Config, Drain, GroupConfig, Health, HealthKind};
+
+/// What changes from one configuration to the next, in sentences. Groups that come or go are the
+/// planner's to tell.
+pub(super) fn differences(from: &Config, to: &Config) -> Vec<String> {
+    let mut all = Vec::new();
+    say(
+        &mut all,
+        "agent",
+        "flows",
+        &from.agent.flows,
+        &to.agent.flows,
+    );
+    for (name, to) in &to.groups {
+        if let Some(from) = from.groups.get(name) {
+            all.extend(of_group(name, from, to));
+        }
+    }
+    all
+}
+
+fn of_group(name: &str, from: &GroupConfig, to: &GroupConfig) -> Vec<String> {
+    let mut all = Vec::new();
+    let group = format!("group {name}");
+    let mut changed = |what, from: String, to: String| say(&mut all, &group, what, &from, &to);
+    changed("initial", from.initial.clone(), to.initial.clone());
+    let Drain {
+        arm,
+        learn,
+        deadline,
+    } = from.drain;
+    changed("drain.arm", said(arm), said(to.drain.arm));
+    changed("drain.learn", said(learn), said(to.drain.learn));
+    changed("drain.deadline", said(deadline), said(to.drain.deadline));
+    let Health {
+        kind,
+        interval,
+        timeout,
+        rise,
+        fall,
+    } = &from.health;
+    changed("health", check(kind), check(&to.health.kind));
+    changed("health.interval", said(*interval), said(to.health.interval));
+    changed("health.timeout", said(*timeout), said(to.health.timeout));
+    changed("health.rise", rise.to_string(), to.health.rise.to_string());
+    changed("health.fall", fall.to_string(), to.health.fall.to_string());
+    all
+}
+
+fn say<T: PartialEq + std::fmt::Display>(
+    all: &mut Vec<String>,
+    of: &str,
+    what: &str,
+    from: &T,
+    to: &T,
+) {
+    if from != to {
+        all.push(format!("{of}: {what} {from} -> {to}"));
+    }
+}
+
+fn said(duration: Duration) -> String {
+    humantime::format_duration(duration).to_string()
+}
+
+fn check(kind: &HealthKind) -> String {
+    match kind {
+        HealthKind::None => "none".to_owned(),
+        HealthKind::Tcp => "tcp".to_owned(),
+        HealthKind::Http { path } => format!("http {path}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::agent::tests::config;
+
+    #[test]
+    fn what_changes_is_said_and_what_stays_is_not() {
+        let text = config(&[8001], &[8002]);
+        let parse = |text: &str| crate::config::parse("test.toml", text.as_bytes()).expect("good");
+        let from = parse(&text);
+        assert_eq!(
+            differences(&from, &parse(&format!("{text}# a comment"))),
+            [""; 0]
+        );
+        let to = text
+            .replace("200ms", "300ms")
+            .replace("\"none\"", "\"tcp\"");
+        let said = differences(&from, &parse(&to));
+        assert_eq!(
+            said,
+            [
+                "group shop: drain.learn 200ms -> 300ms",
+                "group shop: health none -> tcp"
+            ]
+        );
+    }
+}
