@@ -118,16 +118,8 @@ fn first_answer(load: &Load, colour: &str, begun: Instant) -> Result<Option<Inst
 }
 
 pub(super) fn status(stand: &Stand, screen: &Screen) -> Result<()> {
-    let mut command = stand.agent.command(&["status", GROUP]);
-    command.env("COLUMNS", screen.inner_columns().to_string());
-    if screen.is_coloured() {
-        command.env("CLICOLOR_FORCE", "1");
-    }
-    let output = command.output()?;
-    screen.command(
-        &format!("status {GROUP}"),
-        &String::from_utf8_lossy(&output.stdout),
-    );
+    let output = stand.agent.cli(&["status", GROUP])?;
+    screen.command(&format!("status {GROUP}"), &output.stdout);
     Ok(())
 }
 

@@ -84,11 +84,10 @@ impl Screen {
                 self.pad_colour(endpoint.colour)
             );
         }
-        let arm = format!(
-            "  A flip from rest watches connections open for {:?} before it switches.",
-            stage::ARM
+        println!(
+            "\n  {}",
+            self.paint(Style::Dim, &preparation(stand.topology.mode))
         );
-        println!("\n{}", self.paint(Style::Dim, &arm));
     }
 
     /// The names of the columns of [`Screen::row`].
@@ -134,18 +133,15 @@ impl Screen {
             self.paint(Style::Bold, &format!("switcher {words}"))
         );
         for line in said.lines().filter(|line| !line.trim().is_empty()) {
-            println!("    {line}");
+            for part in fit(line, self.inner_columns()) {
+                println!("    {part}");
+            }
         }
     }
 
-    /// The columns that a program may fill behind our margin.
-    pub(super) fn inner_columns(&self) -> usize {
+    /// The columns behind the margin of what a command says.
+    fn inner_columns(&self) -> usize {
         self.columns - 4
-    }
-
-    /// Whether programs shall be asked for colours.
-    pub(super) fn is_coloured(&self) -> bool {
-        self.coloured
     }
 
     fn bar(&self, counts: &BTreeMap<String, u64>) -> String {
@@ -173,6 +169,46 @@ impl Screen {
     fn bar_width(&self) -> usize {
         (self.columns - ROW.min(self.columns)) / 2 + 8
     }
+}
+
+/// What a flip does before it switches.
+fn preparation(mode: Mode) -> String {
+    match mode {
+        Mode::Local => {
+            "The socket table knows whose every connection is: a flip prepares nothing.".to_owned()
+        }
+        Mode::Routed => {
+            format!(
+                "A flip first watches for {:?} which connections are just being opened.",
+                stage::ARM
+            )
+        }
+    }
+}
+
+/// A line that is not too wide: a table's is cut, a sentence goes on below.
+fn fit(line: &str, columns: usize) -> Vec<String> {
+    if line.chars().count() <= columns || line.contains('\x1b') {
+        return vec![line.to_owned()];
+    }
+    if line.trim_start().contains("  ") {
+        let kept: String = line.chars().take(columns - 1).collect();
+        return vec![format!("{}…", kept.trim_end())];
+    }
+    let indent = " ".repeat(line.len() - line.trim_start().len());
+    let mut lines = vec![indent.clone()];
+    for word in line.split_whitespace() {
+        let last = lines.last().map_or(0, |last| last.chars().count());
+        if last + 1 + word.chars().count() > columns {
+            lines.push(format!("{indent} "));
+        }
+        if let Some(last) = lines.last_mut() {
+            let gap = if last.trim().is_empty() { "" } else { " " };
+            last.push_str(gap);
+            last.push_str(word);
+        }
+    }
+    lines
 }
 
 fn style(colour: &str) -> Style {
@@ -228,6 +264,13 @@ mod tests {
         assert_eq!(shares(&counts(1, 10_000), 10), (1, 9));
         assert_eq!(shares(&counts(10_000, 1), 10), (9, 1));
         assert_eq!(shares(&counts(0, 0), 10), (0, 0));
+    }
+
+    #[test]
+    fn sentences_wrap_and_tables_are_cut() {
+        assert_eq!(fit("short", 20), ["short"]);
+        assert_eq!(fit("  one two three", 12), ["  one two", "   three"]);
+        assert_eq!(fit("NAME  LIVE  PHASE", 12), ["NAME  LIVE…"]);
     }
 
     #[test]
