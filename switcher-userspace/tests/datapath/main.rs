@@ -346,6 +346,35 @@ fn clients_follow_an_emergency_and_lose_nothing_to_a_refused_detach() {
 }
 
 #[test]
+fn what_is_given_up_is_reset_and_nothing_else() {
+    let Some(lab) = Lab::new("reset") else { return };
+    let client = Client::beyond_the_wire();
+    let mut datapath = lab.open(XdpMode::Native);
+    apply(&mut datapath, &lab.want());
+    for (port, name) in [(90, "blue"), (100, "green"), (101, "green")] {
+        serve(port, name);
+    }
+    let (given_up, direct) = (client.stays(80), client.stays(90));
+    let forced = datapath.word(0).force(1);
+    datapath.store(0, forced);
+    datapath.settle().expect("a grace period");
+    let live = client.stays(80);
+    assert_eq!(datapath.end_connections(0).expect("it can"), 1);
+    assert_eq!(
+        given_up.ends_with("more"),
+        "blue\n\n",
+        "nobody answers any more"
+    );
+    assert_eq!(
+        direct.ends_with("more"),
+        "blue\nmore\n",
+        "it did not come by the VIP"
+    );
+    assert_eq!(live.ends_with("more"), "green\nmore\n");
+    assert_eq!(datapath.end_connections(0).expect("it can"), 0);
+}
+
+#[test]
 fn detach_waits_for_the_agent_to_stop() {
     let Some(lab) = Lab::new("detach-agent") else {
         return;
