@@ -312,6 +312,19 @@ pub struct FlowKey {
 }
 const _: () = assert!(size_of::<FlowKey>() == 24);
 
+impl FlowKey {
+    /// What is noted of an endpoint's replies to a client.
+    #[inline(always)]
+    pub const fn reply(client: Address, port: Port, endpoint: u16) -> Self {
+        Self {
+            client,
+            port,
+            id: endpoint,
+            space: flow_space::REPLY,
+        }
+    }
+}
+
 /// What a window, or a UDP service, remembers of a flow.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Pod, Zeroable)]

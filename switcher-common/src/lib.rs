@@ -11,12 +11,14 @@ extern crate std;
 pub mod abi;
 pub mod checksum;
 pub mod classify;
+pub(crate) mod forward;
 pub mod frame;
 #[cfg(feature = "std")]
 pub mod memory;
 pub mod parse;
 pub mod pipeline;
 pub mod rewrite;
+pub mod select;
 pub mod steer;
 pub mod tables;
 pub mod verdict;

@@ -16,7 +16,7 @@ use switcher_common::abi::{
 use switcher_common::classify::{self, Class};
 use switcher_common::memory::Memory;
 use switcher_common::parse::{Carriage, Packet};
-use switcher_common::pipeline;
+use switcher_common::select;
 use switcher_common::steer::{How, Ownership, Segment};
 use switcher_common::tables::{Route, Stack, Tables};
 use switcher_common::word::Phase;
@@ -165,7 +165,7 @@ impl Request<'_> {
             word.current()
         };
         let table = self.service.tables[slot as usize];
-        let hash = pipeline::flow_hash(&self.packet, self.service, self.memory);
+        let hash = select::flow_hash(&self.packet, self.service, self.memory);
         let tag = self.tag();
         let shown = Explanation {
             kind: if preview { "preview" } else { "request" },
@@ -176,7 +176,7 @@ impl Request<'_> {
             ..shown
         };
         let chosen = if preview {
-            let fresh = || pipeline::choice(self.service, slot, hash, self.memory);
+            let fresh = || select::choice(self.service, slot, hash, self.memory);
             let known = tag.filter(|_| !self.opens);
             known
                 .map(|id| (id, How::Tag))
@@ -187,7 +187,7 @@ impl Request<'_> {
                 // No tag remembers this sequence number but by accident: a new connection.
                 sequence: 0,
             };
-            let steered = pipeline::steer(
+            let steered = select::steer(
                 &self.packet,
                 self.index,
                 self.service,

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use switcher_common::abi::{FlowKey, Port, Service, TICK_SHIFT, Tag, flow_space, service_flags};
+use switcher_common::abi::{FlowKey, Port, Service, TICK_SHIFT, Tag, service_flags};
 
 use super::pinned::Pinned;
 use super::{GroupIndex, sockets};
@@ -57,12 +57,8 @@ impl Pinned {
             let Some(id) = stale.get(&socket.local) else {
                 continue;
             };
-            let past_the_vip = FlowKey {
-                client: socket.remote.ip().into(),
-                port: Port::new(socket.remote.port()),
-                id: *id,
-                space: flow_space::REPLY,
-            };
+            let (client, port) = (socket.remote.ip().into(), Port::new(socket.remote.port()));
+            let past_the_vip = FlowKey::reply(client, port, *id);
             if !notes.contains_key(&past_the_vip) && !own.contains(socket.remote.ip()) {
                 ended += u64::from(socket.destroy()?);
             }
