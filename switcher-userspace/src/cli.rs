@@ -13,6 +13,7 @@ pub use condition::WaitCondition;
 pub use explain::{ExplainArgs, MadeUpPacket};
 
 use crate::config::{DEFAULT_BPFFS, DEFAULT_SOCKET};
+use crate::exit::Exit;
 use crate::output::Format;
 
 /// Blue-green traffic switching in the kernel.
@@ -20,7 +21,7 @@ use crate::output::Format;
 /// The agent keeps a program on the host's network interfaces that sends clients to one colour or
 /// the other. The remaining commands talk to the agent, unless they say otherwise.
 #[derive(Debug, Parser)]
-#[command(name = "switcher", version, max_term_width = 100)]
+#[command(name = "switcher", version, max_term_width = 100, after_long_help = exit_codes())]
 pub struct Cli {
     /// What holds for every command.
     #[command(flatten)]
@@ -28,6 +29,13 @@ pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
+}
+
+/// The codes that every command ends with, for the help.
+fn exit_codes() -> String {
+    let codes = (0..).map_while(Exit::from_code);
+    let lines = codes.map(|exit| format!("\n  {:>2}  {}", exit.code(), exit.title()));
+    format!("Exit codes:{}", lines.collect::<String>())
 }
 
 /// Options of every command.

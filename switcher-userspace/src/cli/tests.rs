@@ -157,3 +157,12 @@ fn explain(line: &str) -> Result<ExplainArgs, String> {
 fn parse(line: &str) -> Result<Cli, clap::Error> {
     Cli::try_parse_from(std::iter::once("switcher").chain(line.split_whitespace()))
 }
+
+#[test]
+fn the_help_lists_every_exit_code() {
+    let help = <Cli as CommandFactory>::command()
+        .render_long_help()
+        .to_string();
+    assert!(help.contains("\n   0  done"), "{help}");
+    assert!(help.contains("\n  13  not permitted"), "{help}");
+}
