@@ -4,6 +4,8 @@
 //! it. Addresses and ports are kept in network order, as they stand in a packet. A change of anything
 //! here is a change of [`ABI`].
 
+pub mod map;
+
 use bytemuck::{Pod, Zeroable};
 
 /// Version of the map layout; part of the pin path, so that two layouts never meet in one directory.
@@ -130,6 +132,19 @@ pub struct PortEntry {
     pub udp_endpoint: u16,
 }
 const _: () = assert!(size_of::<PortEntry>() == 8);
+
+/// Ports that one element of `KNOWN_PORTS` stands for.
+pub const PORTS_PER_WORD: u32 = 64;
+
+/// The element of `KNOWN_PORTS` and the bit in it that stand for a port. A bit is set if the port's
+/// [`PortEntry`] is not zero; 8 KiB answer "nobody's" for most packets of a host, and stay in the cache.
+#[inline(always)]
+pub const fn known_port(port: u16) -> (u32, u64) {
+    (
+        port as u32 / PORTS_PER_WORD,
+        1 << (port as u32 % PORTS_PER_WORD),
+    )
+}
 
 /// Which kind of thing an [`AddressKey`] names: see [`AddressKey::kind`].
 pub mod address_kind {
@@ -444,59 +459,3 @@ pub struct ServiceName {
     pub name: [u8; NAME],
 }
 const _: () = assert!(size_of::<ServiceName>() == NAME);
-
-/// Names of the maps, as in the object and under the pin directory.
-pub mod map {
-    /// `Array<PortEntry, 65536>`, mapped.
-    pub const PORTS: &str = "PORTS";
-    /// `HashMap<AddressKey, u32>`.
-    pub const ADDRESSES: &str = "ADDRESSES";
-    /// `Array<Service, MAX_SERVICES>`, mapped.
-    pub const SERVICES: &str = "SERVICES";
-    /// `Array<u64, MAX_GROUPS>`: the steering words, mapped.
-    pub const STEERING: &str = "STEERING";
-    /// `Array<GroupState, MAX_GROUPS>`, mapped.
-    pub const GROUPS: &str = "GROUPS";
-    /// `Array<[u16; 4], MAX_BUCKETS / 4>`: the buckets of all tables, endpoint ids, mapped.
-    pub const TABLES: &str = "TABLES";
-    /// `Array<Endpoint, MAX_ENDPOINTS>`, mapped.
-    pub const ENDPOINTS: &str = "ENDPOINTS";
-    /// `Array<Settings, 1>`, mapped.
-    pub const SETTINGS: &str = "SETTINGS";
-    /// `PerCpuArray<NextHop, MAX_ENDPOINTS>`.
-    pub const NEXT_HOPS: &str = "NEXT_HOPS";
-    /// `PerCpuArray<Counters, MAX_COUNTERS>`.
-    pub const COUNTERS: &str = "COUNTERS";
-    /// `PerCpuArray<u64, 32>` by `Reason`.
-    pub const REASONS: &str = "REASONS";
-    /// `LruHashMap<FlowKey, Note, MAX_NOTES>`.
-    pub const NOTES: &str = "NOTES";
-    /// `ArrayOfMaps<HashMap<FlowKey, Tag>, MAX_GROUPS>`: a group's tags while its window is open.
-    pub const WINDOWS: &str = "WINDOWS";
-    /// `ArrayOfMaps<LruHashMap<FlowKey, Tag>, MAX_GROUPS>`: a group's UDP flows.
-    pub const UDP_FLOWS_OF: &str = "UDP_FLOWS_OF";
-    /// `Array<GroupName, MAX_GROUPS>`: for people and `emergency`; not read by the programs.
-    pub const GROUP_NAMES: &str = "GROUP_NAMES";
-    /// `Array<ServiceName, MAX_SERVICES>`: likewise.
-    pub const SERVICE_NAMES: &str = "SERVICE_NAMES";
-
-    /// All of them.
-    pub const ALL: [&str; 16] = [
-        PORTS,
-        ADDRESSES,
-        SERVICES,
-        STEERING,
-        GROUPS,
-        TABLES,
-        ENDPOINTS,
-        SETTINGS,
-        NEXT_HOPS,
-        COUNTERS,
-        REASONS,
-        NOTES,
-        WINDOWS,
-        UDP_FLOWS_OF,
-        GROUP_NAMES,
-        SERVICE_NAMES,
-    ];
-}

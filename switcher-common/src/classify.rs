@@ -21,6 +21,9 @@ pub enum Class<'a> {
 /// Classifies an incoming packet; `None` means it is nobody's business here.
 #[inline(always)]
 pub fn incoming<'a, T: Tables>(packet: &Packet, tables: &'a T) -> Option<Class<'a>> {
+    if !tables.known(packet.destination_port) && !tables.known(packet.source_port) {
+        return None;
+    }
     let there = tables.port(packet.destination_port);
     if let Some((index, service)) = service_at(packet, there, tables) {
         return Some(Class::Request(index, service));

@@ -119,6 +119,10 @@ pub fn port_entry_code(
 }
 
 impl Tables for Memory {
+    fn known(&self, port: Port) -> bool {
+        self.port(port) != PortEntry::default()
+    }
+
     fn port(&self, port: Port) -> PortEntry {
         self.ports.get(&port.number()).copied().unwrap_or_default()
     }

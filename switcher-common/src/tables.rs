@@ -12,6 +12,8 @@ use crate::word::Word;
 /// The maps, as one packet needs them. Methods take `&self`: the kernel's maps are shared by all CPUs,
 /// and a write of one packet is visible to the others at once.
 pub trait Tables {
+    /// Whether anybody might be concerned by a packet with this port.
+    fn known(&self, port: Port) -> bool;
     /// Who might be concerned by a packet with this port.
     fn port(&self, port: Port) -> PortEntry;
     /// Index of the service or endpoint with exactly this address.

@@ -6,7 +6,8 @@ use aya_ebpf::macros::btf_map;
 use switcher_common::abi::{
     AddressKey, BUCKETS_PER_ELEMENT, Counters, DEFAULT_FLOWS, Endpoint, FlowKey, GroupName,
     GroupState, MAX_BUCKETS, MAX_COUNTERS, MAX_ENDPOINTS, MAX_GROUPS, MAX_NOTES, MAX_SERVICES,
-    NextHop, Note, Port, PortEntry, Service, ServiceName, Settings, Tag, UDP_FLOWS,
+    NextHop, Note, PORTS_PER_WORD, Port, PortEntry, Service, ServiceName, Settings, Tag, UDP_FLOWS,
+    known_port,
 };
 use switcher_common::tables::{Count, Tables};
 use switcher_common::verdict::Reason;
@@ -23,6 +24,8 @@ type UdpFlows = LruHashMap<FlowKey, Tag, { UDP_FLOWS as usize }>;
 
 #[btf_map]
 static PORTS: Array<PortEntry, 65536, MAPPED> = Array::new();
+#[btf_map]
+static KNOWN_PORTS: Array<u64, { 65536 / PORTS_PER_WORD as usize }, MAPPED> = Array::new();
 #[btf_map]
 static ADDRESSES: HashMap<AddressKey, u32, 16384, { BPF_F_NO_PREALLOC as usize }> = HashMap::new();
 #[btf_map]
@@ -59,6 +62,15 @@ static SERVICE_NAMES: Array<ServiceName, SERVICE_COUNT> = Array::new();
 pub(crate) struct Maps;
 
 impl Tables for Maps {
+    #[inline(always)]
+    fn known(&self, port: Port) -> bool {
+        let (word, bit) = known_port(port.number());
+        match KNOWN_PORTS.get(word) {
+            Some(ports) => *ports & bit != 0,
+            None => false,
+        }
+    }
+
     #[inline(always)]
     fn port(&self, port: Port) -> PortEntry {
         match PORTS.get(u32::from(port.number())) {

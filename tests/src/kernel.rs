@@ -12,7 +12,7 @@ use bytemuck::{Pod, Zeroable};
 use nix::time::{ClockId, clock_gettime};
 use switcher::datapath::kernel::OBJECT;
 use switcher_common::abi::{
-    AddressKey, Counters, FlowKey, NextHop, Note, TICK_SHIFT, Tag, UDP_FLOWS, map,
+    AddressKey, Counters, FlowKey, NextHop, Note, TICK_SHIFT, Tag, UDP_FLOWS, known_port, map,
 };
 use switcher_common::memory::{FlowMap, Memory};
 use switcher_common::verdict::Reason;
@@ -124,8 +124,14 @@ impl Kernel {
     /// When the kernel refuses an entry.
     pub fn fill(&mut self, memory: &Memory) -> anyhow::Result<()> {
         let shift = now()?.wrapping_sub(NOW);
+        let mut known = BTreeMap::<u32, u64>::new();
         for (port, entry) in &memory.ports {
             self.set(map::PORTS, u32::from(*port), *entry)?;
+            let (word, bit) = known_port(*port);
+            *known.entry(word).or_default() |= bit;
+        }
+        for (word, bits) in known {
+            self.set(map::KNOWN_PORTS, word, bits)?;
         }
         let data = self.data(map::ADDRESSES)?;
         let mut addresses = HashMap::<_, Plain<AddressKey>, u32>::try_from(data)?;

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use switcher_common::abi::{
     AddressKey, BUCKETS_PER_ELEMENT, COLOURS, Counters, Endpoint, FlowKey, GroupName, GroupState,
-    MAX_BUCKETS, MAX_GROUPS, NAME, SLOTS, Service, ServiceName, TableRef, Tag, UDP, UDP_FLOWS,
-    address_kind, endpoint_flags, service_flags,
+    MAX_BUCKETS, MAX_GROUPS, NAME, PortEntry, SLOTS, Service, ServiceName, TableRef, Tag, UDP,
+    UDP_FLOWS, address_kind, endpoint_flags, known_port, service_flags,
 };
 use switcher_common::memory::{port_code, port_entry_code};
 use switcher_common::verdict::Reason;
@@ -390,11 +390,28 @@ impl Pinned {
         let port = usize::from(key.port.number());
         let mut entry = self.maps.ports.get(port);
         *port_code(&mut entry, key) = code;
+        let known = entry != PortEntry::default();
+        if !known {
+            self.know_port(key.port.number(), false);
+        }
         // Two services on one port: the program must never see half of each other's entry.
         if let Some(word) = self.maps.ports.words(port).first() {
             word.store(bytemuck::cast(entry), Ordering::Release);
         }
+        if known {
+            self.know_port(key.port.number(), true);
+        }
         Ok(())
+    }
+
+    fn know_port(&self, port: u16, known: bool) {
+        let (word, bit) = known_port(port);
+        if let Some(ports) = self.maps.known_ports.words(word as usize).first() {
+            match known {
+                true => ports.fetch_or(bit, Ordering::Release),
+                false => ports.fetch_and(!bit, Ordering::Release),
+            };
+        }
     }
 }
 

@@ -8,8 +8,8 @@ use anyhow::{Context, bail};
 use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray};
 use switcher_common::abi::{
     AddressKey, BUCKETS_PER_ELEMENT, Counters, Endpoint, FlowKey, GroupName, GroupState,
-    MAX_BUCKETS, MAX_ENDPOINTS, MAX_GROUPS, MAX_SERVICES, Note, PortEntry, Service, ServiceName,
-    Settings, Tag, map,
+    MAX_BUCKETS, MAX_ENDPOINTS, MAX_GROUPS, MAX_SERVICES, Note, PORTS_PER_WORD, PortEntry, Service,
+    ServiceName, Settings, Tag, map,
 };
 
 use super::mapped::Mapped;
@@ -31,6 +31,7 @@ type Buckets = [u16; BUCKETS_PER_ELEMENT as usize];
 /// All maps, opened by their pins.
 pub(super) struct Maps {
     pub(super) ports: Mapped<PortEntry>,
+    pub(super) known_ports: Mapped<u64>,
     pub(super) addresses: HashMap<MapData, Plain<AddressKey>, u32>,
     /// The same, to be read at once.
     pub(super) address_entries: MapData,
@@ -59,6 +60,7 @@ impl Maps {
         let size = |name: &'static str| format!("map {name} has another shape than this version's");
         Ok(Self {
             ports: mapped(&pin(map::PORTS), 65536)?,
+            known_ports: mapped(&pin(map::KNOWN_PORTS), 65536 / PORTS_PER_WORD)?,
             addresses: open(&pin(map::ADDRESSES))?
                 .try_into()
                 .with_context(|| size(map::ADDRESSES))?,

@@ -1,0 +1,57 @@
+//! Names of the maps, as in the object and under the pin directory.
+
+/// `Array<PortEntry, 65536>`, mapped.
+pub const PORTS: &str = "PORTS";
+/// `Array<u64, 1024>`, mapped: see [`known_port`](super::known_port).
+pub const KNOWN_PORTS: &str = "KNOWN_PORTS";
+/// `HashMap<AddressKey, u32>`.
+pub const ADDRESSES: &str = "ADDRESSES";
+/// `Array<Service, MAX_SERVICES>`, mapped.
+pub const SERVICES: &str = "SERVICES";
+/// `Array<u64, MAX_GROUPS>`: the steering words, mapped.
+pub const STEERING: &str = "STEERING";
+/// `Array<GroupState, MAX_GROUPS>`, mapped.
+pub const GROUPS: &str = "GROUPS";
+/// `Array<[u16; 4], MAX_BUCKETS / 4>`: the buckets of all tables, endpoint ids, mapped.
+pub const TABLES: &str = "TABLES";
+/// `Array<Endpoint, MAX_ENDPOINTS>`, mapped.
+pub const ENDPOINTS: &str = "ENDPOINTS";
+/// `Array<Settings, 1>`, mapped.
+pub const SETTINGS: &str = "SETTINGS";
+/// `PerCpuArray<NextHop, MAX_ENDPOINTS>`.
+pub const NEXT_HOPS: &str = "NEXT_HOPS";
+/// `PerCpuArray<Counters, MAX_COUNTERS>`.
+pub const COUNTERS: &str = "COUNTERS";
+/// `PerCpuArray<u64, 32>` by `Reason`.
+pub const REASONS: &str = "REASONS";
+/// `LruHashMap<FlowKey, Note, MAX_NOTES>`.
+pub const NOTES: &str = "NOTES";
+/// `ArrayOfMaps<HashMap<FlowKey, Tag>, MAX_GROUPS>`: a group's tags while its window is open.
+pub const WINDOWS: &str = "WINDOWS";
+/// `ArrayOfMaps<LruHashMap<FlowKey, Tag>, MAX_GROUPS>`: a group's UDP flows.
+pub const UDP_FLOWS_OF: &str = "UDP_FLOWS_OF";
+/// `Array<GroupName, MAX_GROUPS>`: for people and `emergency`; not read by the programs.
+pub const GROUP_NAMES: &str = "GROUP_NAMES";
+/// `Array<ServiceName, MAX_SERVICES>`: likewise.
+pub const SERVICE_NAMES: &str = "SERVICE_NAMES";
+
+/// All of them.
+pub const ALL: [&str; 17] = [
+    PORTS,
+    KNOWN_PORTS,
+    ADDRESSES,
+    SERVICES,
+    STEERING,
+    GROUPS,
+    TABLES,
+    ENDPOINTS,
+    SETTINGS,
+    NEXT_HOPS,
+    COUNTERS,
+    REASONS,
+    NOTES,
+    WINDOWS,
+    UDP_FLOWS_OF,
+    GROUP_NAMES,
+    SERVICE_NAMES,
+];
