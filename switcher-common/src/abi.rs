@@ -9,7 +9,7 @@ pub mod map;
 use bytemuck::{Pod, Zeroable};
 
 /// Version of the map layout; part of the pin path, so that two layouts never meet in one directory.
-pub const ABI: u32 = 1;
+pub const ABI: u32 = 2;
 
 /// Tables a group can hold at once.
 pub const SLOTS: usize = 8;

@@ -12,7 +12,7 @@ use crate::rewrite::Edit;
 use crate::select::{self, Steered};
 use crate::steer::{How, Segment};
 use crate::tables::{Count, Stack, Tables};
-use crate::verdict::{Reason, Verdict};
+use crate::verdict::{Reason, Stage, Verdict};
 
 /// A packet comes in by one of our interfaces.
 #[inline(always)]
@@ -39,6 +39,50 @@ pub fn ingress<F: Frame + ?Sized, T: Tables, S: Stack>(
             None => pass(Reason::Malformed, tables),
         },
         Err(reason) => pass(reason, tables),
+    }
+}
+
+/// Fragments and ICMP errors: [`Stage::Odd`].
+#[inline(always)]
+pub fn odd<F: Frame + ?Sized, T: Tables, S: Stack>(
+    _frame: &mut F,
+    _tables: &T,
+    _stack: &S,
+) -> Verdict {
+    Verdict::Pass(Reason::NotOurs)
+}
+
+/// Services whose endpoints answer to this host: [`Stage::Nat`].
+#[inline(always)]
+pub fn nat<F: Frame + ?Sized, T: Tables, S: Stack>(
+    _frame: &mut F,
+    _tables: &T,
+    _stack: &S,
+) -> Verdict {
+    Verdict::Pass(Reason::NotOurs)
+}
+
+/// Services whose packets travel inside others: [`Stage::Tunnel`].
+#[inline(always)]
+pub fn tunnel<F: Frame + ?Sized, T: Tables, S: Stack>(
+    _frame: &mut F,
+    _tables: &T,
+    _stack: &S,
+) -> Verdict {
+    Verdict::Pass(Reason::NotOurs)
+}
+
+/// [`ingress`] and whatever stages take over from it, as the kernel's tail calls do.
+pub fn run<F: Frame + ?Sized, T: Tables, S: Stack>(
+    frame: &mut F,
+    tables: &T,
+    stack: &S,
+) -> Verdict {
+    match ingress(frame, tables, stack) {
+        Verdict::Continue(Stage::Odd) => odd(frame, tables, stack),
+        Verdict::Continue(Stage::Nat) => nat(frame, tables, stack),
+        Verdict::Continue(Stage::Tunnel) => tunnel(frame, tables, stack),
+        verdict => verdict,
     }
 }
 

@@ -12,6 +12,37 @@ pub enum Verdict {
     Transmit,
     /// Rewritten, out of the interface with this index.
     Redirect(u32),
+    /// Untouched and uncounted so far: another program takes over.
+    Continue(Stage),
+    /// Nowhere, because of the reason.
+    Drop(Reason),
+}
+
+/// A program that takes over from the first one: what is rare, or too much for one program. The number
+/// is its place in the `STAGES` map.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Stage {
+    /// Fragments and ICMP errors.
+    Odd,
+    /// Services with `forward = "masquerade"`.
+    Nat,
+    /// Services with `forward = "ipip"`.
+    Tunnel,
+}
+
+impl Stage {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Self; 3] = [Self::Odd, Self::Nat, Self::Tunnel];
+
+    /// Its program in the object.
+    pub const fn program(self) -> &'static str {
+        match self {
+            Self::Odd => "switcher_odd",
+            Self::Nat => "switcher_nat",
+            Self::Tunnel => "switcher_tunnel",
+        }
+    }
 }
 
 macro_rules! reasons {

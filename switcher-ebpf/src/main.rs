@@ -7,7 +7,7 @@ mod maps;
 mod packet;
 mod stack;
 
-use aya_ebpf::bindings::{TC_ACT_UNSPEC, xdp_action};
+use aya_ebpf::bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC, xdp_action};
 use aya_ebpf::helpers::generated::bpf_redirect;
 use aya_ebpf::macros::{classifier, xdp};
 use aya_ebpf::programs::{TcContext, XdpContext};
@@ -15,18 +15,52 @@ use switcher_common::pipeline;
 use switcher_common::rewrite::L4;
 use switcher_common::verdict::Verdict;
 
-use crate::maps::Maps;
+use crate::maps::{Maps, STAGES};
 use crate::packet::{TcFrame, XdpFrame};
 use crate::stack::XdpStack;
 
 /// Incoming packets of an interface.
 #[xdp]
 fn switcher_ingress(context: XdpContext) -> u32 {
-    match pipeline::ingress(&mut XdpFrame(&context), &Maps, &XdpStack(&context)) {
+    let verdict = pipeline::ingress(&mut XdpFrame(&context), &Maps, &XdpStack(&context));
+    act(&context, verdict)
+}
+
+/// Of these, fragments and ICMP errors.
+#[xdp]
+fn switcher_odd(context: XdpContext) -> u32 {
+    let verdict = pipeline::odd(&mut XdpFrame(&context), &Maps, &XdpStack(&context));
+    act(&context, verdict)
+}
+
+/// Of these, packets of services in `masquerade`, and replies to them.
+#[xdp]
+fn switcher_nat(context: XdpContext) -> u32 {
+    let verdict = pipeline::nat(&mut XdpFrame(&context), &Maps, &XdpStack(&context));
+    act(&context, verdict)
+}
+
+/// Of these, packets of services in `ipip`.
+#[xdp]
+fn switcher_tunnel(context: XdpContext) -> u32 {
+    let verdict = pipeline::tunnel(&mut XdpFrame(&context), &Maps, &XdpStack(&context));
+    act(&context, verdict)
+}
+
+#[inline(always)]
+fn act(context: &XdpContext, verdict: Verdict) -> u32 {
+    match verdict {
         Verdict::Pass(_) | Verdict::Deliver => xdp_action::XDP_PASS,
         Verdict::Transmit => xdp_action::XDP_TX,
         // SAFETY: plain integers.
         Verdict::Redirect(interface) => unsafe { bpf_redirect(interface, 0) as u32 },
+        Verdict::Drop(_) => xdp_action::XDP_DROP,
+        Verdict::Continue(stage) => {
+            // SAFETY: nothing here waits to be dropped. It only returns if the agent has put no program
+            // there; the packet is untouched.
+            unsafe { STAGES.tail_call(context, stage as u32) };
+            xdp_action::XDP_PASS
+        }
     }
 }
 
@@ -41,9 +75,14 @@ fn switcher_egress(context: TcContext) -> i32 {
         // Nothing to do about a failure: the packet then looks short and passes.
         let _short = context.pull_data(HEADERS.min(context.len()));
     }
-    let (Verdict::Pass(_) | Verdict::Deliver | Verdict::Transmit | Verdict::Redirect(_)) =
-        pipeline::egress(&mut TcFrame(&context), &Maps);
-    TC_ACT_UNSPEC
+    match pipeline::egress(&mut TcFrame(&context), &Maps) {
+        Verdict::Drop(_) => TC_ACT_SHOT,
+        Verdict::Pass(_)
+        | Verdict::Deliver
+        | Verdict::Transmit
+        | Verdict::Redirect(_)
+        | Verdict::Continue(_) => TC_ACT_UNSPEC,
+    }
 }
 
 #[cfg(not(test))]

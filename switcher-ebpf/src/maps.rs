@@ -1,7 +1,7 @@
 //! Every map, and the pipeline's look-ups over them.
 
 use aya_ebpf::bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC};
-use aya_ebpf::btf_maps::{Array, ArrayOfMaps, HashMap, LruHashMap, PerCpuArray};
+use aya_ebpf::btf_maps::{Array, ArrayOfMaps, HashMap, LruHashMap, PerCpuArray, ProgramArray};
 use aya_ebpf::macros::btf_map;
 use switcher_common::abi::{
     AddressKey, BUCKETS_PER_ELEMENT, Counters, DEFAULT_FLOWS, Endpoint, FlowKey, GroupName,
@@ -10,7 +10,7 @@ use switcher_common::abi::{
     known_port,
 };
 use switcher_common::tables::{Count, Tables};
-use switcher_common::verdict::Reason;
+use switcher_common::verdict::{Reason, Stage};
 use switcher_common::word::Word;
 
 const MAPPED: usize = BPF_F_MMAPABLE as usize;
@@ -46,7 +46,7 @@ static NEXT_HOPS: PerCpuArray<NextHop, ENDPOINT_COUNT> = PerCpuArray::new();
 #[btf_map]
 static COUNTERS: PerCpuArray<Counters, { MAX_COUNTERS as usize }> = PerCpuArray::new();
 #[btf_map]
-static REASONS: PerCpuArray<u64, 32> = PerCpuArray::new();
+static REASONS: PerCpuArray<u64, 64> = PerCpuArray::new();
 #[btf_map]
 static NOTES: LruHashMap<FlowKey, Note, { MAX_NOTES as usize }> = LruHashMap::new();
 #[btf_map]
@@ -57,6 +57,9 @@ static UDP_FLOWS_OF: ArrayOfMaps<UdpFlows, GROUP_COUNT> = ArrayOfMaps::new();
 static GROUP_NAMES: Array<GroupName, GROUP_COUNT> = Array::new();
 #[btf_map]
 static SERVICE_NAMES: Array<ServiceName, SERVICE_COUNT> = Array::new();
+/// By [`Stage`].
+#[btf_map]
+pub(crate) static STAGES: ProgramArray<{ Stage::ALL.len() }> = ProgramArray::new();
 
 /// The maps of this object as the pipeline's tables.
 pub(crate) struct Maps;

@@ -4,7 +4,9 @@
 use std::collections::BTreeMap;
 
 use anyhow::Context as _;
-use aya::maps::{Array, ArrayOfMaps, HashMap, Map, MapData, MapError, PerCpuArray, PerCpuValues};
+use aya::maps::{
+    Array, ArrayOfMaps, HashMap, Map, MapData, MapError, PerCpuArray, PerCpuValues, ProgramArray,
+};
 use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use aya_obj::generated::bpf_map_type;
@@ -15,7 +17,7 @@ use switcher_common::abi::{
     AddressKey, Counters, FlowKey, NextHop, Note, TICK_SHIFT, Tag, UDP_FLOWS, known_port, map,
 };
 use switcher_common::memory::{FlowMap, Memory};
-use switcher_common::verdict::Reason;
+use switcher_common::verdict::{Reason, Stage};
 
 use crate::cases::Hook;
 use crate::town::NOW;
@@ -63,6 +65,7 @@ impl Kernel {
     /// When the kernel refuses a map or a program.
     pub fn load() -> anyhow::Result<Self> {
         let mut ebpf = EbpfLoader::new().load(OBJECT).context("making the maps")?;
+        stages(&mut ebpf)?;
         let ingress: &mut Xdp = ebpf
             .program_mut(INGRESS)
             .context("no ingress")?
@@ -321,6 +324,21 @@ impl Kernel {
             .map_mut(name)
             .with_context(|| format!("no map {name} in the object"))
     }
+}
+
+/// Loads the programs that take over from the first one, and puts them where it finds them.
+fn stages(ebpf: &mut Ebpf) -> anyhow::Result<()> {
+    for stage in Stage::ALL {
+        let program = ebpf.program_mut(stage.program()).context("no such stage")?;
+        let program: &mut Xdp = program.try_into()?;
+        program
+            .load()
+            .with_context(|| format!("loading {}", stage.program()))?;
+        let program = program.fd()?.try_clone()?;
+        let array = ebpf.map_mut(map::STAGES).context("no stages")?;
+        ProgramArray::try_from(array)?.set(stage as u32, &program, 0)?;
+    }
+    Ok(())
 }
 
 /// What programs change in their maps. Times are left out: the clock goes on.

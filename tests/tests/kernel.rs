@@ -21,6 +21,7 @@ const FRAMES: u32 = 1500;
 const SHORTEST: usize = 14;
 /// The shortest that it takes as an outgoing packet: with an IPv6 header behind it, if it says so.
 const SHORTEST_OUT: usize = 54;
+const XDP_DROP: u32 = 1;
 const XDP_PASS: u32 = 2;
 const XDP_TX: u32 = 3;
 const XDP_REDIRECT: u32 = 4;
@@ -138,7 +139,7 @@ fn agree(kernel: &Kernel, state: &State, hook: Hook, frame: &[u8]) -> anyhow::Re
     let mut ours = frame.to_vec();
     let (verdict, action) = match hook {
         Hook::Ingress => {
-            let verdict = pipeline::ingress(ours.as_mut_slice(), &state.memory, &state.told);
+            let verdict = pipeline::run(ours.as_mut_slice(), &state.memory, &state.told);
             (verdict, xdp_action(verdict))
         }
         Hook::Egress => (pipeline::egress(ours.as_mut_slice(), &state.memory), NEXT),
@@ -169,6 +170,9 @@ const fn xdp_action(verdict: Verdict) -> u32 {
         Verdict::Pass(_) | Verdict::Deliver => XDP_PASS,
         Verdict::Transmit => XDP_TX,
         Verdict::Redirect(_) => XDP_REDIRECT,
+        Verdict::Drop(_) => XDP_DROP,
+        // A stage that is not there: the frame passes.
+        Verdict::Continue(_) => XDP_PASS,
     }
 }
 

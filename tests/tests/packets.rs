@@ -32,7 +32,7 @@ fn run(case: &Case) -> Result<(), String> {
     } = case;
     let mut frame = case.frame.clone();
     let verdict = match case.hook {
-        Hook::Ingress => pipeline::ingress(frame.as_mut_slice(), &state.memory, &state.told),
+        Hook::Ingress => pipeline::run(frame.as_mut_slice(), &state.memory, &state.told),
         Hook::Egress => pipeline::egress(frame.as_mut_slice(), &state.memory),
     };
     if verdict != case.verdict {

@@ -22,7 +22,7 @@ pub const SETTINGS: &str = "SETTINGS";
 pub const NEXT_HOPS: &str = "NEXT_HOPS";
 /// `PerCpuArray<Counters, MAX_COUNTERS>`.
 pub const COUNTERS: &str = "COUNTERS";
-/// `PerCpuArray<u64, 32>` by `Reason`.
+/// `PerCpuArray<u64, 64>` by `Reason`.
 pub const REASONS: &str = "REASONS";
 /// `LruHashMap<FlowKey, Note, MAX_NOTES>`.
 pub const NOTES: &str = "NOTES";
@@ -34,9 +34,11 @@ pub const UDP_FLOWS_OF: &str = "UDP_FLOWS_OF";
 pub const GROUP_NAMES: &str = "GROUP_NAMES";
 /// `Array<ServiceName, MAX_SERVICES>`: likewise.
 pub const SERVICE_NAMES: &str = "SERVICE_NAMES";
+/// `ProgramArray<3>` by `Stage`: where the first program tail-calls to.
+pub const STAGES: &str = "STAGES";
 
 /// All of them.
-pub const ALL: [&str; 17] = [
+pub const ALL: [&str; 18] = [
     PORTS,
     KNOWN_PORTS,
     ADDRESSES,
@@ -54,4 +56,5 @@ pub const ALL: [&str; 17] = [
     UDP_FLOWS_OF,
     GROUP_NAMES,
     SERVICE_NAMES,
+    STAGES,
 ];

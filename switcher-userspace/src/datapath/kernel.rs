@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
+use aya::maps::ProgramArray;
 use aya::programs::{SchedClassifier, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use switcher_common::abi::{Counters, GroupState, Settings, TICK_SHIFT, map};
-use switcher_common::verdict::Reason;
+use switcher_common::verdict::{Reason, Stage};
 use switcher_common::word::Word;
 
 use super::attach::{self, Egress};
@@ -111,6 +112,7 @@ fn load(pins: &Pins, log: &Path) -> anyhow::Result<Ebpf> {
         "the BPF maps can't be made: it takes root (or CAP_BPF and CAP_NET_ADMIN) and a kernel with \
          BTF; `switcher doctor` tells which",
     )?;
+    stages(&mut object, log)?;
     ingress(&mut object)?
         .load()
         .map_err(|error| refusal::load("switcher_ingress", error, log))?;
@@ -118,6 +120,26 @@ fn load(pins: &Pins, log: &Path) -> anyhow::Result<Ebpf> {
         .load()
         .map_err(|error| refusal::load("switcher_egress", error, log))?;
     Ok(object)
+}
+
+/// Loads the programs that take over from the first one, and puts them where it finds them. Programs of an
+/// earlier agent find these, too: every stage begins from the frame as it came in.
+fn stages(object: &mut Ebpf, log: &Path) -> anyhow::Result<()> {
+    for stage in Stage::ALL {
+        let name = stage.program();
+        let program = object.program_mut(name);
+        let program: &mut Xdp = program
+            .with_context(|| format!("the object has no program {name}"))?
+            .try_into()?;
+        program
+            .load()
+            .map_err(|error| refusal::load(name, error, log))?;
+        let program = program.fd()?.try_clone()?;
+        let array = object.map_mut(map::STAGES);
+        let array = array.context("the object has no map of stages")?;
+        ProgramArray::try_from(array)?.set(stage as u32, &program, 0)?;
+    }
+    Ok(())
 }
 
 fn ingress(object: &mut Ebpf) -> anyhow::Result<&mut Xdp> {
