@@ -18,15 +18,21 @@ pub const COLOURS: usize = 8;
 /// Groups on one host.
 pub const MAX_GROUPS: u32 = 256;
 /// Services (and previews, which are services to the data path) on one host.
-pub const MAX_SERVICES: u32 = 1024;
-/// Endpoints on one host, over all services and colours.
-pub const MAX_ENDPOINTS: u32 = 8192;
-/// Buckets of all tables together.
-pub const MAX_BUCKETS: u32 = 1 << 20;
+pub const MAX_SERVICES: u32 = 1 << 14;
+/// Elements of `ENDPOINTS`: every id a `u16` can hold but the last, whose [`PortEntry`] code would be 0.
+/// Id 0 is never given, so a host can have one endpoint less.
+pub const MAX_ENDPOINTS: u32 = u16::MAX as u32;
+/// Entries of `ADDRESSES`: every service and endpoint can be published.
+pub const MAX_ADDRESSES: u32 = MAX_SERVICES + MAX_ENDPOINTS;
+/// Buckets of all tables together: every service has room for two colours of two endpoints, twice.
+pub const MAX_BUCKETS: u32 = 1 << 24;
 /// Buckets that one element of the `TABLES` array holds (an array's stride is 8 bytes).
 pub const BUCKETS_PER_ELEMENT: u32 = 4;
-/// Cells of the `COUNTERS` map: one per (service, colour).
-pub const MAX_COUNTERS: u32 = MAX_SERVICES * COLOURS as u32;
+/// Cells of the `COUNTERS` map: one per (service, colour) that has endpoints. There are fewer than there
+/// could be of those, since every CPU has them all.
+pub const MAX_COUNTERS: u32 = MAX_SERVICES * 2;
+/// Elements of `NEXT_HOPS`, which endpoints share by their ids' low bits.
+pub const NEXT_HOPS: u32 = 1 << 12;
 /// Entries of the window's flow map unless the configuration says otherwise.
 pub const DEFAULT_FLOWS: u32 = 1 << 20;
 /// Entries of a group's UDP flow map.
@@ -420,7 +426,7 @@ pub struct Counters {
 }
 const _: () = assert!(size_of::<Counters>() == 32);
 
-/// Per-CPU element of `NEXT_HOPS`: the last answer of the FIB for an endpoint.
+/// Per-CPU element of `NEXT_HOPS`: the last answer of the FIB for one of the endpoints that share it.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct NextHop {
@@ -433,7 +439,9 @@ pub struct NextHop {
     /// Source MAC address.
     pub source: [u8; 6],
     /// Link MTU of the route in bytes, without the Ethernet header; 0 if unknown.
-    pub mtu: u32,
+    pub mtu: u16,
+    /// Whose it is.
+    pub endpoint: u16,
 }
 const _: () = assert!(size_of::<NextHop>() == 24);
 

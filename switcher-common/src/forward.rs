@@ -101,7 +101,7 @@ impl Way {
         if let Some(known) = tables.next_hop(id)
             && known.interface != 0
             && known.expires.wrapping_sub(now).cast_signed() >= 0
-            && (known.mtu == 0 || u32::from(self.carriage.length) <= known.mtu)
+            && (known.mtu == 0 || self.carriage.length <= known.mtu)
         {
             let NextHop {
                 interface,
@@ -116,7 +116,7 @@ impl Way {
                     destination,
                     source,
                 },
-                mtu,
+                mtu: mtu.into(),
             };
         }
         let route = self.ask(stack);
@@ -137,7 +137,9 @@ impl Way {
                     interface,
                     destination,
                     source,
-                    mtu,
+                    // No packet is longer than 65,535 bytes.
+                    mtu: mtu.min(u16::MAX.into()) as u16,
+                    endpoint: id,
                 },
             );
         }

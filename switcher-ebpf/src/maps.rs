@@ -4,10 +4,10 @@ use aya_ebpf::bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC};
 use aya_ebpf::btf_maps::{Array, ArrayOfMaps, HashMap, LruHashMap, PerCpuArray, ProgramArray};
 use aya_ebpf::macros::btf_map;
 use switcher_common::abi::{
-    AddressKey, BUCKETS_PER_ELEMENT, Counters, DEFAULT_FLOWS, Endpoint, FlowKey, GroupName,
-    GroupState, MAX_BUCKETS, MAX_COUNTERS, MAX_ENDPOINTS, MAX_GROUPS, MAX_NOTES, MAX_SERVICES,
-    NextHop, Note, PORTS_PER_WORD, Port, PortEntry, Service, ServiceName, Settings, Tag, UDP_FLOWS,
-    known_port,
+    self, AddressKey, BUCKETS_PER_ELEMENT, Counters, DEFAULT_FLOWS, Endpoint, FlowKey, GroupName,
+    GroupState, MAX_ADDRESSES, MAX_BUCKETS, MAX_COUNTERS, MAX_ENDPOINTS, MAX_GROUPS, MAX_NOTES,
+    MAX_SERVICES, NextHop, Note, PORTS_PER_WORD, Port, PortEntry, Service, ServiceName, Settings,
+    Tag, UDP_FLOWS, known_port,
 };
 use switcher_common::tables::{Count, Tables};
 use switcher_common::verdict::{Reason, Stage};
@@ -27,7 +27,12 @@ static PORTS: Array<PortEntry, 65536, MAPPED> = Array::new();
 #[btf_map]
 static KNOWN_PORTS: Array<u64, { 65536 / PORTS_PER_WORD as usize }, MAPPED> = Array::new();
 #[btf_map]
-static ADDRESSES: HashMap<AddressKey, u32, 16384, { BPF_F_NO_PREALLOC as usize }> = HashMap::new();
+static ADDRESSES: HashMap<
+    AddressKey,
+    u32,
+    { MAX_ADDRESSES as usize },
+    { BPF_F_NO_PREALLOC as usize },
+> = HashMap::new();
 #[btf_map]
 static SERVICES: Array<Service, SERVICE_COUNT, MAPPED> = Array::new();
 #[btf_map]
@@ -42,7 +47,7 @@ static ENDPOINTS: Array<Endpoint, ENDPOINT_COUNT, MAPPED> = Array::new();
 #[btf_map]
 static SETTINGS: Array<Settings, 1, MAPPED> = Array::new();
 #[btf_map]
-static NEXT_HOPS: PerCpuArray<NextHop, ENDPOINT_COUNT> = PerCpuArray::new();
+static NEXT_HOPS: PerCpuArray<NextHop, { abi::NEXT_HOPS as usize }> = PerCpuArray::new();
 #[btf_map]
 static COUNTERS: PerCpuArray<Counters, { MAX_COUNTERS as usize }> = PerCpuArray::new();
 #[btf_map]
@@ -194,12 +199,13 @@ impl Tables for Maps {
 
     #[inline(always)]
     fn next_hop(&self, endpoint: u16) -> Option<NextHop> {
-        NEXT_HOPS.get(u32::from(endpoint)).copied()
+        let hop = NEXT_HOPS.get(u32::from(endpoint) % abi::NEXT_HOPS)?;
+        (hop.endpoint == endpoint).then_some(*hop)
     }
 
     #[inline(always)]
     fn set_next_hop(&self, endpoint: u16, hop: NextHop) {
-        if let Some(slot) = NEXT_HOPS.get_ptr_mut(u32::from(endpoint)) {
+        if let Some(slot) = NEXT_HOPS.get_ptr_mut(u32::from(endpoint) % abi::NEXT_HOPS) {
             // SAFETY: this CPU's element, and the program is not preempted by another of its kind.
             unsafe { slot.write(hop) };
         }

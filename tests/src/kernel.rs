@@ -14,7 +14,8 @@ use bytemuck::{Pod, Zeroable};
 use nix::time::{ClockId, clock_gettime};
 use switcher::datapath::kernel::OBJECT;
 use switcher_common::abi::{
-    AddressKey, Counters, FlowKey, NextHop, Note, TICK_SHIFT, Tag, UDP_FLOWS, known_port, map,
+    AddressKey, Counters, FlowKey, NEXT_HOPS, NextHop, Note, TICK_SHIFT, Tag, UDP_FLOWS,
+    known_port, map,
 };
 use switcher_common::memory::{FlowMap, Memory};
 use switcher_common::verdict::{Reason, Stage};
@@ -186,7 +187,7 @@ impl Kernel {
     /// Zeroes what programs have counted and remembered of endpoints.
     fn forget(&mut self, memory: &Memory) -> anyhow::Result<()> {
         for (id, endpoint) in &memory.endpoints {
-            self.zero::<NextHop>(map::NEXT_HOPS, u32::from(*id))?;
+            self.zero::<NextHop>(map::NEXT_HOPS, u32::from(*id) % NEXT_HOPS)?;
             self.zero::<Counters>(map::COUNTERS, endpoint.counter)?;
         }
         for reason in Reason::ALL {

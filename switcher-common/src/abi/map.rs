@@ -18,7 +18,7 @@ pub const TABLES: &str = "TABLES";
 pub const ENDPOINTS: &str = "ENDPOINTS";
 /// `Array<Settings, 1>`, mapped.
 pub const SETTINGS: &str = "SETTINGS";
-/// `PerCpuArray<NextHop, MAX_ENDPOINTS>`.
+/// `PerCpuArray<NextHop, NEXT_HOPS>`, at the low bits of an endpoint's id.
 pub const NEXT_HOPS: &str = "NEXT_HOPS";
 /// `PerCpuArray<Counters, MAX_COUNTERS>`.
 pub const COUNTERS: &str = "COUNTERS";

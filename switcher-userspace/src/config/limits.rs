@@ -8,10 +8,10 @@ pub const NAME_MAX: usize = 31;
 pub const GROUPS_MAX: usize = 256;
 /// Colours of a group: a steering word counts eight slots.
 pub const COLOURS_MAX: usize = 8;
-/// Services of a host.
-pub const SERVICES_MAX: usize = 1024;
+/// Services and previews of a host.
+pub const SERVICES_MAX: usize = 16_384;
 /// Endpoints of a host, over all services and colours.
-pub const ENDPOINTS_MAX: usize = 8192;
+pub const ENDPOINTS_MAX: usize = 65_534;
 /// The largest weight of an endpoint.
 pub const WEIGHT_MAX: u16 = 1000;
 /// Bytes of an interface name: the kernel's `IFNAMSIZ` less its NUL.

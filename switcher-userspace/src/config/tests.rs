@@ -131,17 +131,20 @@ fn there_are_limits_to_how_many() {
     );
 
     let service = |index: usize| format!("s{index} = {{}}\n");
-    let services: String = (0..1025).map(service).collect();
+    let services: String = (0..16_385).map(service).collect();
     expect_error(
         &format!("[groups.g.services]\n{services}"),
-        "1025 services",
-        "at most 1024",
+        "16385 services",
+        "at most 16384",
     );
 
-    let endpoint = |index: usize| format!("\"10.0.{}.{}:80\",", index / 250, index % 250 + 1);
-    let endpoints: String = (0..8193).map(endpoint).collect();
+    let endpoint = |index: usize| {
+        let (high, low) = (index / 62_500, index % 62_500);
+        format!("\"10.{high}.{}.{}:80\",", low / 250, low % 250 + 1)
+    };
+    let endpoints: String = (0..65_535).map(endpoint).collect();
     let text = format!("[groups.g.services.s.endpoints]\nblue = [{endpoints}]");
-    expect_error(&text, "8193 endpoints", "at most 8192");
+    expect_error(&text, "65535 endpoints", "at most 65534");
 }
 
 mod cases {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use switcher_common::abi::{AddressKey, COLOURS, Endpoint, service_flags};
+use switcher_common::abi::{AddressKey, Endpoint, service_flags};
 
 use super::number::{endpoint_key, split};
 use super::{Planner, Refusal, WantEndpoint, WantGroup, WantService};
@@ -111,10 +111,16 @@ impl Planner {
         wanted: &[WantEndpoint],
     ) -> Result<Vec<Share>, Refusal> {
         let mut shares = Vec::new();
+        let mut counter = None;
         for want in wanted {
             let id = self.number_endpoint(service.index, colour, want.address)?;
             let known = self.have().endpoints.get(&id).copied();
             let (address, port) = split(want.address);
+            let cell = match counter {
+                Some(cell) => cell,
+                None => self.number_counter(service.index, colour)?,
+            };
+            counter = Some(cell);
             let endpoint = Endpoint {
                 address,
                 port,
@@ -123,7 +129,7 @@ impl Planner {
                 service: service.index,
                 colour,
                 reserved: 0,
-                counter: u32::from(service.index) * COLOURS as u32 + u32::from(colour),
+                counter: cell,
                 noted: known.map_or(0, |known| known.noted),
             };
             if known != Some(endpoint) {

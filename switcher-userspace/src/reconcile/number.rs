@@ -1,11 +1,11 @@
 //! Names to numbers: what exists keeps its own, what is new gets one that is free.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use switcher_common::abi::{
-    Address, AddressKey, COLOURS, Endpoint, MAX_ENDPOINTS, MAX_GROUPS, MAX_SERVICES, Port,
-    address_kind, service_flags,
+    Address, AddressKey, COLOURS, Endpoint, MAX_COUNTERS, MAX_ENDPOINTS, MAX_GROUPS, MAX_SERVICES,
+    Port, address_kind, service_flags,
 };
 
 use super::{Planner, Refusal, WantGroup, WantService};
@@ -104,6 +104,23 @@ impl Planner {
         let mut all = (next..limit).chain(1..limit);
         all.find(|id| !have.contains_key(id))
             .ok_or(full("endpoints", MAX_ENDPOINTS - 1))
+    }
+
+    /// The cell that counts for a colour of a service. New ones are above all others for the same reason:
+    /// cells are never reset.
+    pub(super) fn number_counter(&self, service: u16, colour: Colour) -> Result<u32, Refusal> {
+        let have = &self.have().endpoints;
+        let found = have
+            .values()
+            .find(|have| (have.service, have.colour) == (service, colour));
+        if let Some(found) = found {
+            return Ok(found.counter);
+        }
+        let used: BTreeSet<u32> = have.values().map(|have| have.counter).collect();
+        let next = used.last().map_or(0, |last| last + 1);
+        let mut all = (next..MAX_COUNTERS).chain(0..MAX_COUNTERS);
+        all.find(|cell| !used.contains(cell))
+            .ok_or(full("colours with endpoints", MAX_COUNTERS))
     }
 }
 

@@ -82,6 +82,6 @@ mod tests {
             largest: MAX_BUCKETS / 2,
             free: MAX_BUCKETS - 1024,
         };
-        assert_eq!(space.take(20), Err(expected));
+        assert_eq!(space.take(24), Err(expected));
     }
 }
