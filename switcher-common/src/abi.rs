@@ -363,6 +363,17 @@ pub struct Tag {
 }
 const _: () = assert!(size_of::<Tag>() == 16);
 
+impl Tag {
+    /// No tag.
+    pub const NONE: Self = Self {
+        endpoint: 0,
+        from_syn: 0,
+        epoch: 0,
+        sequence: 0,
+        seen: 0,
+    };
+}
+
 /// A tick is `1 << TICK_SHIFT` nanoseconds (about 1.07 s) of `CLOCK_MONOTONIC`.
 pub const TICK_SHIFT: u32 = 30;
 
@@ -395,10 +406,46 @@ pub struct Settings {
     pub seed: u64,
     /// A UDP flow that was idle for more ticks is forgotten.
     pub udp_idle: u32,
+    /// New tags a CPU may make in a tick, for SYNs and for flows that are learnt each; 0 for any number.
+    pub tags: u32,
+}
+const _: () = assert!(size_of::<Settings>() == 16);
+
+/// The only element of `TAG_BUDGET`, per CPU.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct TagBudget {
+    /// The tick that the rest is about.
+    pub tick: u32,
+    /// Tags made of flows that are learnt.
+    pub learnt: u32,
+    /// Tags made of SYNs.
+    pub begun: u32,
     /// Zero.
     pub reserved: u32,
 }
-const _: () = assert!(size_of::<Settings>() == 16);
+const _: () = assert!(size_of::<TagBudget>() == 16);
+
+impl TagBudget {
+    /// Takes one more tag into account, unless there are `most` of its kind already.
+    #[inline(always)]
+    pub fn spend(&mut self, tag: &Tag, most: u32) -> bool {
+        if self.tick != tag.seen {
+            *self = Self {
+                tick: tag.seen,
+                ..Self::default()
+            };
+        }
+        let spent = if tag.from_syn == 1 {
+            &mut self.begun
+        } else {
+            &mut self.learnt
+        };
+        let may = most == 0 || *spent < most;
+        *spent += may as u32;
+        may
+    }
+}
 
 /// Element of `GROUPS`, read off the fast path.
 #[repr(C)]
@@ -406,8 +453,8 @@ const _: () = assert!(size_of::<Settings>() == 16);
 pub struct GroupState {
     /// UDP tags of an earlier epoch are void: set by a hard rollback.
     pub udp_floor: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// The tick from which on a held word is as one that is not.
+    pub held_until: u32,
 }
 const _: () = assert!(size_of::<GroupState>() == 8);
 

@@ -7,7 +7,7 @@ use std::vec::Vec;
 
 use crate::abi::{
     Address, AddressKey, BUCKETS_PER_ELEMENT, Counters, Endpoint, FlowKey, MANY, NextHop, Note,
-    Port, PortEntry, Service, Settings, TCP, TableRef, Tag, address_kind,
+    Port, PortEntry, Service, Settings, TCP, TableRef, Tag, TagBudget, address_kind,
 };
 use crate::parse::{Carriage, Packet};
 use crate::steer::{Ownership, Segment};
@@ -51,6 +51,10 @@ pub struct Memory {
     pub words: BTreeMap<u16, Word>,
     /// By group.
     pub udp_floors: BTreeMap<u16, u32>,
+    /// By group.
+    pub held_until: BTreeMap<u16, u32>,
+    /// What was spent of new tags.
+    pub tag_budget: Cell<TagBudget>,
     /// Seed and idle times.
     pub settings: Settings,
     /// Flow maps of open windows, by group.
@@ -165,6 +169,17 @@ impl Tables for Memory {
         windows
             .get_mut(&group)
             .is_some_and(|window| window.set(key, tag))
+    }
+
+    fn may_tag(&self, tag: &Tag) -> bool {
+        let mut budget = self.tag_budget.get();
+        let may = budget.spend(tag, self.settings.tags);
+        self.tag_budget.set(budget);
+        may
+    }
+
+    fn held_until(&self, group: u16) -> u32 {
+        self.held_until.get(&group).copied().unwrap_or_default()
     }
 
     fn remove_tag(&self, group: u16, key: &FlowKey) {

@@ -151,8 +151,10 @@ pub fn flags<F: Frame + ?Sized>(frame: &F) -> TcpFlags {
 /// What steering needs to know of a TCP packet.
 #[inline(always)]
 pub fn segment<F: Frame + ?Sized>(frame: &F) -> Segment {
+    let flags = flags(frame);
     Segment {
-        opens: flags(frame).opens(),
+        opens: flags.opens(),
+        resets: flags.resets(),
         sequence: frame.read(L4 + 4).unwrap_or_default(),
     }
 }

@@ -134,6 +134,9 @@ fn request<F: Frame + ?Sized, T: Tables, S: Stack>(
         .endpoint(id)
         .filter(|endpoint| endpoint.has(endpoint_flags::PRESENT))
         .ok_or(Reason::NoEndpoint)?;
+    if how == How::Held {
+        return Err(Reason::TagWait);
+    }
     if how == How::Refused {
         tables.count_reason(Reason::TagRefused);
     }
@@ -252,5 +255,9 @@ fn pass<T: Tables>(reason: Reason, tables: &T) -> Verdict {
     if reason.counted() {
         tables.count_reason(reason);
     }
-    Verdict::Pass(reason)
+    if reason.drops() {
+        Verdict::Drop(reason)
+    } else {
+        Verdict::Pass(reason)
+    }
 }

@@ -78,12 +78,24 @@ fn in_window<T: Tables, S: Stack>(
         );
     }
     let old = || choice(service, word.previous(), hash, tables).unwrap_or(new);
+    let now = stack.now();
+    let word = if word.is_held() && has_come(tables.held_until(service.group), now) {
+        word.released()
+    } else {
+        word
+    };
     let flow = TcpFlow {
         tables,
         group: service.group,
         key: flow_key(packet, index, flow_space::WINDOW),
     };
-    steer::tagged(word, old, new, segment, stack.now(), &flow)
+    steer::tagged(word, old, new, segment, now, &flow)
+}
+
+/// Whether a tick is over.
+#[inline(always)]
+const fn has_come(tick: u32, now: u32) -> bool {
+    now.wrapping_sub(tick).cast_signed() >= 0
 }
 
 #[inline(always)]
@@ -215,7 +227,12 @@ impl<T: Tables> Flows for TcpFlow<'_, T> {
 
     #[inline(always)]
     fn put(&self, tag: Tag) -> bool {
-        self.tables.set_tag(self.group, &self.key, tag)
+        self.tables.may_tag(&tag) && self.tables.set_tag(self.group, &self.key, tag)
+    }
+
+    #[inline(always)]
+    fn refresh(&self, tag: Tag) {
+        let _kept_anyway = self.tables.set_tag(self.group, &self.key, tag);
     }
 
     #[inline(always)]
@@ -239,6 +256,11 @@ impl<T: Tables> Flows for UdpFlow<'_, T> {
     #[inline(always)]
     fn put(&self, tag: Tag) -> bool {
         self.tables.set_udp_flow(self.group, &self.key, tag)
+    }
+
+    #[inline(always)]
+    fn refresh(&self, tag: Tag) {
+        let _kept_anyway = self.tables.set_udp_flow(self.group, &self.key, tag);
     }
 
     #[inline(always)]

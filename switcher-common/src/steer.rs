@@ -23,6 +23,8 @@ use crate::word::{Phase, Word};
 pub struct Segment {
     /// A connection begins.
     pub opens: bool,
+    /// A connection is being reset: nothing of it will follow that is worth a tag.
+    pub resets: bool,
     /// The sequence number as it stands in the header: the initial one, if a connection begins.
     pub sequence: u32,
 }
@@ -31,6 +33,7 @@ impl Segment {
     /// Anything but the beginning of a connection.
     pub const OTHER: Self = Self {
         opens: false,
+        resets: false,
         sequence: 0,
     };
 
@@ -38,6 +41,7 @@ impl Segment {
     pub const fn syn(sequence: u32) -> Self {
         Self {
             opens: true,
+            resets: false,
             sequence,
         }
     }
@@ -47,8 +51,11 @@ impl Segment {
 pub trait Flows {
     /// The flow's tag, valid or not.
     fn get(&self) -> Option<Tag>;
-    /// Sets the flow's tag. False if the map refuses: full, or over the rate cap.
+    /// Sets the tag of a flow that is not known yet, or not as this. False if the map refuses: full, or over
+    /// the rate cap, which counts SYNs apart from what is learnt.
     fn put(&self, tag: Tag) -> bool;
+    /// Changes the tag of a known flow, as well as it can.
+    fn refresh(&self, tag: Tag);
     /// Forgets the flow.
     fn remove(&self);
 }
@@ -79,6 +86,8 @@ pub enum How {
     Socket,
     /// The map refused a tag, so the flow stays where its next packet would go.
     Refused,
+    /// The map refused a tag, and the window is about to drain: no endpoint for now.
+    Held,
 }
 
 /// The endpoint and why.
@@ -86,6 +95,7 @@ pub type Choice = (u16, How);
 
 /// TCP to endpoints that tags have to speak for. `old` and `new` are the choices of the previous and the
 /// current table, the former only looked up for flows without a tag; not called while the word is steady.
+/// `word` is without [`Word::HELD`] once its time is over.
 #[inline(always)]
 pub fn tagged(
     word: Word,
@@ -95,14 +105,23 @@ pub fn tagged(
     now: u32,
     flows: &impl Flows,
 ) -> Choice {
-    let tag = flows.get().filter(|tag| tag.epoch == word.epoch());
-    match tag {
-        Some(tag) if !segment.opens || tag.from_syn == 1 && tag.sequence == segment.sequence => {
-            refresh(tag, now, flows);
-            (tag.endpoint, How::Tag)
+    // No `Option` from here on: the compiler may move a payload that was never set, and the verifier objects.
+    let none = Tag {
+        epoch: !word.epoch(),
+        ..Tag::NONE
+    };
+    let tag = flows.get().unwrap_or(none);
+    if tag.epoch != word.epoch() {
+        if segment.opens {
+            begin(word, old(), new, segment.sequence, now, none, flows)
+        } else {
+            carry_on(word, old(), new, segment, now, flows)
         }
-        stale if segment.opens => begin(word, old(), new, segment.sequence, now, stale, flows),
-        _ => carry_on(word, old(), new, now, flows),
+    } else if !segment.opens || tag.from_syn == 1 && tag.sequence == segment.sequence {
+        refresh(tag, now, flows);
+        (tag.endpoint, How::Tag)
+    } else {
+        begin(word, old(), new, segment.sequence, now, tag, flows)
     }
 }
 
@@ -110,7 +129,7 @@ pub fn tagged(
 #[inline(always)]
 fn refresh(tag: Tag, now: u32, flows: &impl Flows) {
     if silent_for(tag, now) > 0 {
-        let _kept_anyway = flows.put(Tag { seen: now, ..tag });
+        flows.refresh(Tag { seen: now, ..tag });
     }
 }
 
@@ -123,7 +142,8 @@ const fn silent_for(tag: Tag, now: u32) -> u32 {
     }
 }
 
-/// A new connection. It may only be put where its next packet will be found again.
+/// A new connection. It may only be put where its next packet will be found again. `stale` is the tag of the
+/// tuple's connection before, if its epoch is the word's.
 #[inline(always)]
 fn begin(
     word: Word,
@@ -131,7 +151,7 @@ fn begin(
     new: u16,
     sequence: u32,
     now: u32,
-    stale: Option<Tag>,
+    stale: Tag,
     flows: &impl Flows,
 ) -> Choice {
     let needs_tag = match word.phase() {
@@ -139,8 +159,9 @@ fn begin(
         Phase::Open => old != new,
         Phase::Steady | Phase::Draining => false,
     };
+    let is_known = stale.epoch == word.epoch();
     if !needs_tag {
-        if stale.is_some() {
+        if is_known {
             flows.remove();
         }
         return (new, How::Current);
@@ -155,17 +176,30 @@ fn begin(
     if flows.put(tag) {
         return (new, How::Current);
     }
-    match stale {
-        Some(stale) => (stale.endpoint, How::Refused),
-        None if old == new => (new, How::Current),
-        None => (old, How::Refused),
+    if is_known {
+        (stale.endpoint, How::Refused)
+    } else if old == new {
+        (new, How::Current)
+    } else if word.is_held() {
+        (old, How::Held)
+    } else {
+        (old, How::Refused)
     }
 }
 
 /// A flow without a tag that began before: best effort to know it when the window drains.
 #[inline(always)]
-fn carry_on(word: Word, old: u16, new: u16, now: u32, flows: &impl Flows) -> Choice {
+fn carry_on(
+    word: Word,
+    old: u16,
+    new: u16,
+    segment: Segment,
+    now: u32,
+    flows: &impl Flows,
+) -> Choice {
     match word.phase() {
+        // Those who answer a flood's SYN-ACKs would use up what is left for others.
+        Phase::Arming | Phase::Open if old != new && segment.resets => (old, How::Unknown),
         Phase::Arming | Phase::Open if old != new => {
             let tag = Tag {
                 endpoint: old,

@@ -35,6 +35,11 @@ pub trait Tables {
     fn tag(&self, group: u16, key: &FlowKey) -> Option<Tag>;
     /// Sets a tag; false if there is no window or its map refuses.
     fn set_tag(&self, group: u16, key: &FlowKey, tag: Tag) -> bool;
+    /// Whether this CPU may make one more tag in the tick that the tag is of: a flood of SYNs is not to fill the
+    /// flow map faster than the agent looks at it. SYNs and flows that are learnt count apart.
+    fn may_tag(&self, tag: &Tag) -> bool;
+    /// The tick from which on [`Word::HELD`] means nothing.
+    fn held_until(&self, group: u16) -> u32;
     /// Removes a tag.
     fn remove_tag(&self, group: u16, key: &FlowKey);
     /// A UDP flow's tag.

@@ -92,6 +92,8 @@ reasons! {
     /// Not a reason to pass: rewritten but left to the stack, which knows no next hop yet, has to fragment,
     /// or answers that the time to live is over.
     LeftToStack = "left-to-stack",
+    /// A SYN whose tag was refused just before the window drains: dropped, the client repeats it.
+    TagWait = "tag-wait",
 }
 
 impl Reason {
@@ -99,5 +101,11 @@ impl Reason {
     #[inline(always)]
     pub const fn counted(self) -> bool {
         !matches!(self, Self::NotOurs | Self::Untouched | Self::Direct)
+    }
+
+    /// Whether the packet goes nowhere; otherwise it passes.
+    #[inline(always)]
+    pub const fn drops(self) -> bool {
+        matches!(self, Self::TagWait)
     }
 }

@@ -54,6 +54,9 @@ impl Phase {
 pub struct Word(pub u64);
 
 impl Word {
+    /// Bit of [`Self::flags`]: see [`Self::hold`].
+    pub const HELD: u8 = 1 << 2;
+
     /// Slot of the table that new flows use.
     #[inline(always)]
     pub const fn current(self) -> u32 {
@@ -89,6 +92,12 @@ impl Word {
     #[inline(always)]
     pub const fn flags(self) -> u8 {
         (self.0 >> 24) as u8
+    }
+
+    /// See [`Self::hold`].
+    #[inline(always)]
+    pub const fn is_held(self) -> bool {
+        self.flags() & Self::HELD != 0
     }
 
     /// Number of the window; tags of another epoch are void.
@@ -134,6 +143,18 @@ impl Word {
         self.with(32, 0xffff_ffff, epoch as u64)
     }
 
+    /// This word with other flags.
+    #[must_use]
+    const fn with_flags(self, flags: u8) -> Self {
+        self.with(24, 0xff, flags as u64)
+    }
+
+    /// This word without [`Self::HELD`].
+    #[must_use]
+    pub const fn released(self) -> Self {
+        self.with_flags(self.flags() & !Self::HELD)
+    }
+
     const fn with(self, shift: u32, mask: u64, value: u64) -> Self {
         assert!(value <= mask);
         Self(self.0 & !(mask << shift) | value << shift)
@@ -156,6 +177,7 @@ impl Word {
             Phase::Arming | Phase::Open => self,
         };
         begun
+            .released()
             .with_in_use(self.in_use() | 1 << self.current())
             .with_phase(Phase::Arming)
     }
@@ -172,17 +194,26 @@ impl Word {
             .with_phase(Phase::Open)
     }
 
+    /// From open, before it drains: a SYN whose tag is refused waits for its next try instead of going to the
+    /// old endpoint, until the group's `held_until`. So by the time the window drains whoever went there was
+    /// seen since, and is known.
+    #[must_use]
+    pub const fn hold(self) -> Self {
+        self.with_flags(self.flags() | Self::HELD)
+    }
+
     /// From open, or from arming if the switch was called off: all old flows that still talk are known now,
     /// whatever is unknown is new.
     #[must_use]
     pub const fn drain(self) -> Self {
-        self.with_phase(Phase::Draining)
+        self.released().with_phase(Phase::Draining)
     }
 
     /// From any phase: nothing of the old table is needed any more.
     #[must_use]
     pub const fn settle(self) -> Self {
-        self.with_previous(self.current())
+        self.released()
+            .with_previous(self.current())
             .with_in_use(1 << self.current())
             .with_phase(Phase::Steady)
     }

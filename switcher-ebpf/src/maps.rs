@@ -7,7 +7,7 @@ use switcher_common::abi::{
     self, AddressKey, BUCKETS_PER_ELEMENT, Counters, DEFAULT_FLOWS, Endpoint, FlowKey, GroupName,
     GroupState, MAX_ADDRESSES, MAX_BUCKETS, MAX_COUNTERS, MAX_ENDPOINTS, MAX_GROUPS, MAX_NOTES,
     MAX_SERVICES, NextHop, Note, PORTS_PER_WORD, Port, PortEntry, Service, ServiceName, Settings,
-    Tag, UDP_FLOWS, known_port,
+    Tag, TagBudget, UDP_FLOWS, known_port,
 };
 use switcher_common::tables::{Count, Tables};
 use switcher_common::verdict::{Reason, Stage};
@@ -52,6 +52,8 @@ static NEXT_HOPS: PerCpuArray<NextHop, { abi::NEXT_HOPS as usize }> = PerCpuArra
 static COUNTERS: PerCpuArray<Counters, { MAX_COUNTERS as usize }> = PerCpuArray::new();
 #[btf_map]
 static REASONS: PerCpuArray<u64, 64> = PerCpuArray::new();
+#[btf_map]
+static TAG_BUDGET: PerCpuArray<TagBudget, 1> = PerCpuArray::new();
 #[btf_map]
 static NOTES: LruHashMap<FlowKey, Note, { MAX_NOTES as usize }> = LruHashMap::new();
 #[btf_map]
@@ -148,6 +150,23 @@ impl Tables for Maps {
             Some(window) => window.insert(key, tag, 0).is_ok(),
             None => false,
         }
+    }
+
+    #[inline(always)]
+    fn may_tag(&self, tag: &Tag) -> bool {
+        let most = self.settings().tags;
+        match TAG_BUDGET.get_ptr_mut(0) {
+            // SAFETY: this CPU's element.
+            Some(budget) => unsafe { &mut *budget }.spend(tag, most),
+            None => false,
+        }
+    }
+
+    #[inline(always)]
+    fn held_until(&self, group: u16) -> u32 {
+        GROUPS
+            .get(u32::from(group))
+            .map_or(0, |state| state.held_until)
     }
 
     #[inline(always)]

@@ -239,6 +239,9 @@ pub trait Datapath: Send {
     /// Voids the group's UDP flows that began before `epoch`: the second half of a hard rollback.
     fn void_udp_flows(&mut self, group: GroupIndex, epoch: u32);
 
+    /// Sets for how long from now a held word is obeyed at most.
+    fn hold_until(&mut self, group: GroupIndex, at_most: Duration);
+
     /// Resets the TCP connections of this namespace at endpoints that the group's current table does not
     /// choose, and says how many. Their packets go elsewhere now; left alone, they would claim the flow of a
     /// client that uses its port again. Connections that did not come by the VIP are spared.

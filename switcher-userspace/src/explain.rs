@@ -184,6 +184,7 @@ impl Request<'_> {
         } else {
             let segment = Segment {
                 opens: self.opens,
+                resets: false,
                 // No tag remembers this sequence number but by accident: a new connection.
                 sequence: 0,
             };
@@ -256,6 +257,9 @@ const fn why(how: How, phase: Phase, preview: bool) -> &'static str {
         }
         (How::Tag, _) => "the flow is remembered with",
         (How::Socket, _) => "the socket table has this connection at",
+        (How::Held, _) => {
+            "the window's flow map is full and it is about to drain: a SYN waits for its next try, by then it goes to"
+        }
         (How::Refused, _) => "the window's flow map is full, so the flow stays at",
     }
 }

@@ -142,7 +142,7 @@ impl Kernel {
         for (key, index) in &memory.addresses {
             addresses.insert(Plain(*key), u32::from(*index), 0)?;
         }
-        self.fill_arrays(memory)?;
+        self.fill_arrays(memory, shift)?;
         for (group, window) in memory.windows.borrow().iter() {
             self.open(map::WINDOWS, *group, window, shift)?;
         }
@@ -153,7 +153,7 @@ impl Kernel {
         self.forget(memory)
     }
 
-    fn fill_arrays(&mut self, memory: &Memory) -> anyhow::Result<()> {
+    fn fill_arrays(&mut self, memory: &Memory, shift: u32) -> anyhow::Result<()> {
         for (index, service) in &memory.services {
             self.set(map::SERVICES, u32::from(*index), *service)?;
         }
@@ -166,7 +166,13 @@ impl Kernel {
         for (group, word) in &memory.words {
             self.set(map::STEERING, u32::from(*group), word.0)?;
             let floor = memory.udp_floors.get(group).copied().unwrap_or_default();
-            self.set(map::GROUPS, u32::from(*group), [floor, 0])?;
+            let held = memory.held_until.get(group).copied().unwrap_or_default();
+            let held_until = if held == 0 {
+                0
+            } else {
+                held.wrapping_add(shift)
+            };
+            self.set(map::GROUPS, u32::from(*group), [floor, held_until])?;
         }
         self.set(map::SETTINGS, 0, memory.settings)
     }

@@ -134,6 +134,13 @@ impl State {
         self
     }
 
+    /// With a held word that is obeyed until a tick.
+    #[must_use]
+    pub fn held_until(mut self, tick: u32) -> Self {
+        self.memory.held_until.insert(GROUP, tick);
+        self
+    }
+
     /// With a UDP flow.
     #[must_use]
     pub fn udp(self, client: SocketAddrV4, vip: SocketAddrV4, tag: Tag) -> Self {

@@ -34,11 +34,13 @@ pub const UDP_FLOWS_OF: &str = "UDP_FLOWS_OF";
 pub const GROUP_NAMES: &str = "GROUP_NAMES";
 /// `Array<ServiceName, MAX_SERVICES>`: likewise.
 pub const SERVICE_NAMES: &str = "SERVICE_NAMES";
+/// `PerCpuArray<TagBudget, 1>`.
+pub const TAG_BUDGET: &str = "TAG_BUDGET";
 /// `ProgramArray<3>` by `Stage`: where the first program tail-calls to.
 pub const STAGES: &str = "STAGES";
 
 /// All of them.
-pub const ALL: [&str; 18] = [
+pub const ALL: [&str; 19] = [
     PORTS,
     KNOWN_PORTS,
     ADDRESSES,
@@ -56,5 +58,6 @@ pub const ALL: [&str; 18] = [
     UDP_FLOWS_OF,
     GROUP_NAMES,
     SERVICE_NAMES,
+    TAG_BUDGET,
     STAGES,
 ];

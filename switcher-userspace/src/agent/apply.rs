@@ -218,6 +218,7 @@ impl Runner {
             since,
             by,
             flows: None,
+            refused: 0,
             activity: std::collections::BTreeMap::new(),
         };
         if is_new && let Err(error) = self.journal.put_group(&group.record()) {

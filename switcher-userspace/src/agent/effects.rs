@@ -1,15 +1,21 @@
 //! Carrying out what the release logic asks.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use switcher_common::verdict::Reason;
+use switcher_common::word::Phase;
 use tracing::{error, info, warn};
 
 use super::Runner;
 use super::group::{Counted, Gate};
+use crate::datapath::Datapath;
 use crate::exit::{Exit, Failure};
 use crate::journal::{self, CutoverRecord, Who};
-use crate::release::{Cutover, Effect, End, Event, Outcome, Record, Stage, Why};
+use crate::release::{Count, Cutover, Effect, End, Event, Outcome, Record, Stage, Why};
+
+/// How long a held word is obeyed if the agent dies before it drains. Longer than it waits.
+const HELD_AT_MOST: Duration = Duration::from_secs(4);
 
 impl Runner {
     /// Does one thing, and says what came of it.
@@ -41,6 +47,7 @@ impl Runner {
                 });
                 self.ask_gate(name);
             }
+            Effect::Hold => self.datapath.hold_until(group.index, HELD_AT_MOST),
             Effect::Store(word) => {
                 if matches!(group.state.stage, Stage::Switching(_)) {
                     group.stored = Some(Instant::now());
@@ -121,6 +128,9 @@ impl Runner {
         }
         group.records.insert(cutover.id.clone(), record);
         if window {
+            if self.datapath.word(group.index).phase() == Phase::Steady {
+                group.refused = refused_tags(self.datapath.as_ref());
+            }
             self.datapath
                 .open_window(group.index, self.config.agent.flows)?;
         }
@@ -167,10 +177,18 @@ impl Runner {
             }
             None => 0,
         };
-        Event::Flows {
+        Event::Flows(Count {
             elsewhere: self.elsewhere(name),
             used,
-        }
+            refused: self.has_refused_tags(name),
+        })
+    }
+
+    /// Whether tags were refused since the group's window opened. The counter is the host's: another group's
+    /// refusals only make this one wait a little longer before it drains.
+    fn has_refused_tags(&self, name: &str) -> bool {
+        let before = self.groups.get(name).map_or(0, |group| group.refused);
+        refused_tags(self.datapath.as_ref()) > before
     }
 
     /// Counts flows by endpoint.
@@ -295,6 +313,13 @@ impl Runner {
         // Whoever asked may have gone; what was done stays done.
         let _gone = waiting.reply.send(answer);
     }
+}
+
+/// Tags refused on this host so far.
+fn refused_tags(datapath: &dyn Datapath) -> u64 {
+    let reasons = datapath.reasons().unwrap_or_default();
+    let refused = reasons.iter().find(|(it, _)| *it == Reason::TagRefused);
+    refused.map_or(0, |(_, count)| *count)
 }
 
 /// How an order failed.

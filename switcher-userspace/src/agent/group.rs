@@ -37,6 +37,8 @@ pub(super) struct Group {
     pub(super) by: String,
     /// Flows by endpoint, when they were last counted.
     pub(super) flows: Option<Counted>,
+    /// Tags that this host had refused when the window opened.
+    pub(super) refused: u64,
     /// Packets by colour, and when they last grew.
     pub(super) activity: BTreeMap<String, Activity>,
 }

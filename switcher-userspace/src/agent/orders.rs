@@ -147,6 +147,7 @@ impl Runner {
             | Effect::Store(_)
             | Effect::Abandon(_)
             | Effect::Settle { .. }
+            | Effect::Hold
             | Effect::CloseWindow => Some(effect.to_string()),
         };
         let answered = effects

@@ -9,7 +9,7 @@ use anyhow::Context;
 use aya::maps::ProgramArray;
 use aya::programs::{SchedClassifier, Xdp};
 use aya::{Ebpf, EbpfLoader};
-use switcher_common::abi::{Counters, GroupState, Settings, TICK_SHIFT, map};
+use switcher_common::abi::{Counters, Settings, TICK_SHIFT, map};
 use switcher_common::verdict::{Reason, Stage};
 use switcher_common::word::Word;
 
@@ -23,8 +23,10 @@ use crate::host;
 /// The kernel object, built from source by `build.rs`.
 pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/switcher"));
 
-/// Seconds after which a UDP flow without packets is forgotten.
-const UDP_IDLE: u64 = 60;
+/// After this long a UDP flow without packets is forgotten.
+const UDP_IDLE: Duration = Duration::from_secs(60);
+/// All CPUs together may fill a window's flow map in this many ticks.
+const FILLED_IN: u32 = 16;
 
 /// The agent's hold of the kernel. Dropping it changes nothing for traffic.
 pub struct KernelDatapath {
@@ -57,7 +59,7 @@ impl KernelDatapath {
         pins.refuse_other_versions()?;
         let mut programs = load(&pins, &verifier_log(config))?;
         let pinned = Pinned::open(&config.bpffs)?;
-        settle_settings(&pinned, seed)?;
+        settle_settings(&pinned, seed, config.flows)?;
         let before = pins.interfaces();
         if let Err(error) = attach_all(&pins, &mut programs, config, egress) {
             for new in config
@@ -157,7 +159,7 @@ fn egress_program(object: &mut Ebpf) -> anyhow::Result<&mut SchedClassifier> {
 }
 
 /// The seed is drawn once: another one would give every flow another bucket.
-fn settle_settings(pinned: &Pinned, seed: u64) -> anyhow::Result<()> {
+fn settle_settings(pinned: &Pinned, seed: u64, flows: u32) -> anyhow::Result<()> {
     let old = pinned.maps.settings.get(0);
     let seed = match (old.seed, seed) {
         (0, 0) => draw()?,
@@ -166,11 +168,22 @@ fn settle_settings(pinned: &Pinned, seed: u64) -> anyhow::Result<()> {
     };
     let settings = Settings {
         seed,
-        udp_idle: ((UDP_IDLE * 1_000_000_000) >> TICK_SHIFT) as u32 + 1,
-        reserved: 0,
+        udp_idle: ticks(UDP_IDLE),
+        tags: tags(flows),
     };
     pinned.maps.settings.set(0, &settings);
     Ok(())
+}
+
+/// A duration in ticks, and one more for the one that has begun.
+fn ticks(duration: Duration) -> u32 {
+    u32::try_from(duration.as_nanos() >> TICK_SHIFT).unwrap_or(u32::MAX - 1) + 1
+}
+
+/// How many tags of a kind a CPU may make in a tick, for a flow map of this size.
+fn tags(flows: u32) -> u32 {
+    let cpus = std::thread::available_parallelism().map_or(1, |cpus| cpus.get() as u32);
+    (flows / FILLED_IN / cpus).max(64)
 }
 
 fn draw() -> anyhow::Result<u64> {
@@ -242,10 +255,14 @@ impl Datapath for KernelDatapath {
     }
 
     fn void_udp_flows(&mut self, group: GroupIndex, epoch: u32) {
-        let state = GroupState {
-            udp_floor: epoch,
-            reserved: 0,
-        };
+        let mut state = self.pinned.maps.groups.get(group.into());
+        state.udp_floor = epoch;
+        self.pinned.maps.groups.set(group.into(), &state);
+    }
+
+    fn hold_until(&mut self, group: GroupIndex, at_most: Duration) {
+        let mut state = self.pinned.maps.groups.get(group.into());
+        state.held_until = super::flows::ticks().wrapping_add(ticks(at_most));
         self.pinned.maps.groups.set(group.into(), &state);
     }
 

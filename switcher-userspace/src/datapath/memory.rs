@@ -25,6 +25,8 @@ pub struct Memory {
     pub counters: BTreeMap<u32, Counters>,
     /// Epochs given to [`Datapath::void_udp_flows`].
     pub udp_floors: BTreeMap<GroupIndex, u32>,
+    /// What [`Datapath::hold_until`] was given.
+    pub held: BTreeMap<GroupIndex, Duration>,
     /// What [`Datapath::attachments`] answers.
     pub attachments: Vec<Attachment>,
     /// Grace periods waited for.
@@ -184,6 +186,10 @@ impl Datapath for Memory {
 
     fn void_udp_flows(&mut self, group: GroupIndex, epoch: u32) {
         self.udp_floors.insert(group, epoch);
+    }
+
+    fn hold_until(&mut self, group: GroupIndex, at_most: Duration) {
+        self.held.insert(group, at_most);
     }
 
     fn end_connections(&mut self, _group: GroupIndex) -> anyhow::Result<u64> {

@@ -29,9 +29,10 @@ impl Pinned {
             memory.publish(*key, *index);
         }
         for (&group, found) in &have.groups {
-            let floor = self.maps.groups.get(group.into()).udp_floor;
+            let state = self.maps.groups.get(group.into());
             memory.words.insert(group, found.word);
-            memory.udp_floors.insert(group, floor);
+            memory.udp_floors.insert(group, state.udp_floor);
+            memory.held_until.insert(group, state.held_until);
             let window = flows(&self.maps.windows, group, client)?;
             memory
                 .windows

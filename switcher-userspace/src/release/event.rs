@@ -50,12 +50,7 @@ pub enum Event {
         id: String,
     },
     /// Answers [`Effect::CountFlows`].
-    Flows {
-        /// Flows at endpoints that new flows don't go to, if they could be counted.
-        elsewhere: Option<u64>,
-        /// Percentage of the flow map that is used.
-        used: u8,
-    },
+    Flows(Count),
     /// Answers [`Effect::WakeAt`].
     Timer,
     /// The kernel's word is not the one that was stored last: somebody else has changed it.
@@ -65,6 +60,17 @@ pub enum Event {
         /// The kernel's word.
         word: Word,
     },
+}
+
+/// What a look at a window's flows came to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Count {
+    /// Flows at endpoints that new flows don't go to, if they could be counted.
+    pub elsewhere: Option<u64>,
+    /// Percentage of the flow map that is used.
+    pub used: u8,
+    /// Tags were refused on this host since the window opened.
+    pub refused: bool,
 }
 
 /// What somebody asks for.
@@ -113,6 +119,8 @@ pub enum Effect {
         /// The colour.
         colour: String,
     },
+    /// Sets until when a held word is to be obeyed, should the agent die: comes before the store.
+    Hold,
     /// Stores the steering word.
     Store(Word),
     /// Gives up flows of other colours: UDP flows that began before an epoch are void, and connections of
@@ -227,6 +235,7 @@ impl fmt::Display for Effect {
                     "make sure that every endpoint of {colour} is healthy"
                 )
             }
+            Self::Hold => formatter.write_str("limit how long new connections may wait"),
             Self::Store(word) => {
                 let (current, previous) = (word.current(), word.previous());
                 let what = match word.phase() {

@@ -55,6 +55,7 @@ pub fn foresee(
                 | Effect::Abandon(_)
                 | Effect::CloseWindow
                 | Effect::CountFlows
+                | Effect::Hold
                 | Effect::Record(_) => {}
             }
             effects.push(effect);

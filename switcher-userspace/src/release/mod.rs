@@ -37,7 +37,7 @@ mod state;
 mod tests;
 mod window;
 
-pub use event::{Blocker, Effect, Event, Order, Outcome, Record, Refusal, Why};
+pub use event::{Blocker, Count, Effect, Event, Order, Outcome, Record, Refusal, Why};
 pub use foresee::{Foreseen, foresee};
 pub use resume::{Intent, resume};
 pub use state::{
@@ -73,8 +73,8 @@ pub fn step(state: &mut GroupState, event: Event, now: Millis) -> Vec<Effect> {
             state.stage = Stage::Draining(window);
             vec![Effect::CountFlows]
         }
-        (Stage::Draining(window), Event::Flows { elsewhere, used }) => {
-            window::counted(state, window, elsewhere, used, now)
+        (Stage::Draining(window), Event::Flows(count)) => {
+            window::counted(state, window, count, now)
         }
 
         (stage, Event::Found { id, word }) => resume::found(state, stage, id, word, now),
@@ -89,7 +89,7 @@ pub fn step(state: &mut GroupState, event: Event, now: Millis) -> Vec<Effect> {
             | Event::Unprepared { .. }
             | Event::Health { .. }
             | Event::Settled { .. }
-            | Event::Flows { .. }
+            | Event::Flows(_)
             | Event::Timer,
         ) => {
             state.stage = stage;

@@ -179,6 +179,8 @@ pub struct Window {
     pub deadline: Millis,
     /// Flows at endpoints that new flows don't go to, when they were last counted.
     pub elsewhere: Option<u64>,
+    /// Until when SYNs whose tags are refused wait, before the window drains.
+    pub held_until: Option<Millis>,
 }
 
 impl Window {
@@ -194,6 +196,7 @@ impl Window {
             learnt: now + learn,
             deadline: now + timing.deadline,
             elsewhere: None,
+            held_until: None,
         }
     }
 }

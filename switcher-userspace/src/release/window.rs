@@ -1,12 +1,19 @@
 //! From the store to the end of the window.
 
+use std::time::Duration;
+
 use switcher_common::word::Phase;
 
-use super::event::{COUNT_EVERY, Effect, Outcome, Record};
+use super::event::{COUNT_EVERY, Count, Effect, Outcome, Record};
 use super::state::{End, GroupState, Millis, Stage, Window};
 
 /// The percentage of the flow map from which on no more flows are learnt.
-const FULL: u8 = 75;
+///
+/// The rest is for what is tagged until the next count, and while the word is held.
+const FULL: u8 = 60;
+/// How long the word is held before it drains, if tags were refused: two ticks and more, in which whoever was
+/// sent to the old endpoint has answered its SYN-ACK, or repeated it.
+const HOLD: Duration = Duration::from_millis(2_200);
 
 /// No CPU acts on the old word any more: report, and wait for old flows.
 pub(super) fn settled(state: &mut GroupState, mut window: Window, now: Millis) -> Vec<Effect> {
@@ -38,10 +45,14 @@ pub(super) fn settled(state: &mut GroupState, mut window: Window, now: Millis) -
 pub(super) fn counted(
     state: &mut GroupState,
     mut window: Window,
-    elsewhere: Option<u64>,
-    used: u8,
+    count: Count,
     now: Millis,
 ) -> Vec<Effect> {
+    let Count {
+        elsewhere,
+        used,
+        refused,
+    } = count;
     window.elsewhere = elsewhere.or(window.elsewhere);
     if window.deadline <= now {
         return end(state, window);
@@ -49,8 +60,7 @@ pub(super) fn counted(
     let mut effects = Vec::new();
     match state.word.phase() {
         Phase::Open if window.learnt <= now || used >= FULL => {
-            state.word = state.word.drain();
-            effects.push(Effect::Store(state.word));
+            effects.extend(close(state, &mut window, refused, now));
         }
         Phase::Draining if elsewhere == Some(0) => return end(state, window),
         Phase::Open | Phase::Draining | Phase::Arming | Phase::Steady => {}
@@ -60,10 +70,31 @@ pub(super) fn counted(
     effects
 }
 
+/// Unknown flows become new ones, but not before those whose tags were refused had a chance to be learnt.
+fn close(state: &mut GroupState, window: &mut Window, refused: bool, now: Millis) -> Vec<Effect> {
+    match window.held_until {
+        Some(until) if state.word.is_held() && until > now => Vec::new(),
+        None if refused => {
+            window.held_until = Some(now + HOLD);
+            state.word = state.word.hold();
+            vec![Effect::Hold, Effect::Store(state.word)]
+        }
+        Some(_) | None => {
+            window.held_until = None;
+            state.word = state.word.drain();
+            vec![Effect::Store(state.word)]
+        }
+    }
+}
+
 /// Every so often, and when something is due.
 fn next_count(window: &Window, now: Millis) -> Millis {
-    let due = [window.learnt, window.deadline];
-    let due = due.into_iter().filter(|due| *due > now);
+    let due = [
+        Some(window.learnt),
+        Some(window.deadline),
+        window.held_until,
+    ];
+    let due = due.into_iter().flatten().filter(|due| *due > now);
     due.fold(now + COUNT_EVERY, Ord::min)
 }
 

@@ -1,12 +1,12 @@
 //! TCP in a window, where tags speak for flows.
 
 use switcher_common::abi::Tag;
-use switcher_common::verdict::Verdict;
+use switcher_common::verdict::{Reason, Verdict};
 use switcher_common::word::Word;
 
 use super::{Case, arming, draining, open};
 use crate::frame::{Build, SEQUENCE, flag};
-use crate::town::{CELL, CLIENT, EPOCH, INSIDE, SHOP, State, endpoint, flow_tag, id, syn_tag};
+use crate::town::{CELL, CLIENT, EPOCH, INSIDE, NOW, SHOP, State, endpoint, flow_tag, id, syn_tag};
 
 pub(super) fn cases() -> Vec<Case> {
     [armed(), opened(), repeated(), drained(), refused()].concat()
@@ -138,6 +138,7 @@ fn refused() -> Vec<Case> {
     let full = |word| State::new(word).full();
     let syn = Build::tcp(CLIENT, CELL, flag::SYN);
     let ack = Build::tcp(CLIENT, CELL, flag::ACK);
+    let reset = Build::tcp(CLIENT, CELL, flag::RST);
     vec![
         Case::incoming(
             "open and full, a SYN stays with blue, where its next packet goes",
@@ -154,6 +155,35 @@ fn refused() -> Vec<Case> {
             Verdict::Deliver,
             &ack.clone().to(endpoint(CELL, 0)),
         ),
+        Case::incoming(
+            "held and full, a SYN has to be repeated",
+            full(open().hold()).held_until(NOW + 600),
+            &syn,
+            Verdict::Drop(Reason::TagWait),
+            &syn,
+        ),
+        Case::incoming(
+            "held and full, unknown flows are old",
+            full(open().hold()).held_until(NOW + 600),
+            &ack,
+            Verdict::Deliver,
+            &ack.clone().to(endpoint(CELL, 0)),
+        ),
+        Case::incoming(
+            "held for too long, a SYN goes to blue",
+            full(open().hold()).held_until(NOW - 1),
+            &syn,
+            Verdict::Deliver,
+            &syn.clone().to(endpoint(CELL, 0)),
+        ),
+        Case::incoming(
+            "open, a reset of an unknown flow is not remembered",
+            State::new(open()),
+            &reset,
+            Verdict::Deliver,
+            &reset.clone().to(endpoint(CELL, 0)),
+        )
+        .forgets(CLIENT, CELL),
         Case::incoming(
             "armed and full, a SYN goes where it would",
             full(arming()),

@@ -1,5 +1,6 @@
 //! What a test knows of a connection: everything, and for ever. The algorithm has to do with less.
 
+use switcher_common::abi::Tag;
 use switcher_common::word::{Phase, Word};
 
 /// A connection as its client sees it, and what it has been promised.
@@ -37,6 +38,17 @@ pub(crate) struct Met {
     pub(crate) went: u16,
     /// Whether the flow map refused a tag.
     pub(crate) refused: bool,
+    /// It went nowhere: a SYN that has to be repeated.
+    pub(crate) nowhere: bool,
+    /// The flow has a tag that says where it went.
+    pub(crate) tagged: bool,
+}
+
+impl Met {
+    /// A held word sends no SYN to the old endpoint whose next packet it might not know once it drains.
+    pub(crate) fn is_safe(&self) -> bool {
+        !self.word.is_held() || self.nowhere || self.tagged || self.went == self.new
+    }
 }
 
 impl Connection {
@@ -117,6 +129,11 @@ impl Connection {
         self.lost |= self.home != new;
         self.settled();
     }
+}
+
+/// Whether a tag is valid and says that a flow went there.
+pub(crate) fn names(tag: Option<Tag>, word: Word, went: u16) -> bool {
+    tag.is_some_and(|tag| tag.epoch == word.epoch() && tag.endpoint == went)
 }
 
 /// Whether the window promises to remember a SYN that met this.

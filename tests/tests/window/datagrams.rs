@@ -196,6 +196,12 @@ impl Flows for Entry {
         self.fits
     }
 
+    fn refresh(&self, tag: Tag) {
+        if self.fits {
+            self.tag.set(Some(tag));
+        }
+    }
+
     fn remove(&self) {
         self.tag.set(None);
     }

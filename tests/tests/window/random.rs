@@ -10,7 +10,7 @@ use switcher_common::abi::Tag;
 use switcher_common::steer::{self, Flows, How, Segment};
 use switcher_common::word::{Phase, Word};
 
-use crate::client::{Connection, Met};
+use crate::client::{Connection, Met, names};
 
 const FLOWS: usize = 300;
 const SLOTS: usize = 4;
@@ -27,6 +27,8 @@ enum Step {
     Tick,
     Arm,
     Switch(u32),
+    /// Before it drains.
+    Hold,
     /// After every client has spoken: an idle one is not promised anything.
     Drain,
     /// After every client on an endpoint that the current table would not choose is done.
@@ -78,6 +80,7 @@ fn step() -> impl Strategy<Value = Step> {
         10 => Just(Step::Tick),
         4 => Just(Step::Arm),
         6 => (0..SLOTS as u32).prop_map(Step::Switch),
+        2 => Just(Step::Hold),
         4 => Just(Step::Drain),
         2 => Just(Step::Settle),
         1 => (0..SLOTS as u32).prop_map(Step::Force),
@@ -126,6 +129,8 @@ impl World {
                 self.each(|connection, _| connection.switched(before, slot));
                 self.word = self.word.switch_to(slot);
             }
+            Step::Hold if self.word.phase() == Phase::Open => self.word = self.word.hold(),
+            Step::Hold => {}
             Step::Drain => self.drain()?,
             Step::Settle => self.settle(),
             Step::Force(slot) => {
@@ -141,6 +146,11 @@ impl World {
         let sequence = self.begun;
         self.begun += 1;
         let met = self.send(flow, Segment::syn(sequence));
+        prop_assert!(met.is_safe(), "{met:?}");
+        if met.nowhere {
+            self.connections.remove(&flow);
+            return Ok(());
+        }
         prop_assert!(met.refused || met.went == met.new, "{met:?}");
         self.connections
             .insert(flow, Connection::begin(sequence, &met));
@@ -212,12 +222,15 @@ impl World {
             Phase::Steady => (new, How::Current),
             _ => steer::tagged(self.word, || old, new, segment, self.now, &entry),
         };
+        let tag = self.tags.borrow().get(&flow).copied();
         Met {
             word: self.word,
             old,
             new,
             went,
             refused: entry.refused.get() && how != How::Tag,
+            nowhere: how == How::Held,
+            tagged: names(tag, self.word, went),
         }
     }
 }
@@ -250,6 +263,10 @@ impl Flows for Entry<'_> {
         budget.set(budget.get() - 1);
         tags.insert(self.flow, tag);
         true
+    }
+
+    fn refresh(&self, tag: Tag) {
+        self.world.tags.borrow_mut().insert(self.flow, tag);
     }
 
     fn remove(&self) {

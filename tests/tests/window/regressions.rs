@@ -115,6 +115,36 @@ fn limit_a_refused_syn_is_not_remembered() {
     assert_eq!(tagged(open, [1, 2, 3], SYN, &flow), (2, How::Current));
 }
 
+/// In a flood a SYN was refused its tag and went to the old endpoint; the window drained before the client
+/// had said anything else, and the connection was taken for a new one. Now it waits for its next try.
+#[test]
+fn a_held_word_sends_no_syn_where_it_would_be_forgotten() {
+    let held = Word::default().switch_to(1).hold();
+    let flow = Entry::default();
+    flow.1.set(true);
+    assert_eq!(tagged(held, [1, 2, 3], SYN, &flow).1, How::Held);
+    assert_eq!(tagged(held, [1, 1, 3], SYN, &flow), (1, How::Current));
+    assert_eq!(
+        tagged(held, [1, 2, 3], Segment::OTHER, &flow),
+        (1, How::Unknown)
+    );
+    assert!(!held.drain().is_held() && !held.settle().is_held() && !held.arm().is_held());
+}
+
+/// In a flood the clients' resets, which answer the old endpoint's SYN-ACKs, used up what was left of the
+/// flow map for those who talk.
+#[test]
+fn resets_are_not_learnt() {
+    let open = Word::default().switch_to(1);
+    let flow = Entry::default();
+    let reset = Segment {
+        resets: true,
+        ..Segment::OTHER
+    };
+    assert_eq!(tagged(open, [1, 2, 3], reset, &flow), (1, How::Unknown));
+    assert_eq!(flow.0.get(), None);
+}
+
 fn tagged(word: Word, bucket: [u16; 3], segment: Segment, flow: &Entry) -> Choice {
     let (old, new) = (
         bucket[word.previous() as usize],
@@ -142,6 +172,10 @@ impl Flows for Entry {
             self.0.set(Some(tag));
         }
         !self.1.get()
+    }
+
+    fn refresh(&self, tag: Tag) {
+        let _kept_anyway = self.put(tag);
     }
 
     fn remove(&self) {

@@ -15,7 +15,7 @@ use switcher_common::abi::Tag;
 use switcher_common::steer::{self, Flows, How, Segment};
 use switcher_common::word::{Phase, Word};
 
-use crate::client::{Connection, Met};
+use crate::client::{Connection, Met, names};
 
 /// The endpoint of each slot, for one flow's bucket.
 type Bucket<const SLOTS: usize> = [u16; SLOTS];
@@ -35,6 +35,8 @@ struct State<const FLOWS: usize, const SLOTS: usize> {
     strayed: bool,
     /// A new connection, whose tag fitted, did not go where the current table says.
     stale: bool,
+    /// A SYN went to the old endpoint unknown, although the word was held.
+    unsafe_while_held: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -56,6 +58,7 @@ enum Action {
     Close(usize),
     Arm,
     Switch(u32),
+    Hold,
     Drain,
     Settle,
     Force(u32),
@@ -102,12 +105,13 @@ impl<const FLOWS: usize, const SLOTS: usize> Model for Window<FLOWS, SLOTS> {
             }),
             strayed: false,
             stale: false,
+            unsafe_while_held: false,
         };
         self.buckets.iter().map(start).collect()
     }
 
     fn actions(&self, state: &Self::State, actions: &mut Vec<Action>) {
-        if state.strayed || state.stale {
+        if state.strayed || state.stale || state.unsafe_while_held {
             return;
         }
         for (index, flow) in state.flows.iter().enumerate() {
@@ -131,6 +135,10 @@ impl<const FLOWS: usize, const SLOTS: usize> Model for Window<FLOWS, SLOTS> {
             Property::always("new connections are current", |_, state: &Self::State| {
                 !state.stale
             }),
+            Property::always(
+                "a held word leaves no SYN unknown",
+                |_, state: &Self::State| !state.unsafe_while_held,
+            ),
             Property::sometimes(
                 "an old connection outlives open",
                 |_, state: &Self::State| {
@@ -192,6 +200,8 @@ impl<const SLOTS: usize> Flow<SLOTS> {
             new,
             went,
             refused: entry.refused.get() && how != How::Tag,
+            nowhere: how == How::Held,
+            tagged: names(self.tag, word, went),
         }
     }
 }
@@ -206,6 +216,9 @@ impl<const FLOWS: usize, const SLOTS: usize> State<FLOWS, SLOTS> {
             actions.push(Action::Force(slot));
         }
         let may_drain = self.live().all(|(_, c)| c.lets_drain());
+        if phase == Phase::Open && !self.word.is_held() {
+            actions.push(Action::Hold);
+        }
         if matches!(phase, Phase::Arming | Phase::Open) && may_drain {
             actions.push(Action::Drain);
         }
@@ -237,6 +250,7 @@ impl<const FLOWS: usize, const SLOTS: usize> State<FLOWS, SLOTS> {
                 self.each(|connection, _| connection.switched(before, slot));
                 self.word = self.word.switch_to(slot);
             }
+            Action::Hold => self.word = self.word.hold(),
             Action::Drain => {
                 let new = self.word.current();
                 self.each(|connection, flow| connection.drained(flow.at(new)));
@@ -256,6 +270,11 @@ impl<const FLOWS: usize, const SLOTS: usize> State<FLOWS, SLOTS> {
     fn begin(&mut self, flow: usize, sequence: u32, fits: Fits) {
         let flow = &mut self.flows[flow];
         let met = flow.send(self.word, Segment::syn(sequence), fits);
+        self.unsafe_while_held |= !met.is_safe();
+        if met.nowhere {
+            flow.connection = None;
+            return;
+        }
         flow.connection = Some(Connection::begin(sequence, &met));
         self.stale |= !met.refused && met.went != met.new;
     }
@@ -317,6 +336,12 @@ impl Flows for Entry {
         }
         self.refused.set(!self.fits);
         self.fits
+    }
+
+    fn refresh(&self, tag: Tag) {
+        if self.fits {
+            self.tag.set(Some(tag));
+        }
     }
 
     fn remove(&self) {

@@ -253,6 +253,10 @@ impl Datapath for Kernel {
         self.lock().void_udp_flows(group, epoch);
     }
 
+    fn hold_until(&mut self, group: GroupIndex, at_most: Duration) {
+        self.lock().hold_until(group, at_most);
+    }
+
     fn end_connections(&mut self, group: GroupIndex) -> anyhow::Result<u64> {
         self.lock().end_connections(group)
     }

@@ -95,10 +95,11 @@ fn healthy(id: &str) -> Event {
 }
 
 fn flows(elsewhere: u64, used: u8) -> Event {
-    Event::Flows {
+    Event::Flows(Count {
         elsewhere: Some(elsewhere),
         used,
-    }
+        refused: false,
+    })
 }
 
 fn reply(id: &str, outcome: Outcome) -> Effect {

@@ -20,10 +20,7 @@ enum Do {
     Prepared(bool),
     Health(bool),
     Settled,
-    Flows {
-        elsewhere: Option<u64>,
-        used: u8,
-    },
+    Flows(Count),
     Timer,
     Found {
         slot: u8,
@@ -48,8 +45,15 @@ fn anything() -> impl Strategy<Value = Do> {
         Just(Do::Prepared(true)),
         any::<bool>().prop_map(Do::Health),
         Just(Do::Settled),
-        (proptest::option::of(0_u64..3), 0_u8..101)
-            .prop_map(|(elsewhere, used)| Do::Flows { elsewhere, used }),
+        (proptest::option::of(0_u64..3), 0_u8..101, any::<bool>(),).prop_map(
+            |(elsewhere, used, refused)| {
+                Do::Flows(Count {
+                    elsewhere,
+                    used,
+                    refused,
+                })
+            }
+        ),
         Just(Do::Timer),
         (0_u8..3, 0_u8..3).prop_map(|(slot, how)| Do::Found { slot, how }),
         (0_u64..200_000).prop_map(Do::Later),
@@ -145,10 +149,10 @@ impl Kernel {
                 Do::Later(4_000_000),
                 Do::Timer,
             ];
-            let flows = Do::Flows {
+            let flows = Do::Flows(Count {
                 elsewhere: Some(0),
-                used: 0,
-            };
+                ..Count::default()
+            });
             for what in enough
                 .into_iter()
                 .chain([Do::Settled, Do::Later(4_000_000), flows])
@@ -170,7 +174,7 @@ impl Kernel {
                     );
                 }
                 assert_ne!(word.in_use() & 1 << word.current(), 0);
-                if let Event::Flows { used: ..75, .. } = event
+                if let Event::Flows(Count { used: ..60, .. }) = event
                     && (before.word.phase(), word.phase()) == (Phase::Open, Phase::Draining)
                     && before.timing.tagged
                 {
@@ -183,6 +187,7 @@ impl Kernel {
             Effect::Reply { id, .. } => self.waiting.retain(|waiting| waiting != id),
             Effect::Prepare { .. }
             | Effect::CheckHealth { .. }
+            | Effect::Hold
             | Effect::Abandon(_)
             | Effect::Settle { .. }
             | Effect::CloseWindow
@@ -233,7 +238,7 @@ impl Kernel {
                 Event::Health { id, blockers }
             }
             Do::Settled => settled(&id),
-            Do::Flows { elsewhere, used } => Event::Flows { elsewhere, used },
+            Do::Flows(count) => Event::Flows(count),
             Do::Timer => Event::Timer,
             Do::Found { slot, how } => {
                 state.colour_of(slot)?;

@@ -4,9 +4,9 @@ use super::*;
 fn a_full_flow_map_ends_learning() {
     let mut state = flipped(group());
     let word = state.word;
-    let effects = step(&mut state, flows(900, 74), Millis(5000));
+    let effects = step(&mut state, flows(900, 59), Millis(5000));
     assert_eq!(effects, [Effect::WakeAt(Millis(6000))]);
-    let effects = step(&mut state, flows(900, 75), Millis(6000));
+    let effects = step(&mut state, flows(900, 60), Millis(6000));
     assert_eq!(
         effects,
         [Effect::Store(word.drain()), Effect::WakeAt(Millis(7000))]
@@ -14,9 +14,40 @@ fn a_full_flow_map_ends_learning() {
 }
 
 #[test]
+fn whose_tags_were_refused_is_learnt_before_the_window_drains() {
+    let mut state = flipped(group());
+    let word = state.word;
+    let refused = |used| {
+        Event::Flows(Count {
+            elsewhere: Some(900),
+            used,
+            refused: true,
+        })
+    };
+    let effects = step(&mut state, refused(59), Millis(5000));
+    assert_eq!(effects, [Effect::WakeAt(Millis(6000))]);
+    let effects = step(&mut state, refused(60), Millis(6000));
+    let held = [
+        Effect::Hold,
+        Effect::Store(word.hold()),
+        Effect::WakeAt(Millis(7000)),
+    ];
+    assert_eq!(effects, held);
+    let effects = step(&mut state, refused(63), Millis(8000));
+    assert_eq!(effects, [Effect::WakeAt(Millis(8200))]);
+    let effects = step(&mut state, refused(64), Millis(8200));
+    let draining = word.drain();
+    assert_eq!(
+        effects,
+        [Effect::Store(draining), Effect::WakeAt(Millis(9200))]
+    );
+    assert!(!draining.is_held() && !word.hold().arm().is_held());
+}
+
+#[test]
 fn at_the_deadline_leftovers_are_counted_and_udp_is_let_go() {
     let mut state = flipped(group());
-    let _draining = step(&mut state, flows(12, 75), Millis(5000));
+    let _draining = step(&mut state, flows(12, 60), Millis(5000));
     let word = state.word;
     let effects = step(&mut state, flows(12, 10), Millis(3_602_999));
     assert_eq!(effects, [Effect::WakeAt(Millis(3_603_000))]);
@@ -34,10 +65,7 @@ fn at_the_deadline_leftovers_are_counted_and_udp_is_let_go() {
 #[test]
 fn what_cannot_be_counted_waits_for_the_deadline() {
     let mut state = flipped(sockets());
-    let unknown = Event::Flows {
-        elsewhere: None,
-        used: 0,
-    };
+    let unknown = Event::Flows(Count::default());
     let effects = step(&mut state, unknown.clone(), Millis(5000));
     assert_eq!(effects, [Effect::WakeAt(Millis(6000))]);
     let effects = step(&mut state, unknown, Millis(3_603_000));
@@ -47,7 +75,7 @@ fn what_cannot_be_counted_waits_for_the_deadline() {
 #[test]
 fn a_flip_in_draining_is_armed_and_keeps_the_epoch() {
     let mut state = flipped(group());
-    let _draining = step(&mut state, flows(7, 75), Millis(5000));
+    let _draining = step(&mut state, flows(7, 60), Millis(5000));
     let word = state.word;
     let _begun = step(&mut state, Event::Flip(order("g")), Millis(6000));
     let _healthy = step(&mut state, healthy("g"), Millis(6000));
@@ -82,7 +110,7 @@ fn a_flip_in_open_to_where_it_began_needs_no_arming() {
 #[test]
 fn a_flip_called_off_in_a_window_leaves_the_window() {
     let mut state = flipped(group());
-    let _draining = step(&mut state, flows(7, 75), Millis(5000));
+    let _draining = step(&mut state, flows(7, 60), Millis(5000));
     let before = state.clone();
     let _begun = step(&mut state, Event::Flip(order("g")), Millis(6000));
     let _armed = step(&mut state, prepared("g"), Millis(6000));
@@ -111,7 +139,7 @@ fn a_flip_called_off_in_a_window_leaves_the_window() {
         "unknown flows are not moved"
     );
     assert_eq!(state.stage, before.stage);
-    let _learnt = step(&mut state, flows(7, 75), Millis(7000));
+    let _learnt = step(&mut state, flows(7, 60), Millis(7000));
     assert_eq!(state.word, undo.drain());
 }
 
