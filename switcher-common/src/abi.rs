@@ -4,6 +4,7 @@
 //! it. Addresses and ports are kept in network order, as they stand in a packet. A change of anything
 //! here is a change of [`ABI`].
 
+pub mod client;
 pub mod map;
 
 use bytemuck::{Pod, Zeroable};

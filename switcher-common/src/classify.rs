@@ -25,7 +25,14 @@ pub fn incoming<'a, T: Tables>(packet: &Packet, tables: &'a T) -> Option<Class<'
         return None;
     }
     let there = tables.port(packet.destination_port);
-    if let Some((index, service)) = service_at(packet, there, tables) {
+    let front = service_at(
+        packet.destination,
+        packet.destination_port,
+        packet.protocol,
+        there,
+        tables,
+    );
+    if let Some((index, service)) = front {
         return Some(Class::Request(index, service));
     }
     if let Some((id, _)) = endpoint_at(
@@ -56,33 +63,42 @@ pub fn sender<'a, T: Tables>(packet: &Packet, tables: &'a T) -> Option<(u16, &'a
     )
 }
 
+/// The service or preview with this address.
 #[inline(always)]
-fn service_at<'a, T: Tables>(
-    packet: &Packet,
+pub(crate) fn front_at<T: Tables>(
+    address: Address,
+    port: Port,
+    protocol: u8,
+    tables: &T,
+) -> Option<(u16, &Service)> {
+    service_at(address, port, protocol, tables.port(port), tables)
+}
+
+#[inline(always)]
+fn service_at<T: Tables>(
+    address: Address,
+    port: Port,
+    protocol: u8,
     entry: PortEntry,
-    tables: &'a T,
-) -> Option<(u16, &'a Service)> {
-    let code = if packet.protocol == TCP {
+    tables: &T,
+) -> Option<(u16, &Service)> {
+    let code = if protocol == TCP {
         entry.tcp_service
     } else {
         entry.udp_service
     };
-    let key = || {
-        key(
-            packet.destination,
-            packet.destination_port,
-            packet.protocol,
-            address_kind::SERVICE,
-        )
-    };
-    let index = resolve(code, key, tables)?;
+    let index = resolve(
+        code,
+        || key(address, port, protocol, address_kind::SERVICE),
+        tables,
+    )?;
     let service = tables.service(index)?;
-    (service.has(service_flags::PRESENT) && service.address == packet.destination)
-        .then_some((index, service))
+    (service.has(service_flags::PRESENT) && service.address == address).then_some((index, service))
 }
 
+/// The endpoint with this address; `entry` is that of its port.
 #[inline(always)]
-fn endpoint_at<T: Tables>(
+pub(crate) fn endpoint_at<T: Tables>(
     address: Address,
     port: Port,
     protocol: u8,

@@ -11,6 +11,7 @@ extern crate std;
 pub mod abi;
 pub mod checksum;
 pub mod classify;
+pub mod client;
 pub(crate) mod forward;
 pub mod frame;
 #[cfg(feature = "std")]

@@ -232,6 +232,7 @@ impl Tables for Memory {
                 cell.bytes += u64::from(bytes);
                 cell.connections += u64::from(begins);
             }
+            Count::Connection => cell.connections += 1,
             Count::Reset => cell.resets += 1,
         }
     }

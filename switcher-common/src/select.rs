@@ -115,14 +115,28 @@ fn datagram<T: Tables, S: Stack>(
             begins: true,
         };
     }
+    let key = flow_key(packet, index, flow_space::UDP);
+    remembered(key, service, word, new, tables, stack.now())
+}
+
+/// Where a datagram of a UDP flow goes that is remembered under `key`.
+#[inline(always)]
+pub(crate) fn remembered<T: Tables>(
+    key: FlowKey,
+    service: &Service,
+    word: Word,
+    new: u16,
+    tables: &T,
+    now: u32,
+) -> Steered {
     let flow = UdpFlow {
         tables,
         group: service.group,
-        key: flow_key(packet, index, flow_space::UDP),
+        key,
     };
     let floor = tables.udp_floor(service.group);
     let idle = tables.settings().udp_idle;
-    let ((endpoint, how), begins) = steer::flow(word, floor, new, stack.now(), idle, &flow);
+    let ((endpoint, how), begins) = steer::flow(word, floor, new, now, idle, &flow);
     Steered {
         endpoint,
         how,

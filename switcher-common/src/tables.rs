@@ -77,6 +77,8 @@ pub enum Count {
         /// Whether it begins a connection or flow.
         begins: bool,
     },
+    /// A connection or flow of a client on this host, whose packets nobody sees.
+    Connection,
     /// A reset from an endpoint.
     Reset,
 }

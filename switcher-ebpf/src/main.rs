@@ -3,6 +3,7 @@
 #![no_main]
 #![feature(asm_experimental_arch)]
 
+mod client;
 mod maps;
 mod packet;
 mod stack;

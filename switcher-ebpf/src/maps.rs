@@ -1,8 +1,11 @@
 //! Every map, and the pipeline's look-ups over them.
 
 use aya_ebpf::bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC};
-use aya_ebpf::btf_maps::{Array, ArrayOfMaps, HashMap, LruHashMap, PerCpuArray, ProgramArray};
+use aya_ebpf::btf_maps::{
+    Array, ArrayOfMaps, HashMap, LruHashMap, PerCpuArray, ProgramArray, SkStorage,
+};
 use aya_ebpf::macros::btf_map;
+use switcher_common::abi::client::{Clients, SocketNote};
 use switcher_common::abi::{
     self, AddressKey, BUCKETS_PER_ELEMENT, Counters, DEFAULT_FLOWS, Endpoint, FlowKey, GroupName,
     GroupState, MAX_ADDRESSES, MAX_BUCKETS, MAX_COUNTERS, MAX_ENDPOINTS, MAX_GROUPS, MAX_NOTES,
@@ -67,6 +70,15 @@ static SERVICE_NAMES: Array<ServiceName, SERVICE_COUNT> = Array::new();
 /// By [`Stage`].
 #[btf_map]
 pub(crate) static STAGES: ProgramArray<{ Stage::ALL.len() }> = ProgramArray::new();
+#[btf_map]
+pub(crate) static CLIENTS: Array<Clients, 1, MAPPED> = Array::new();
+#[btf_map]
+pub(crate) static SOCKETS: SkStorage<SocketNote> = SkStorage::new();
+
+/// A key that is written to the stack: the compiler may write two words of it at once, which the verifier
+/// only allows where they are aligned.
+#[repr(C, align(8))]
+struct Aligned<T>(T);
 
 /// The maps of this object as the pipeline's tables.
 pub(crate) struct Maps;
@@ -91,8 +103,9 @@ impl Tables for Maps {
 
     #[inline(always)]
     fn find(&self, key: &AddressKey) -> Option<u16> {
+        let key = Aligned(*key);
         // SAFETY: the value is one word, copied at once.
-        let index = unsafe { ADDRESSES.get(key) }?;
+        let index = unsafe { ADDRESSES.get(&key.0) }?;
         Some(*index as u16)
     }
 
@@ -243,6 +256,7 @@ impl Tables for Maps {
                 counters.bytes += u64::from(bytes);
                 counters.connections += u64::from(begins);
             }
+            Count::Connection => counters.connections += 1,
             Count::Reset => counters.resets += 1,
         }
     }

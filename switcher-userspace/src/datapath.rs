@@ -4,6 +4,7 @@
 //! the kernel's maps in production, ordinary memory in tests.
 
 pub mod attach;
+pub mod clients;
 pub mod detach;
 pub mod emergency;
 pub(crate) mod flows;
@@ -22,6 +23,7 @@ mod table;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use clients::{Bypass, LocalClients};
 use switcher_common::abi::{AddressKey, Counters, Endpoint, Service, TableRef};
 use switcher_common::verdict::Reason;
 use switcher_common::word::Word;
@@ -279,4 +281,10 @@ pub trait Datapath: Send {
 
     /// The interfaces and whether the programs are on them.
     fn attachments(&self) -> Vec<Attachment>;
+
+    /// Whether sockets of this host are steered.
+    fn local_clients(&self) -> LocalClients;
+
+    /// What exempts the agent's own sockets from that.
+    fn bypass(&self) -> Bypass;
 }

@@ -1,5 +1,6 @@
 //! Checks of this host: each is fine, a problem with what to do, or unknown with why.
 
+mod clients;
 mod interface;
 mod machine;
 mod pinned;
@@ -104,6 +105,7 @@ fn of_config(config: &Config) -> Vec<Check> {
     for name in &config.agent.interfaces {
         checks.extend(interface::checks(&config.agent, name, routed));
     }
+    checks.push(clients::check(&config.agent));
     if !routed {
         checks.push(Check::unknown(
             "firewall",

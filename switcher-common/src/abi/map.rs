@@ -38,9 +38,13 @@ pub const SERVICE_NAMES: &str = "SERVICE_NAMES";
 pub const TAG_BUDGET: &str = "TAG_BUDGET";
 /// `ProgramArray<3>` by `Stage`: where the first program tail-calls to.
 pub const STAGES: &str = "STAGES";
+/// `Array<Clients, 1>`, mapped.
+pub const CLIENTS: &str = "CLIENTS";
+/// `SkStorage<SocketNote>`: sockets of this host that had to do with a service.
+pub const SOCKETS: &str = "SOCKETS";
 
 /// All of them.
-pub const ALL: [&str; 19] = [
+pub const ALL: &[&str] = &[
     PORTS,
     KNOWN_PORTS,
     ADDRESSES,
@@ -60,4 +64,6 @@ pub const ALL: [&str; 19] = [
     SERVICE_NAMES,
     TAG_BUDGET,
     STAGES,
+    CLIENTS,
+    SOCKETS,
 ];

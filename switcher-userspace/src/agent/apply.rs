@@ -308,6 +308,8 @@ impl Runner {
             ("socket", now.socket != new.socket),
             ("state_dir", now.state_dir != new.state_dir),
             ("bpffs", now.bpffs != new.bpffs),
+            ("local_clients", now.local_clients != new.local_clients),
+            ("cgroup", now.cgroup != new.cgroup),
         ];
         let differs: Vec<String> = differs
             .into_iter()

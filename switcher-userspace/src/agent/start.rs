@@ -73,6 +73,7 @@ fn runner(
             runner.checked(report);
         })));
     };
+    let monitor = Monitor::new(runtime, datapath.bypass(), tell);
     Ok(Runner {
         seed,
         have: datapath.have().context("read the kernel's maps")?,
@@ -85,7 +86,7 @@ fn runner(
         is_own,
         groups: BTreeMap::new(),
         health: Book::default(),
-        monitor: Monitor::new(runtime, tell),
+        monitor,
         clock: Clock::new(),
         started_at: Timestamp::now(),
         unfinished: BTreeSet::new(),

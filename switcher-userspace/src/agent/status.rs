@@ -56,6 +56,7 @@ impl Runner {
         Ok(Status {
             agent: self.agent_status(),
             interfaces: interfaces.collect(),
+            local_clients: self.datapath.local_clients(),
             groups,
         })
     }

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::config::Protocol;
+use crate::datapath::clients::LocalClients;
 use crate::journal::CutoverRecord;
 use crate::release::{End, Kind};
 
@@ -17,6 +18,8 @@ pub struct Status {
     pub agent: AgentStatus,
     /// Interfaces whose traffic is steered.
     pub interfaces: Vec<InterfaceStatus>,
+    /// Whether clients on this host are steered, too.
+    pub local_clients: LocalClients,
     /// Groups by name.
     pub groups: Vec<GroupStatus>,
 }

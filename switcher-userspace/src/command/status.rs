@@ -48,6 +48,9 @@ fn describe(output: &Output, status: &Status, now: Timestamp) -> String {
             interface.name
         );
     }
+    if let Some(reason) = &status.local_clients.reason {
+        text += &format!("clients on this host are not steered: {reason}\n");
+    }
     if let Some(pending) = &status.agent.pending {
         text += &format!("not in the kernel yet: {pending}\n");
     }
@@ -230,6 +233,7 @@ mod tests {
         let text = describe(&output, &status, now);
         let expected = "\
 eth1 is not attached: its traffic is not steered
+clients on this host are not steered: no cgroup v2 hierarchy is mounted
 GROUP  LIVE   PREVIOUS  PHASE     REVISION  SINCE   BY
 shop   green  blue      draining  12        3m ago  root (uid 0, pid 7 switcher)
   in 57m: drain deadline: 12 connections left would be reset

@@ -40,6 +40,8 @@ fn agent(typed: TypedAgent) -> AgentConfig {
         state_dir,
         bpffs,
         flows,
+        local_clients,
+        cgroup,
     } = typed;
     let path = |typed: Option<PathBuf>, default: &str| typed.unwrap_or_else(|| default.into());
     AgentConfig {
@@ -49,5 +51,7 @@ fn agent(typed: TypedAgent) -> AgentConfig {
         state_dir: path(state_dir, super::DEFAULT_STATE_DIR),
         bpffs: path(bpffs, super::DEFAULT_BPFFS),
         flows: flows.unwrap_or(super::DEFAULT_FLOWS),
+        local_clients: local_clients.unwrap_or(true),
+        cgroup,
     }
 }

@@ -33,6 +33,10 @@ pub struct AgentConfig {
     pub bpffs: PathBuf,
     /// Capacity of the window's flow map, in flows.
     pub flows: u32,
+    /// Whether sockets of this host are steered, too.
+    pub local_clients: bool,
+    /// The cgroup (version 2) whose processes that concerns; where there is none, the root of the hierarchy.
+    pub cgroup: Option<PathBuf>,
 }
 
 /// How an XDP program is attached; never changed silently.

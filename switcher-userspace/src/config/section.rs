@@ -247,6 +247,17 @@ impl<'a> Value<'a> {
         })
     }
 
+    /// A switch: true or false.
+    pub(super) fn boolean(&self) -> Option<Typed<bool>> {
+        let DeValue::Boolean(value) = self.value else {
+            return self.wrong_type("true or false", "write it without quotes");
+        };
+        Some(Typed {
+            value: *value,
+            at: self.at.clone(),
+        })
+    }
+
     pub(super) fn is_string(&self) -> bool {
         self.value.is_str()
     }

@@ -23,6 +23,8 @@ fn defaults_are_filled_in() {
         state_dir: "/var/lib/switcher".into(),
         bpffs: "/sys/fs/bpf/switcher".into(),
         flows: 1_048_576,
+        local_clients: true,
+        cgroup: None,
     };
     assert_eq!(config.agent, agent);
     let shop = &config.groups["shop"];
@@ -55,6 +57,8 @@ fn everything_typed_is_meant() {
     assert_eq!(config.agent.state_dir, PathBuf::from("/tmp/state"));
     assert_eq!(config.agent.bpffs, PathBuf::from("/tmp/bpf"));
     assert_eq!(config.agent.flows, 4096);
+    assert!(!config.agent.local_clients);
+    assert_eq!(config.agent.cgroup, Some("/tmp/cgroup".into()));
 
     let shop = &config.groups["shop"];
     assert_eq!(shop.colours, ["green", "blue"], "as listed");

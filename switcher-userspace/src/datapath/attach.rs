@@ -199,7 +199,8 @@ pub(super) fn is_attached(pin: &Path, interface: &Interface) -> bool {
     matches!(pinned_link(pin), Ok(Some((_, info))) if info.interface == interface.index)
 }
 
-fn pinned_link(pin: &Path) -> anyhow::Result<Option<(OwnedFd, LinkInfo)>> {
+/// A pinned link and what the kernel says of it; nothing without a pin.
+pub(super) fn pinned_link(pin: &Path) -> anyhow::Result<Option<(OwnedFd, LinkInfo)>> {
     let link = match sys::open_pin(pin) {
         Ok(link) => link,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),

@@ -7,7 +7,7 @@ use switcher_common::abi::{endpoint_flags, service_flags};
 
 use super::pinned::Pinned;
 use super::pins::Pins;
-use super::{Have, HaveGroup, HaveService, kernel};
+use super::{Have, HaveGroup, HaveService, clients, kernel};
 use crate::exit::{Exit, Failure};
 
 const TRIED: &str = "detach";
@@ -60,6 +60,7 @@ pub fn detach(bpffs: &Path, force: bool) -> Result<Detached, Failure> {
     for interface in &interfaces {
         kernel::release(&pins, interface)?;
     }
+    clients::release(&pins)?;
     let maps = pins.maps().exists();
     pins.remove().map_err(anyhow::Error::from)?;
     Ok(Detached {

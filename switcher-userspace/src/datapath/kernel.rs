@@ -14,6 +14,7 @@ use switcher_common::verdict::{Reason, Stage};
 use switcher_common::word::Word;
 
 use super::attach::{self, Egress};
+use super::clients::{self, Bypass, LocalClients, LocalClientsState};
 use super::pinned::Pinned;
 use super::pins::{Lock, Pins};
 use super::{Attachment, Change, Datapath, GroupIndex, Have, refusal};
@@ -33,6 +34,7 @@ pub struct KernelDatapath {
     pinned: Pinned,
     interfaces: Vec<String>,
     mode: XdpMode,
+    clients: LocalClients,
     // Kept until the end: the right to change anything.
     _lock: Lock,
 }
@@ -57,7 +59,8 @@ impl KernelDatapath {
         pins.create()?;
         let lock = pins.lock()?;
         pins.refuse_other_versions()?;
-        let mut programs = load(&pins, &verifier_log(config))?;
+        let log = verifier_log(config);
+        let mut programs = load(&pins, &log)?;
         let pinned = Pinned::open(&config.bpffs)?;
         settle_settings(&pinned, seed, config.flows)?;
         let before = pins.interfaces();
@@ -78,8 +81,10 @@ impl KernelDatapath {
             tracing::info!(interface = gone, "not configured any more; detaching");
             release(&pins, gone)?;
         }
+        let clients = clients::attach(&pins, &pinned, &mut programs, config, &log)?;
         Ok(Self {
             pinned,
+            clients,
             interfaces: config.interfaces.clone(),
             mode: config.xdp,
             _lock: lock,
@@ -302,5 +307,25 @@ impl Datapath for KernelDatapath {
             attached: attached(name),
         };
         self.interfaces.iter().map(attachment).collect()
+    }
+
+    fn local_clients(&self) -> LocalClients {
+        let mut clients = self.clients.clone();
+        if clients.state == LocalClientsState::On && !clients::attached(self.pinned.pins()) {
+            clients.state = LocalClientsState::Refused;
+            clients.reason = Some(
+                "the cgroup has gone, or somebody has detached the programs; restart the agent, traffic \
+                 goes on meanwhile"
+                    .into(),
+            );
+        }
+        clients
+    }
+
+    fn bypass(&self) -> Bypass {
+        Bypass::new(self.pinned.pins()).unwrap_or_else(|error| {
+            tracing::warn!("health checks of a VIP may reach another colour's endpoint: {error:#}");
+            Bypass::default()
+        })
     }
 }

@@ -8,6 +8,7 @@ use switcher_common::abi::{AddressKey, Counters, Endpoint, Service, TableRef, ad
 use switcher_common::verdict::Reason;
 use switcher_common::word::Word;
 
+use super::clients::{Bypass, LocalClients};
 use super::{Attachment, Change, Datapath, GroupIndex, Have, HaveGroup, HaveService};
 
 /// A data path without a kernel. Fields that the kernel's side would change are public.
@@ -29,6 +30,8 @@ pub struct Memory {
     pub held: BTreeMap<GroupIndex, Duration>,
     /// What [`Datapath::attachments`] answers.
     pub attachments: Vec<Attachment>,
+    /// What [`Datapath::local_clients`] answers.
+    pub local_clients: LocalClients,
     /// Grace periods waited for.
     pub settled: u32,
 }
@@ -214,5 +217,13 @@ impl Datapath for Memory {
 
     fn attachments(&self) -> Vec<Attachment> {
         self.attachments.clone()
+    }
+
+    fn local_clients(&self) -> LocalClients {
+        self.local_clients.clone()
+    }
+
+    fn bypass(&self) -> Bypass {
+        Bypass::default()
     }
 }

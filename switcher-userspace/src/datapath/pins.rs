@@ -66,6 +66,18 @@ impl Pins {
         self.root.join("links")
     }
 
+    /// Pin of the link of a cgroup hook.
+    #[must_use]
+    pub fn client(&self, hook: &str) -> PathBuf {
+        self.clients().join(hook)
+    }
+
+    /// The directory of the pins of cgroup hooks.
+    #[must_use]
+    pub fn clients(&self) -> PathBuf {
+        self.root.join("clients")
+    }
+
     /// Pin of an interface's XDP link.
     #[must_use]
     pub fn xdp(&self, interface: &str) -> PathBuf {
@@ -103,7 +115,7 @@ impl Pins {
     /// When that is not permitted or the path lies elsewhere.
     pub fn create(&self) -> anyhow::Result<()> {
         self.ensure_bpffs()?;
-        for directory in [self.maps(), self.links()] {
+        for directory in [self.maps(), self.links(), self.clients()] {
             fs::create_dir_all(&directory).with_context(|| {
                 format!(
                     "{}: can't be created on the BPF file system (names there can't hold a dot, and \

@@ -56,6 +56,24 @@ pub(super) fn egress(interface: &Interface, how: &str, error: io::Error) -> anyh
     ))
 }
 
+/// A program could not be attached to a hook of a cgroup.
+pub(super) fn cgroup(cgroup: &Path, hook: &str, error: io::Error) -> anyhow::Error {
+    let advice = match error.raw_os_error() {
+        Some(libc::EPERM | libc::EACCES) => {
+            "not permitted: run as root or with CAP_NET_ADMIN, or somebody has attached a program to this \
+             cgroup or one above it that allows no other beside it"
+        }
+        Some(libc::E2BIG) => "64 programs are on this hook already, which is the most there can be",
+        Some(libc::EBADF) => "not a directory of a cgroup v2 hierarchy",
+        Some(libc::EINVAL) => "the kernel has no such hook (CONFIG_CGROUP_BPF)",
+        _ => "the kernel's log (dmesg) may say more",
+    };
+    let place = cgroup.display();
+    anyhow::Error::new(error).context(format!(
+        "{place}: the program for {hook} can't be attached: {advice}"
+    ))
+}
+
 /// Somebody else's XDP program is there.
 pub(super) fn foreign(interface: &Interface, id: u32) -> anyhow::Error {
     let name = &interface.name;

@@ -42,6 +42,15 @@ pub(super) enum Hook {
     Xdp = 37,
     /// Linux 6.6.
     TcxEgress = 47,
+    /// The hooks of a cgroup (Linux 5.8 for `getpeername`).
+    Connect4 = 10,
+    Connect6 = 11,
+    SendMsg4 = 14,
+    SendMsg6 = 15,
+    RecvMsg4 = 19,
+    RecvMsg6 = 20,
+    GetPeerName4 = 29,
+    GetPeerName6 = 30,
 }
 
 /// XDP in the kernel's receive path.
@@ -49,13 +58,15 @@ pub(super) const XDP_GENERIC: u32 = 1 << 1;
 /// XDP in the driver.
 pub(super) const XDP_NATIVE: u32 = 1 << 2;
 
-/// What the kernel says of an XDP or tcx link.
+/// What the kernel says of a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct LinkInfo {
     pub(super) id: u32,
     pub(super) program: u32,
-    /// 0 when the interface has gone.
+    /// Of an interface's link; 0 when the interface has gone.
     pub(super) interface: u32,
+    /// Of a cgroup's link: the number of the cgroup, which is its directory's inode; 0 when it has gone.
+    pub(super) cgroup: u64,
 }
 
 /// Makes a map.
@@ -214,26 +225,24 @@ pub(super) fn entries<K: Pod, V: Pod>(
     }
 }
 
-/// Attaches a program to an interface.
+/// Attaches a program to a cgroup, beside those that are there.
+pub(super) fn create_cgroup_link(
+    program: BorrowedFd<'_>,
+    cgroup: BorrowedFd<'_>,
+    hook: Hook,
+) -> io::Result<OwnedFd> {
+    create_link(program, raw(cgroup), hook, 0)
+}
+
+/// Attaches a program to an interface, or to what a descriptor stands for.
 pub(super) fn create_link(
     program: BorrowedFd<'_>,
-    interface: u32,
+    target: u32,
     hook: Hook,
     flags: u32,
 ) -> io::Result<OwnedFd> {
-    // struct { prog_fd, target_ifindex, attach_type, flags }, and nothing in the union behind.
-    let attributes = [
-        raw(program),
-        interface,
-        hook as u32,
-        flags,
-        0,
-        0,
-        0,
-        0,
-        0,
-        0,
-    ];
+    // struct { prog_fd, target_ifindex or target_fd, attach_type, flags }, and nothing in the union behind.
+    let attributes = [raw(program), target, hook as u32, flags, 0, 0, 0, 0, 0, 0];
     // SAFETY: the attributes hold no pointers; on success the call returns a new descriptor.
     unsafe { bpf_open(LINK_CREATE, attributes) }
 }
@@ -252,7 +261,7 @@ pub(super) fn detach_link(link: BorrowedFd<'_>) -> io::Result<()> {
     unsafe { bpf(LINK_DETACH, [raw(link)]) }.map(drop)
 }
 
-/// What the kernel says of an XDP or tcx link (Linux 5.8 and 6.6).
+/// What the kernel says of a link (Linux 5.8; 6.6 for tcx).
 pub(super) fn link_info(link: BorrowedFd<'_>) -> io::Result<LinkInfo> {
     #[repr(C)]
     #[derive(Clone, Copy, Pod, Zeroable)]
@@ -274,7 +283,45 @@ pub(super) fn link_info(link: BorrowedFd<'_>) -> io::Result<LinkInfo> {
         id: info[1],
         program: info[2],
         interface: info[4],
+        cgroup: bytemuck::cast([info[4], info[5]]),
     })
+}
+
+/// Sets what a socket storage map holds for one of this process's sockets.
+///
+/// # Errors
+/// When the map's values have another size, or the kernel refuses.
+pub(super) fn set_of_socket<V: Pod>(
+    map: BorrowedFd<'_>,
+    socket: BorrowedFd<'_>,
+    value: &V,
+) -> io::Result<()> {
+    let key = raw(socket);
+    let element = Element {
+        map_fd: raw(map),
+        reserved: 0,
+        key: &raw const key as u64,
+        value: std::ptr::from_ref(value) as u64,
+        flags: 0,
+    };
+    // SAFETY: the key is a descriptor; the map is one of `V`s, which the caller has checked. Both outlive
+    // the call.
+    unsafe { bpf(MAP_UPDATE_ELEM, element) }.map(drop)
+}
+
+/// The cookie of this thread's network namespace (Linux 5.14).
+pub(super) fn namespace_cookie() -> io::Result<u64> {
+    const SO_NETNS_COOKIE: i32 = 71;
+    let socket = std::net::UdpSocket::bind(("127.0.0.1", 0))?;
+    let mut cookie = 0u64;
+    let mut length = size_of::<u64>() as libc::socklen_t;
+    let place = (&raw mut cookie).cast();
+    let (level, socket) = (libc::SOL_SOCKET, socket.as_raw_fd());
+    // SAFETY: there is room for `length` bytes, and it outlives the call.
+    match unsafe { libc::getsockopt(socket, level, SO_NETNS_COOKIE, place, &raw mut length) } {
+        0 => Ok(cookie),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 #[repr(C)]

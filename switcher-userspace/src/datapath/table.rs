@@ -6,6 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context, bail};
 use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray};
+use switcher_common::abi::client::Clients;
 use switcher_common::abi::{
     AddressKey, BUCKETS_PER_ELEMENT, Counters, Endpoint, FlowKey, GroupName, GroupState,
     MAX_BUCKETS, MAX_ENDPOINTS, MAX_GROUPS, MAX_SERVICES, Note, PORTS_PER_WORD, PortEntry, Service,
@@ -48,6 +49,7 @@ pub(super) struct Maps {
     pub(super) udp_flows: Inner,
     pub(super) group_names: Array<MapData, Plain<GroupName>>,
     pub(super) service_names: Array<MapData, Plain<ServiceName>>,
+    pub(super) clients: Mapped<Clients>,
 }
 
 impl Maps {
@@ -86,6 +88,7 @@ impl Maps {
             service_names: open(&pin(map::SERVICE_NAMES))?
                 .try_into()
                 .with_context(|| size(map::SERVICE_NAMES))?,
+            clients: mapped(&pin(map::CLIENTS), 1)?,
         })
     }
 

@@ -9,6 +9,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::{Report, Tally, Target, probe, targets};
 use crate::config::{Config, Health};
+use crate::datapath::clients::Bypass;
 
 /// Takes what probes come to.
 type Tell = Arc<dyn Fn(Report) + Send + Sync>;
@@ -17,15 +18,21 @@ type Tell = Arc<dyn Fn(Report) + Send + Sync>;
 pub struct Monitor {
     runtime: Handle,
     tell: Tell,
+    bypass: Bypass,
     tasks: BTreeMap<Target, (Health, JoinHandle<()>)>,
 }
 
 impl Monitor {
-    /// Nothing is probed yet. Reports go to `tell`.
-    pub fn new(runtime: Handle, tell: impl Fn(Report) + Send + Sync + 'static) -> Self {
+    /// Nothing is probed yet. Reports go to `tell`; sockets are exempted by `bypass`.
+    pub fn new(
+        runtime: Handle,
+        bypass: Bypass,
+        tell: impl Fn(Report) + Send + Sync + 'static,
+    ) -> Self {
         Self {
             runtime,
             tell: Arc::new(tell),
+            bypass,
             tasks: BTreeMap::new(),
         }
     }
@@ -48,7 +55,8 @@ impl Monitor {
     }
 
     fn start(&self, target: &Target, health: &Health) -> JoinHandle<()> {
-        let watch = watch(target.clone(), health.clone(), Arc::clone(&self.tell));
+        let (tell, bypass) = (Arc::clone(&self.tell), self.bypass.clone());
+        let watch = watch(target.clone(), health.clone(), bypass, tell);
         self.runtime.spawn(watch)
     }
 }
@@ -59,13 +67,13 @@ impl Drop for Monitor {
     }
 }
 
-async fn watch(target: Target, health: Health, tell: Tell) {
+async fn watch(target: Target, health: Health, bypass: Bypass, tell: Tell) {
     let mut tally = Tally::new(health.rise, health.fall);
     let mut ticks = interval(health.interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        let passed = probe::probe(&health.kind, target.address, health.timeout).await;
+        let passed = probe::probe(&health.kind, target.address, &bypass, health.timeout).await;
         tally.record(passed.is_ok());
         tell(Report {
             target: target.clone(),
@@ -91,7 +99,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("listens");
         let port = listener.local_addr().expect("has an address").port();
         let (sender, mut reports) = mpsc::unbounded_channel();
-        let mut monitor = Monitor::new(Handle::current(), move |report| {
+        let mut monitor = Monitor::new(Handle::current(), Bypass::default(), move |report| {
             let _nobody_listens = sender.send(report);
         });
         monitor.sync(&config(port));

@@ -7,22 +7,24 @@ use http_body_util::Empty;
 use hyper::Request;
 use hyper::body::Bytes;
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
 use crate::config::HealthKind;
+use crate::datapath::clients::Bypass;
 
 /// Whether the endpoint passes, or why it doesn't.
 pub(super) async fn probe(
     kind: &HealthKind,
     address: SocketAddr,
+    bypass: &Bypass,
     patience: Duration,
 ) -> Result<(), String> {
     let probe = async {
         match kind {
             HealthKind::None => Ok(()),
-            HealthKind::Tcp => connect(address).await.map(drop),
-            HealthKind::Http { path } => http(address, path).await,
+            HealthKind::Tcp => connect(address, bypass).await.map(drop),
+            HealthKind::Http { path } => http(address, path, bypass).await,
         }
     };
     let late = |_| {
@@ -34,14 +36,23 @@ pub(super) async fn probe(
     timeout(patience, probe).await.unwrap_or_else(late)
 }
 
-async fn connect(address: SocketAddr) -> Result<TcpStream, String> {
-    let connected = TcpStream::connect(address).await;
+/// To exactly this address: an endpoint may be a VIP, which would lead to the live colour.
+async fn connect(address: SocketAddr, bypass: &Bypass) -> Result<TcpStream, String> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4(),
+        SocketAddr::V6(_) => TcpSocket::new_v6(),
+    };
+    let socket = socket.map_err(|error| plain(&error))?;
+    bypass
+        .mark(&socket)
+        .map_err(|error| format!("not exempt from steering: {}", plain(&error)))?;
+    let connected = socket.connect(address).await;
     connected.map_err(|error| plain(&error))
 }
 
 /// A GET that is answered with 2xx or 3xx.
-async fn http(address: SocketAddr, path: &str) -> Result<(), String> {
-    let stream = connect(address).await?;
+async fn http(address: SocketAddr, path: &str, bypass: &Bypass) -> Result<(), String> {
+    let stream = connect(address, bypass).await?;
     let said = |error: hyper::Error| format!("HTTP: {error}");
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
         .await
@@ -90,9 +101,12 @@ mod tests {
     async fn a_listener_passes_tcp() {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("listens");
         let address = listener.local_addr().expect("has an address");
-        assert_eq!(probe(&HealthKind::Tcp, address, PATIENCE).await, Ok(()));
+        assert_eq!(
+            probe(&HealthKind::Tcp, address, &Bypass::default(), PATIENCE).await,
+            Ok(())
+        );
         drop(listener);
-        let refused = probe(&HealthKind::Tcp, address, PATIENCE).await;
+        let refused = probe(&HealthKind::Tcp, address, &Bypass::default(), PATIENCE).await;
         assert_eq!(refused, Err("connection refused".into()));
     }
 
@@ -114,7 +128,13 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("listens");
         let address = listener.local_addr().expect("has an address");
         let kind = HealthKind::Http { path: "/".into() };
-        let late = probe(&kind, address, Duration::from_millis(30)).await;
+        let late = probe(
+            &kind,
+            address,
+            &Bypass::default(),
+            Duration::from_millis(30),
+        )
+        .await;
         assert_eq!(late, Err("no answer within 30ms".into()));
     }
 
@@ -131,7 +151,7 @@ mod tests {
         let kind = HealthKind::Http {
             path: "/healthz".into(),
         };
-        let passed = probe(&kind, address, PATIENCE).await;
+        let passed = probe(&kind, address, &Bypass::default(), PATIENCE).await;
         serve.await.expect("served");
         passed
     }

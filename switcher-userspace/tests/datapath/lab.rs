@@ -63,6 +63,8 @@ impl Lab {
             state_dir: self.state.path().into(),
             bpffs: self.bpffs.clone(),
             flows: 4096,
+            local_clients: false,
+            cgroup: None,
         }
     }
 

@@ -15,6 +15,7 @@ use tempfile::TempDir;
 use crate::agent::{Asked, Handle, Setup, Verb, start};
 use crate::api::model::{ChangeAnswer, ChangeRequest, GroupStatus};
 use crate::config::{self as settings, Config, HealthKind};
+use crate::datapath::clients::{Bypass, LocalClients};
 use crate::datapath::memory::Memory;
 use crate::datapath::{Attachment, Change, Datapath, GroupIndex, Have};
 use crate::exit::Failure;
@@ -279,5 +280,13 @@ impl Datapath for Kernel {
 
     fn attachments(&self) -> Vec<Attachment> {
         self.lock().attachments()
+    }
+
+    fn local_clients(&self) -> LocalClients {
+        self.lock().local_clients()
+    }
+
+    fn bypass(&self) -> Bypass {
+        self.lock().bypass()
     }
 }

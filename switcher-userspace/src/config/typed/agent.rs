@@ -19,6 +19,8 @@ pub(in crate::config) struct TypedAgent {
     pub(in crate::config) state_dir: Option<PathBuf>,
     pub(in crate::config) bpffs: Option<PathBuf>,
     pub(in crate::config) flows: Option<u32>,
+    pub(in crate::config) local_clients: Option<bool>,
+    pub(in crate::config) cgroup: Option<PathBuf>,
 }
 
 impl TypedAgent {
@@ -44,6 +46,11 @@ impl TypedAgent {
                 .value("flows")
                 .and_then(|value| value.integer(FLOWS))
                 .map(bare),
+            local_clients: section
+                .value("local_clients")
+                .and_then(|value| value.boolean())
+                .map(bare),
+            cgroup: section.value("cgroup").and_then(path).map(bare),
         };
         section.unavailable(&["listen", "api", "roles"]);
         section.finish();

@@ -32,6 +32,17 @@ impl Connection {
         })
     }
 
+    /// Whom this host takes for the other end.
+    ///
+    /// # Errors
+    /// When the connection has ended.
+    pub fn peer(&self) -> Result<SocketAddr> {
+        self.stream
+            .get_ref()
+            .peer_addr()
+            .context("asking for the peer")
+    }
+
     /// `GET /`: the colour that answered.
     ///
     /// # Errors

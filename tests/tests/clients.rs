@@ -1,0 +1,249 @@
+//! Clients on the switching host itself: their sockets are steered like everybody's packets.
+
+use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use switcher_harness::agent::binary;
+use switcher_harness::config::{GROUP, Settings};
+use switcher_harness::load::Connection;
+use switcher_harness::servers::{EchoServer, HttpServer, Identity, colour_of};
+use switcher_harness::topology::{ECHO, VIP, WEB};
+use switcher_harness::{Mode, Namespace, Stand, netns, privilege};
+
+/// Reaches the idle colour.
+const PREVIEW: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(VIP), 9080);
+
+macro_rules! tests {
+    ($($name:ident;)+) => {
+        mod test {$(
+            #[test]
+            fn $name() {
+                super::run(stringify!($name), super::$name);
+            }
+        )+}
+    };
+}
+
+tests! {
+    connections_of_this_host_follow_the_switch;
+    datagrams_of_this_host_follow_the_switch;
+    other_namespaces_are_left_alone;
+    the_agent_may_die_and_come_back;
+    off_by_the_configuration;
+}
+
+fn connections_of_this_host_follow_the_switch() -> Result<()> {
+    let stand = stand()?;
+    let here = |work: fn() -> Result<()>| stand.topology.switch.inside(work)?;
+    let mut old = stand.topology.switch.inside(|| Connection::open(web()))??;
+    ensure!(old.colour()? == "blue", "blue is live");
+    here(|| reaches(web(), "blue"))?;
+    here(|| reaches(mapped(web()), "blue"))?;
+    here(|| reaches(PREVIEW, "green"))?;
+    let before = connections(&stand, "green")?;
+
+    stand.agent.cli(&["flip", GROUP])?.expect(0)?;
+    for _ in 0..20 {
+        here(|| reaches(web(), "green"))?;
+    }
+    here(|| reaches(mapped(web()), "green"))?;
+    here(|| reaches(PREVIEW, "blue"))?;
+    ensure!(old.colour()? == "blue", "it stays where it connected");
+    let after = connections(&stand, "green")?;
+    ensure!(
+        after - before == 21,
+        "{after} - {before} connections of green"
+    );
+    // Nobody is steered who asks for an endpoint.
+    here(|| {
+        let endpoint = SocketAddr::from((VIP, 8011));
+        reaches(endpoint, "blue")
+    })?;
+    stand.agent.cli(&["rollback", GROUP])?.expect(0)?;
+    here(|| reaches(web(), "blue"))
+}
+
+fn datagrams_of_this_host_follow_the_switch() -> Result<()> {
+    let stand = stand()?;
+    let switch = &stand.topology.switch;
+    let unconnected = || -> Result<UdpSocket> {
+        let socket = switch.inside(|| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)))??;
+        socket.set_read_timeout(Some(Duration::from_secs(5)))?;
+        Ok(socket)
+    };
+    let connected = |to: SocketAddr| -> Result<UdpSocket> {
+        let socket = unconnected()?;
+        socket.connect(to)?;
+        ensure!(
+            socket.peer_addr()? == to,
+            "the peer is {}",
+            socket.peer_addr()?
+        );
+        Ok(socket)
+    };
+    let (old, old_connected) = (unconnected()?, connected(echo())?);
+    asks(&old, echo(), "blue")?;
+    says(&old_connected, "blue")?;
+    stand.agent.cli(&["flip", GROUP])?.expect(0)?;
+    asks(&old, echo(), "blue").context("a flow stays")?;
+    says(&old_connected, "blue").context("a connected socket stays")?;
+    let new = unconnected()?;
+    asks(&new, echo(), "green")?;
+    says(&connected(echo())?, "green")?;
+
+    // To an endpoint on purpose, from a socket that also knows the VIP.
+    let endpoint = SocketAddr::from((VIP, 5011));
+    asks(&new, endpoint, "blue")?;
+    asks(&new, echo(), "green")?;
+    asks(&new, endpoint, "blue")?;
+    asks(&unconnected()?, endpoint, "blue")
+}
+
+fn other_namespaces_are_left_alone() -> Result<()> {
+    let stand = stand()?;
+    let other = Namespace::new("other")?;
+    other.ip(&format!("address add {VIP}/32 dev lo"))?;
+    let own = || Identity {
+        colour: "own".into(),
+        version: "v1".into(),
+        host: "own".into(),
+    };
+    let _web = HttpServer::start(&other, web(), own())?;
+    let _echo = EchoServer::start(&other, echo(), own())?;
+    other.inside(|| {
+        reaches(web(), "own")?;
+        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+        socket.set_read_timeout(Some(Duration::from_secs(5)))?;
+        asks(&socket, echo(), "own")
+    })??;
+    // From outside as ever.
+    let mut outside = stand.topology.client.inside(|| Connection::open(web()))??;
+    ensure!(outside.colour()? == "blue", "not blue");
+    Ok(())
+}
+
+fn the_agent_may_die_and_come_back() -> Result<()> {
+    let mut stand = stand()?;
+    stand.agent.kill()?;
+    let here = |stand: &Stand, colour: &'static str| {
+        stand.topology.switch.inside(|| reaches(web(), colour))?
+    };
+    here(&stand, "blue")?;
+    let at = stand.agent.place().bpffs().display().to_string();
+    let words = ["emergency", GROUP, "green", "--bpffs", &at];
+    stand.agent.cli(&words)?.expect(0)?;
+    here(&stand, "green")?;
+    stand.agent.start()?;
+    here(&stand, "green")?;
+    let status = stand.agent.json(&["status"])?;
+    ensure!(status["local_clients"]["state"] == "on", "{status}");
+    stand.agent.stop()?;
+    stand
+        .agent
+        .cli(&["detach", "--force", "--bpffs", &at])?
+        .expect(0)?;
+    let refused = stand.topology.switch.inside(|| TcpStream::connect(web()))?;
+    ensure!(refused.is_err(), "somebody listens on the VIP");
+    Ok(())
+}
+
+fn off_by_the_configuration() -> Result<()> {
+    let mut stand = stand()?;
+    stand.agent.stop()?;
+    let config = std::fs::read_to_string(stand.agent.place().config())?;
+    let config = config.replacen("[agent]\n", "[agent]\nlocal_clients = false\n", 1);
+    stand.agent.write_config(&config)?;
+    stand.agent.start()?;
+    let status = stand.agent.json(&["status"])?;
+    ensure!(status["local_clients"]["state"] == "off", "{status}");
+    let refused = stand.topology.switch.inside(|| TcpStream::connect(web()))?;
+    ensure!(refused.is_err(), "somebody listens on the VIP");
+    // What can't be had is told, and stops nothing.
+    stand.agent.stop()?;
+    let config = config.replacen("local_clients = false\n", "cgroup = \"/proc\"\n", 1);
+    stand.agent.write_config(&config)?;
+    stand.agent.start()?;
+    let status = stand.agent.json(&["status"])?;
+    ensure!(status["local_clients"]["state"] == "refused", "{status}");
+    let said = stand.agent.cli(&["status"])?.expect(0)?.stdout;
+    ensure!(said.contains("/proc: not in a cgroup v2"), "{said}");
+    let mut outside = stand.topology.client.inside(|| Connection::open(web()))??;
+    ensure!(outside.colour()? == "blue", "not blue");
+    Ok(())
+}
+
+/// A connection goes to the colour, and says that its peer is what was asked for.
+fn reaches(address: SocketAddr, colour: &str) -> Result<()> {
+    let mut connection = Connection::open(address)?;
+    let found = connection.colour()?;
+    ensure!(found == colour, "{address}: {found} answers, not {colour}");
+    let peer = connection.peer()?;
+    ensure!(peer == address, "the peer of {address} is {peer}");
+    Ok(())
+}
+
+/// A datagram is answered by the colour, and from where it was sent to.
+fn asks(socket: &UdpSocket, address: SocketAddr, colour: &str) -> Result<()> {
+    socket.send_to(b"who", address)?;
+    let mut answer = [0; 256];
+    let (size, from) = socket.recv_from(&mut answer).context("no answer")?;
+    ensure!(from == address, "{address} answers from {from}");
+    names(&answer[..size], colour)
+}
+
+fn says(socket: &UdpSocket, colour: &str) -> Result<()> {
+    socket.send(b"who")?;
+    let mut answer = [0; 256];
+    let (size, from) = socket.recv_from(&mut answer).context("no answer")?;
+    let peer = socket.peer_addr()?;
+    ensure!(from == peer, "{peer} answers from {from}");
+    names(&answer[..size], colour)
+}
+
+fn names(answer: &[u8], colour: &str) -> Result<()> {
+    let text = String::from_utf8_lossy(answer);
+    ensure!(colour_of(&text) == Some(colour), "{text}, not {colour}");
+    Ok(())
+}
+
+fn connections(stand: &Stand, colour: &str) -> Result<u64> {
+    let status = stand.agent.status()?;
+    let count = status["colours"][colour]["connections"].as_u64();
+    count.with_context(|| format!("no connections of {colour} in {status}"))
+}
+
+const fn web() -> SocketAddr {
+    SocketAddr::new(std::net::IpAddr::V4(VIP), WEB)
+}
+
+const fn echo() -> SocketAddr {
+    SocketAddr::new(std::net::IpAddr::V4(VIP), ECHO)
+}
+
+/// As an IPv6 socket names it.
+fn mapped(address: SocketAddr) -> SocketAddr {
+    SocketAddr::from((VIP.to_ipv6_mapped(), address.port()))
+}
+
+fn stand() -> Result<Stand> {
+    let settings = Settings {
+        servers: 2,
+        ..Settings::default()
+    };
+    let mut stand = Stand::without_agent(Mode::Local, true, settings, &binary()?)?;
+    let config = std::fs::read_to_string(stand.agent.place().config())?;
+    let service = format!("[groups.{GROUP}.services.web]\n");
+    let config = config.replacen(&service, &format!("{service}preview = \"{PREVIEW}\"\n"), 1);
+    stand.agent.write_config(&config)?;
+    stand.agent.start()?;
+    Ok(stand)
+}
+
+fn run(name: &str, test: fn() -> Result<()>) {
+    if !privilege::is_root(name) {
+        return;
+    }
+    netns::sweep();
+    test().unwrap_or_else(|error| panic!("{error:#}"));
+}
