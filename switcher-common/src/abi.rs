@@ -6,8 +6,11 @@
 
 pub mod client;
 pub mod map;
+mod times;
 
 use bytemuck::{Pod, Zeroable};
+
+pub use times::Times;
 
 /// Version of the map layout; part of the pin path, so that two layouts never meet in one directory.
 pub const ABI: u32 = 2;
@@ -456,8 +459,10 @@ pub struct GroupState {
     pub udp_floor: u32,
     /// The tick from which on a held word is as one that is not.
     pub held_until: u32,
+    /// When a timed or paused word changes its meaning.
+    pub times: Times,
 }
-const _: () = assert!(size_of::<GroupState>() == 8);
+const _: () = assert!(size_of::<GroupState>() == 40);
 
 /// Per-CPU cell of `COUNTERS`; never reset.
 #[repr(C)]

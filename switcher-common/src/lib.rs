@@ -22,5 +22,6 @@ pub mod rewrite;
 pub mod select;
 pub mod steer;
 pub mod tables;
+pub mod timed;
 pub mod verdict;
 pub mod word;

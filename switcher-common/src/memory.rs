@@ -7,7 +7,7 @@ use std::vec::Vec;
 
 use crate::abi::{
     Address, AddressKey, BUCKETS_PER_ELEMENT, Counters, Endpoint, FlowKey, MANY, NextHop, Note,
-    Port, PortEntry, Service, Settings, TCP, TableRef, Tag, TagBudget, address_kind,
+    Port, PortEntry, Service, Settings, TCP, TableRef, Tag, TagBudget, Times, address_kind,
 };
 use crate::parse::{Carriage, Packet};
 use crate::steer::{Ownership, Segment};
@@ -55,6 +55,8 @@ pub struct Memory {
     pub held_until: BTreeMap<u16, u32>,
     /// What was spent of new tags.
     pub tag_budget: Cell<TagBudget>,
+    /// By group.
+    pub times: BTreeMap<u16, Times>,
     /// Seed and idle times.
     pub settings: Settings,
     /// Flow maps of open windows, by group.
@@ -156,6 +158,10 @@ impl Tables for Memory {
         self.udp_floors.get(&group).copied().unwrap_or_default()
     }
 
+    fn times(&self, group: u16) -> Times {
+        self.times.get(&group).copied().unwrap_or_default()
+    }
+
     fn settings(&self) -> Settings {
         self.settings
     }
@@ -247,6 +253,8 @@ impl Tables for Memory {
 pub struct Told {
     /// Now, in ticks.
     pub now: Cell<u32>,
+    /// Now, in nanoseconds of `CLOCK_BOOTTIME`.
+    pub clock: Cell<u64>,
     /// The incoming interface.
     pub interface: u32,
     /// (client, client port, endpoint address, endpoint port) -> what the socket table has.
@@ -258,6 +266,10 @@ pub struct Told {
 impl Stack for Told {
     fn now(&self) -> u32 {
         self.now.get()
+    }
+
+    fn nanoseconds(&self) -> u64 {
+        self.clock.get()
     }
 
     fn interface(&self) -> u32 {

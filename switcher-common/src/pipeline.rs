@@ -121,7 +121,7 @@ fn request<F: Frame + ?Sized, T: Tables, S: Stack>(
         _ => Segment::OTHER,
     };
     let chosen = if service.has(service_flags::PREVIEW) {
-        select::preview(packet, index, service, segment, tables)
+        select::preview(packet, index, service, segment, tables, stack)
     } else {
         select::steer(packet, index, service, segment, tables, stack)
     };
@@ -130,6 +130,9 @@ fn request<F: Frame + ?Sized, T: Tables, S: Stack>(
         how,
         begins,
     } = chosen.ok_or(Reason::NoTable)?;
+    if how == How::Paused {
+        return Err(Reason::Paused);
+    }
     let endpoint = tables
         .endpoint(id)
         .filter(|endpoint| endpoint.has(endpoint_flags::PRESENT))

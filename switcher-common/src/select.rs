@@ -4,7 +4,7 @@ use crate::abi::{FlowKey, Note, Service, TCP, Tag, flow_space, note_kind, servic
 use crate::parse::Packet;
 use crate::steer::{self, Choice, Flows, How, Ownership, Segment};
 use crate::tables::{Stack, Tables};
-use crate::word::{Phase, Word};
+use crate::word::{Phase, Word, flags};
 
 /// Where a packet of a service goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +17,25 @@ pub struct Steered {
     pub begins: bool,
 }
 
+impl Steered {
+    /// Nowhere.
+    const PAUSED: Self = Self {
+        endpoint: 0,
+        how: How::Paused,
+        begins: false,
+    };
+}
+
+/// A group's word as it counts now. One load, and no clock, unless the word says that it takes more.
+#[inline(always)]
+fn word_now<T: Tables, S: Stack>(group: u16, tables: &T, stack: &S) -> Word {
+    let word = tables.word(group);
+    if word.flags() & (flags::TIMED | flags::PAUSED) == 0 {
+        return word;
+    }
+    word.at(&tables.times(group), stack.nanoseconds())
+}
+
 /// Where a packet goes that came by the VIP; nothing if the word's slot has no table.
 #[inline(always)]
 pub fn steer<T: Tables, S: Stack>(
@@ -27,11 +46,15 @@ pub fn steer<T: Tables, S: Stack>(
     tables: &T,
     stack: &S,
 ) -> Option<Steered> {
-    let word = tables.word(service.group);
+    let word = word_now(service.group, tables, stack);
     let hash = flow_hash(packet, service, tables);
     let new = choice(service, word.current(), hash, tables)?;
     if packet.protocol != TCP {
         return Some(datagram(packet, index, service, word, new, tables, stack));
+    }
+    if segment.opens && word.has(flags::PAUSED) {
+        // The copy of one that was let in, too: it adds nothing, the server repeats its answer by itself.
+        return Some(Steered::PAUSED);
     }
     let (endpoint, how) = if word.phase() == Phase::Steady {
         (new, How::Current)
@@ -109,6 +132,9 @@ fn datagram<T: Tables, S: Stack>(
     stack: &S,
 ) -> Steered {
     if service.has(service_flags::PER_PACKET) {
+        if word.has(flags::PAUSED) {
+            return Steered::PAUSED;
+        }
         return Steered {
             endpoint: new,
             how: How::Current,
@@ -146,12 +172,13 @@ pub(crate) fn remembered<T: Tables>(
 
 /// A preview reaches the staging colour; its flows are always noted, whatever the word does later.
 #[inline(always)]
-pub(crate) fn preview<T: Tables>(
+pub(crate) fn preview<T: Tables, S: Stack>(
     packet: &Packet,
     index: u16,
     service: &Service,
     segment: Segment,
     tables: &T,
+    stack: &S,
 ) -> Option<Steered> {
     let key = flow_key(packet, index, flow_space::PREVIEW);
     let known = tables
@@ -166,7 +193,7 @@ pub(crate) fn preview<T: Tables>(
             begins: false,
         });
     }
-    let word = tables.word(service.group);
+    let word = word_now(service.group, tables, stack);
     let endpoint = choice(
         service,
         word.staging(),

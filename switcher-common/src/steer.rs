@@ -13,7 +13,7 @@
 //! goes to the endpoint that its SYN went to.
 
 use crate::abi::Tag;
-use crate::word::{Phase, Word};
+use crate::word::{Phase, Word, flags};
 
 /// What steering needs to know of a TCP segment.
 ///
@@ -88,6 +88,8 @@ pub enum How {
     Refused,
     /// The map refused a tag, and the window is about to drain: no endpoint for now.
     Held,
+    /// None: the group is paused, and the flow would be new.
+    Paused,
 }
 
 /// The endpoint and why.
@@ -260,7 +262,7 @@ pub fn owned(
 /// UDP flows: a tag decides as long as the flow is not idle, whatever the word says.
 ///
 /// `floor` is the epoch before which tags are void, `idle` the number of ticks after which a flow is
-/// forgotten. A flow without a tag is new.
+/// forgotten. A flow without a tag is new, and not let in while the word is paused.
 #[inline(always)]
 pub fn flow(
     word: Word,
@@ -276,6 +278,9 @@ pub fn flow(
     if let Some(tag) = known {
         refresh(tag, now, flows);
         return ((tag.endpoint, How::Tag), false);
+    }
+    if word.has(flags::PAUSED) {
+        return ((new, How::Paused), false);
     }
     let tag = Tag {
         endpoint: new,

@@ -2,6 +2,7 @@
 
 use crate::abi::{
     Address, AddressKey, Endpoint, FlowKey, NextHop, Note, Port, PortEntry, Service, Settings, Tag,
+    Times,
 };
 use crate::parse::{Carriage, Packet};
 use crate::rewrite::Hop;
@@ -28,6 +29,8 @@ pub trait Tables {
     fn word(&self, group: u16) -> Word;
     /// The epoch before which a group's UDP tags are void.
     fn udp_floor(&self, group: u16) -> u32;
+    /// When a group's word changes its meaning; only asked if the word has a flag that says so.
+    fn times(&self, group: u16) -> Times;
     /// Seed and idle times.
     fn settings(&self) -> Settings;
 
@@ -87,6 +90,8 @@ pub enum Count {
 pub trait Stack {
     /// Time, in ticks of [`crate::abi::TICK_SHIFT`].
     fn now(&self) -> u32;
+    /// Nanoseconds of `CLOCK_BOOTTIME`, for [`Times`].
+    fn nanoseconds(&self) -> u64;
     /// Index of the interface the packet came in by.
     fn interface(&self) -> u32;
     /// What the socket table says about `packet`'s client and `endpoint`.

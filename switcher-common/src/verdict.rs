@@ -94,6 +94,8 @@ reasons! {
     LeftToStack = "left-to-stack",
     /// A SYN whose tag was refused just before the window drains: dropped, the client repeats it.
     TagWait = "tag-wait",
+    /// Dropped: a new flow of a paused group. Clients try again.
+    Paused = "paused",
 }
 
 impl Reason {
@@ -106,6 +108,6 @@ impl Reason {
     /// Whether the packet goes nowhere; otherwise it passes.
     #[inline(always)]
     pub const fn drops(self) -> bool {
-        matches!(self, Self::TagWait)
+        matches!(self, Self::TagWait | Self::Paused)
     }
 }

@@ -36,6 +36,15 @@ impl Phase {
     }
 }
 
+/// Bits of [`Word::flags`].
+pub mod flags {
+    /// Outside of the interval in the group's [`Times`](crate::abi::Times) the word counts as another one:
+    /// see [`Word::at`](super::Word::at).
+    pub const TIMED: u8 = 1;
+    /// New flows are held until the group's `paused_until`.
+    pub const PAUSED: u8 = 1 << 1;
+}
+
 /// The steering word as the kernel sees it. Zero is: slot 0, steady, no staging table marked.
 #[repr(transparent)]
 #[derive(
@@ -88,7 +97,7 @@ impl Word {
         (self.0 >> 16 & 0xff) as u32
     }
 
-    /// Reserved bits for timed words and pause.
+    /// Bits of [`flags`].
     #[inline(always)]
     pub const fn flags(self) -> u8 {
         (self.0 >> 24) as u8
@@ -97,7 +106,13 @@ impl Word {
     /// See [`Self::hold`].
     #[inline(always)]
     pub const fn is_held(self) -> bool {
-        self.flags() & Self::HELD != 0
+        self.has(Self::HELD)
+    }
+
+    /// Whether all bits of `flag` are set.
+    #[inline(always)]
+    pub const fn has(self, flag: u8) -> bool {
+        self.flags() & flag == flag
     }
 
     /// Number of the window; tags of another epoch are void.
@@ -109,59 +124,66 @@ impl Word {
     /// This word with another current slot, which is also marked as in use.
     #[must_use]
     pub const fn with_current(self, slot: u32) -> Self {
-        self.with(0, 0xf, slot as u64)
+        self.set(0, 0xf, slot as u64)
             .with_in_use(self.in_use() | 1 << slot)
     }
 
     /// This word with another previous slot.
     #[must_use]
     pub const fn with_previous(self, slot: u32) -> Self {
-        self.with(4, 0xf, slot as u64)
+        self.set(4, 0xf, slot as u64)
     }
 
     /// This word with another staging slot.
     #[must_use]
     pub const fn with_staging(self, slot: u32) -> Self {
-        self.with(8, 0xf, slot as u64)
+        self.set(8, 0xf, slot as u64)
     }
 
     /// This word in another phase.
     #[must_use]
     pub const fn with_phase(self, phase: Phase) -> Self {
-        self.with(12, 0xf, phase as u64)
+        self.set(12, 0xf, phase as u64)
     }
 
     /// This word with another set of slots in use.
     #[must_use]
     pub const fn with_in_use(self, slots: u32) -> Self {
-        self.with(16, 0xff, slots as u64)
+        self.set(16, 0xff, slots as u64)
     }
 
     /// This word with another epoch.
     #[must_use]
     pub const fn with_epoch(self, epoch: u32) -> Self {
-        self.with(32, 0xffff_ffff, epoch as u64)
-    }
-
-    /// This word with other flags.
-    #[must_use]
-    const fn with_flags(self, flags: u8) -> Self {
-        self.with(24, 0xff, flags as u64)
+        self.set(32, 0xffff_ffff, epoch as u64)
     }
 
     /// This word without [`Self::HELD`].
     #[must_use]
     pub const fn released(self) -> Self {
-        self.with_flags(self.flags() & !Self::HELD)
+        self.without(Self::HELD)
     }
 
-    const fn with(self, shift: u32, mask: u64, value: u64) -> Self {
+    /// This word with a flag.
+    #[must_use]
+    pub const fn with(self, flag: u8) -> Self {
+        Self(self.0 | (flag as u64) << 24)
+    }
+
+    /// This word without a flag.
+    #[must_use]
+    pub const fn without(self, flag: u8) -> Self {
+        Self(self.0 & !((flag as u64) << 24))
+    }
+
+    const fn set(self, shift: u32, mask: u64, value: u64) -> Self {
         assert!(value <= mask);
         Self(self.0 & !(mask << shift) | value << shift)
     }
 }
 
-/// The moves of a window. Each is one store; from where each is allowed is in its text.
+/// The moves of a window. Each is one store; from where each is allowed is in its text. What was timed is
+/// not any more, `drain` excepted; a pause goes on.
 impl Word {
     /// From any phase: every SYN gets a tag from now on, so that its retransmissions follow it through the
     /// switch to come. What unknown flows mean does not change: they are on `previous`, which in `open`
@@ -178,6 +200,7 @@ impl Word {
         };
         begun
             .released()
+            .without(flags::TIMED)
             .with_in_use(self.in_use() | 1 << self.current())
             .with_phase(Phase::Arming)
     }
@@ -199,7 +222,7 @@ impl Word {
     /// seen since, and is known.
     #[must_use]
     pub const fn hold(self) -> Self {
-        self.with_flags(self.flags() | Self::HELD)
+        self.with(Self::HELD)
     }
 
     /// From open, or from arming if the switch was called off: all old flows that still talk are known now,
@@ -213,6 +236,7 @@ impl Word {
     #[must_use]
     pub const fn settle(self) -> Self {
         self.released()
+            .without(flags::TIMED)
             .with_previous(self.current())
             .with_in_use(1 << self.current())
             .with_phase(Phase::Steady)

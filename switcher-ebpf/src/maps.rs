@@ -10,7 +10,7 @@ use switcher_common::abi::{
     self, AddressKey, BUCKETS_PER_ELEMENT, Counters, DEFAULT_FLOWS, Endpoint, FlowKey, GroupName,
     GroupState, MAX_ADDRESSES, MAX_BUCKETS, MAX_COUNTERS, MAX_ENDPOINTS, MAX_GROUPS, MAX_NOTES,
     MAX_SERVICES, NextHop, Note, PORTS_PER_WORD, Port, PortEntry, Service, ServiceName, Settings,
-    Tag, TagBudget, UDP_FLOWS, known_port,
+    Tag, TagBudget, Times, UDP_FLOWS, known_port,
 };
 use switcher_common::tables::{Count, Tables};
 use switcher_common::verdict::{Reason, Stage};
@@ -140,6 +140,23 @@ impl Tables for Maps {
         GROUPS
             .get(u32::from(group))
             .map_or(0, |state| state.udp_floor)
+    }
+
+    #[inline(always)]
+    fn times(&self, group: u16) -> Times {
+        let Some(state) = GROUPS.get_ptr(u32::from(group)) else {
+            return Times::default();
+        };
+        // SAFETY: aligned words of a map that lives as long as the program; volatile, so that each is read
+        // exactly once.
+        unsafe {
+            Times {
+                arm_at: (&raw const (*state).times.arm_at).read_volatile(),
+                activate_at: (&raw const (*state).times.activate_at).read_volatile(),
+                revert_at: (&raw const (*state).times.revert_at).read_volatile(),
+                paused_until: (&raw const (*state).times.paused_until).read_volatile(),
+            }
+        }
     }
 
     #[inline(always)]

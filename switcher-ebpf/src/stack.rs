@@ -8,8 +8,8 @@ use aya_ebpf::bindings::{
     bpf_fib_lookup as FibLookup, bpf_sock_tuple, xdp_md,
 };
 use aya_ebpf::helpers::generated::{
-    bpf_fib_lookup, bpf_ktime_get_coarse_ns, bpf_sk_release, bpf_skc_lookup_tcp,
-    bpf_tcp_check_syncookie,
+    bpf_fib_lookup, bpf_ktime_get_boot_ns, bpf_ktime_get_coarse_ns, bpf_sk_release,
+    bpf_skc_lookup_tcp, bpf_tcp_check_syncookie,
 };
 use aya_ebpf::programs::XdpContext;
 use network_types::tcp::TcpHdr;
@@ -37,6 +37,12 @@ impl Stack for XdpStack<'_> {
     fn now(&self) -> u32 {
         // SAFETY: no arguments.
         (unsafe { bpf_ktime_get_coarse_ns() } >> TICK_SHIFT) as u32
+    }
+
+    #[inline(always)]
+    fn nanoseconds(&self) -> u64 {
+        // SAFETY: no arguments.
+        unsafe { bpf_ktime_get_boot_ns() }
     }
 
     #[inline(always)]

@@ -19,12 +19,13 @@ pub(crate) mod sockets;
 mod steering;
 mod sys;
 mod table;
+pub(crate) mod times;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use clients::{Bypass, LocalClients};
-use switcher_common::abi::{AddressKey, Counters, Endpoint, Service, TableRef};
+use switcher_common::abi::{AddressKey, Counters, Endpoint, Service, TableRef, Times};
 use switcher_common::verdict::Reason;
 use switcher_common::word::Word;
 
@@ -218,6 +219,13 @@ pub trait Datapath: Send {
 
     /// One atomic store of a group's word.
     fn store(&mut self, group: GroupIndex, word: Word);
+
+    /// The instants at which a group's word changes its meaning, as the program sees them.
+    fn times(&self, group: GroupIndex) -> Times;
+
+    /// Sets them, each by one store. If a word with a flag that they belong to is to follow, a grace period
+    /// has to lie in between: the program reads the word first.
+    fn set_times(&mut self, group: GroupIndex, times: Times);
 
     /// Waits for an RCU grace period: afterwards no CPU can act on a word, table or entry that was
     /// replaced before the call. Returns how long it took.

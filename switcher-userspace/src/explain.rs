@@ -25,6 +25,7 @@ use crate::cli::MadeUpPacket;
 use crate::config::Protocol;
 use crate::datapath::flows::ticks;
 use crate::datapath::pinned::Pinned;
+use crate::datapath::times::boot_nanoseconds;
 use crate::datapath::{Have, sockets};
 use crate::exit::{Exit, Failure};
 
@@ -49,7 +50,7 @@ pub struct Explanation {
     pub bucket: Option<(u32, u32)>,
     /// Where it goes.
     pub endpoint: Option<Chosen>,
-    /// What is done with it: `pass`, `deliver` or `forward`.
+    /// What is done with it: `pass`, `deliver`, `forward` or `drop`.
     pub action: &'static str,
     /// Why, in a sentence.
     pub reason: String,
@@ -75,7 +76,7 @@ pub fn explain(
     group: Option<&str>,
     asked: &MadeUpPacket,
 ) -> Result<Explanation, Failure> {
-    let have = pinned.have()?;
+    let mut have = pinned.have()?;
     if let Some(name) = group
         && !have.groups.values().any(|known| known.name == name)
     {
@@ -85,6 +86,9 @@ pub fn explain(
             .advise(format!("the kernel knows: {}", known.join(", "))));
     }
     let memory = pinned.snapshot(&have, asked.source.ip().into())?;
+    for (&index, group) in &mut have.groups {
+        group.word = group.word.at(&memory.times(index), Live.nanoseconds());
+    }
     let mut found = over(&have, &memory, &Live, asked);
     if let (Some(name), Some(other)) = (group, &found.group)
         && other != name
@@ -157,7 +161,9 @@ struct Request<'a> {
 
 impl Request<'_> {
     fn explain(&self, stack: &impl Stack, shown: Explanation) -> Explanation {
-        let word = self.memory.word(self.service.group);
+        let group = self.service.group;
+        let word = self.memory.word(group);
+        let word = word.at(&self.memory.times(group), stack.nanoseconds());
         let preview = self.service.has(service_flags::PREVIEW);
         let slot = if preview {
             word.staging()
@@ -203,6 +209,15 @@ impl Request<'_> {
                 format!("the group's word names slot {slot}, which has no table: passed untouched");
             return Explanation { reason, ..shown };
         };
+        if how == How::Paused {
+            return Explanation {
+                action: "drop",
+                reason:
+                    "the group is paused, and this would be a new flow: dropped, clients try again"
+                        .into(),
+                ..shown
+            };
+        }
         let why = why(how, word.phase(), preview);
         let shown = shown.with_endpoint(self.have, id);
         match self.have.endpoints.get(&id) {
@@ -260,6 +275,7 @@ const fn why(how: How, phase: Phase, preview: bool) -> &'static str {
         (How::Held, _) => {
             "the window's flow map is full and it is about to drain: a SYN waits for its next try, by then it goes to"
         }
+        (How::Paused, _) => "paused, without",
         (How::Refused, _) => "the window's flow map is full, so the flow stays at",
     }
 }
@@ -353,6 +369,10 @@ struct Live;
 impl Stack for Live {
     fn now(&self) -> u32 {
         ticks()
+    }
+
+    fn nanoseconds(&self) -> u64 {
+        boot_nanoseconds()
     }
 
     fn interface(&self) -> u32 {

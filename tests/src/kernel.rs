@@ -14,14 +14,15 @@ use bytemuck::{Pod, Zeroable};
 use nix::time::{ClockId, clock_gettime};
 use switcher::datapath::kernel::OBJECT;
 use switcher_common::abi::{
-    AddressKey, Counters, FlowKey, NEXT_HOPS, NextHop, Note, TICK_SHIFT, Tag, UDP_FLOWS,
-    known_port, map,
+    AddressKey, Counters, FlowKey, GroupState, NEXT_HOPS, NextHop, Note, TICK_SHIFT, Tag, Times,
+    UDP_FLOWS, known_port, map,
 };
 use switcher_common::memory::{FlowMap, Memory};
+use switcher_common::tables::Tables as _;
 use switcher_common::verdict::{Reason, Stage};
 
 use crate::cases::Hook;
-use crate::town::NOW;
+use crate::town::{CLOCK, NOW};
 
 /// An ABI type as aya's maps want it.
 #[repr(transparent)]
@@ -172,7 +173,12 @@ impl Kernel {
             } else {
                 held.wrapping_add(shift)
             };
-            self.set(map::GROUPS, u32::from(*group), [floor, held_until])?;
+            let state = GroupState {
+                udp_floor: floor,
+                held_until,
+                times: shifted(memory.times(*group), clock()?),
+            };
+            self.set(map::GROUPS, u32::from(*group), state)?;
         }
         self.set(map::SETTINGS, 0, memory.settings)
     }
@@ -410,7 +416,29 @@ fn add_counters(a: Counters, b: Counters) -> Counters {
 
 /// Now, in the ticks of tags.
 fn now() -> anyhow::Result<u32> {
-    let now = clock_gettime(ClockId::CLOCK_MONOTONIC)?;
-    let nanoseconds = now.tv_sec().cast_unsigned() * 1_000_000_000 + now.tv_nsec().cast_unsigned();
-    Ok((nanoseconds >> TICK_SHIFT) as u32)
+    Ok((nanoseconds(ClockId::CLOCK_MONOTONIC)? >> TICK_SHIFT) as u32)
+}
+
+/// Now, in the nanoseconds of [`Times`].
+fn clock() -> anyhow::Result<u64> {
+    nanoseconds(ClockId::CLOCK_BOOTTIME)
+}
+
+fn nanoseconds(clock: ClockId) -> anyhow::Result<u64> {
+    let now = clock_gettime(clock)?;
+    Ok(now.tv_sec().cast_unsigned() * 1_000_000_000 + now.tv_nsec().cast_unsigned())
+}
+
+/// Instants as far from `now` as they were from the town's clock.
+fn shifted(times: Times, now: u64) -> Times {
+    let shift = |at: u64| match at {
+        0 | Times::NEVER => at,
+        at => now.wrapping_add(at.wrapping_sub(CLOCK)),
+    };
+    Times {
+        arm_at: shift(times.arm_at),
+        activate_at: shift(times.activate_at),
+        revert_at: shift(times.revert_at),
+        paused_until: shift(times.paused_until),
+    }
 }

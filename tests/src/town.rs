@@ -6,7 +6,7 @@
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 use switcher_common::abi::{
-    Address, AddressKey, Endpoint, FlowKey, Note, Port, Service, TCP, TableRef, Tag, UDP,
+    Address, AddressKey, Endpoint, FlowKey, Note, Port, Service, TCP, TableRef, Tag, Times, UDP,
     address_kind, endpoint_flags, flow_space, note_kind, service_flags,
 };
 use switcher_common::memory::{FlowMap, Memory, Told};
@@ -23,6 +23,10 @@ pub const GROUP: u16 = 3;
 pub const EPOCH: u32 = 5;
 /// The tick at which cases happen.
 pub const NOW: u32 = 1000;
+/// The nanosecond of `CLOCK_BOOTTIME` at which cases happen.
+pub const CLOCK: u64 = 5_000 * SECOND;
+/// In nanoseconds.
+pub const SECOND: u64 = 1_000_000_000;
 /// Ticks after which a UDP flow is idle.
 pub const UDP_IDLE: u32 = 60;
 /// Seed of the flow hash.
@@ -154,6 +158,13 @@ impl State {
     #[must_use]
     pub fn floor(mut self, epoch: u32) -> Self {
         self.memory.udp_floors.insert(GROUP, epoch);
+        self
+    }
+
+    /// With instants at which the word changes its meaning.
+    #[must_use]
+    pub fn times(mut self, times: Times) -> Self {
+        self.memory.times.insert(GROUP, times);
         self
     }
 
@@ -295,6 +306,7 @@ fn told() -> Told {
         ..Default::default()
     };
     told.now.set(NOW);
+    told.clock.set(CLOCK);
     for (neighbour, interface) in NEIGHBOURS {
         let route = Route::Neighbour {
             interface: interface.index,

@@ -38,15 +38,20 @@ pub fn emergency(bpffs: &Path, group: &str, colour: &str) -> Result<Emergency, F
     let have = pinned.have()?;
     let (index, found) = find_group(&have, group, &tried)?;
     let slot = find_slot(&have, index, found, colour, &tried)?;
-    let from = found.live().and_then(|live| found.colours.get(&live));
+    let from = HaveGroup {
+        word: pinned.word_now(index),
+        ..found.clone()
+    };
+    let from = from.live().and_then(|live| found.colours.get(&live));
     let mut done = Emergency {
         group: group.into(),
         from: from.map_or("?", String::as_str).into(),
         to: colour.into(),
         store_to_settled_us: 0,
     };
-    let word = pinned.word(index);
-    if word.current() == u32::from(slot) {
+    // A timed word counts as another one, and may change any moment: what is stored is neither.
+    let word = pinned.word_now(index);
+    if word.current() == u32::from(slot) && word == pinned.word(index) {
         return Ok(done);
     }
     if needs_tags(&have, index) {

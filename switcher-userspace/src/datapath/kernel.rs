@@ -9,7 +9,7 @@ use anyhow::Context;
 use aya::maps::ProgramArray;
 use aya::programs::{SchedClassifier, Xdp};
 use aya::{Ebpf, EbpfLoader};
-use switcher_common::abi::{Counters, Settings, TICK_SHIFT, map};
+use switcher_common::abi::{Counters, Settings, TICK_SHIFT, Times, map};
 use switcher_common::verdict::{Reason, Stage};
 use switcher_common::word::Word;
 
@@ -245,6 +245,14 @@ impl Datapath for KernelDatapath {
 
     fn store(&mut self, group: GroupIndex, word: Word) {
         self.pinned.store(group, word);
+    }
+
+    fn times(&self, group: GroupIndex) -> Times {
+        self.pinned.times(group)
+    }
+
+    fn set_times(&mut self, group: GroupIndex, times: Times) {
+        self.pinned.set_times(group, times);
     }
 
     fn settle(&mut self) -> anyhow::Result<Duration> {

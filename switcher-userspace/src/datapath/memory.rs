@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use anyhow::bail;
-use switcher_common::abi::{AddressKey, Counters, Endpoint, Service, TableRef, address_kind};
+use switcher_common::abi::{
+    AddressKey, Counters, Endpoint, Service, TableRef, Times, address_kind,
+};
 use switcher_common::verdict::Reason;
 use switcher_common::word::Word;
 
@@ -16,6 +18,8 @@ use super::{Attachment, Change, Datapath, GroupIndex, Have, HaveGroup, HaveServi
 pub struct Memory {
     have: Have,
     words: BTreeMap<GroupIndex, Word>,
+    /// Instants at which words change their meaning.
+    pub times: BTreeMap<GroupIndex, Times>,
     /// Groups with a flow map, and its capacity.
     pub windows: BTreeMap<GroupIndex, u32>,
     /// What [`Datapath::flows`] answers.
@@ -170,6 +174,14 @@ impl Datapath for Memory {
 
     fn store(&mut self, group: GroupIndex, word: Word) {
         self.set_word(group, word);
+    }
+
+    fn times(&self, group: GroupIndex) -> Times {
+        self.times.get(&group).copied().unwrap_or_default()
+    }
+
+    fn set_times(&mut self, group: GroupIndex, times: Times) {
+        self.times.insert(group, times);
     }
 
     fn settle(&mut self) -> anyhow::Result<Duration> {

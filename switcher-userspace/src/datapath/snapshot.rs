@@ -33,6 +33,7 @@ impl Pinned {
             memory.words.insert(group, found.word);
             memory.udp_floors.insert(group, state.udp_floor);
             memory.held_until.insert(group, state.held_until);
+            memory.times.insert(group, state.times);
             let window = flows(&self.maps.windows, group, client)?;
             memory
                 .windows

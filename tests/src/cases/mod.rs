@@ -8,6 +8,7 @@ mod requests;
 mod routed;
 mod sockets;
 mod tags;
+mod timed;
 mod udp;
 
 use std::net::SocketAddrV4;
@@ -63,6 +64,7 @@ pub fn all() -> Vec<Case> {
         requests::cases(),
         routed::cases(),
         tags::cases(),
+        timed::cases(),
         sockets::cases(),
         udp::cases(),
         exceptions::cases(),

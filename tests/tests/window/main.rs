@@ -3,6 +3,7 @@
 //! Proven: *as long as its tag fits and it is never idle for a whole phase, every packet of a connection
 //! goes to the endpoint that its SYN went to*, through any sequence of arming, switching, draining and
 //! settling, among three tables; and a new connection whose tag fits goes where the current table says.
+//! Switches may be set for an instant, or undo themselves; the same holds on both sides of each instant.
 //!
 //! Copies of a SYN are part of that, with these exceptions (`client` models them, `regressions` shows them):
 //!
@@ -18,3 +19,4 @@ mod owned;
 mod random;
 mod regressions;
 mod tagged;
+mod timed;

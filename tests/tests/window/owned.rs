@@ -11,6 +11,8 @@ use stateright::{Checker, Model, Property};
 use switcher_common::steer::{self, Ownership, Segment};
 use switcher_common::word::{Phase, Word};
 
+use crate::timed::{SWITCHED, Timed};
+
 const SLOTS: usize = 3;
 /// Endpoints 0, 1 and 2 listen; so many sockets can the tuple have.
 const ENDPOINTS: usize = 3;
@@ -20,7 +22,7 @@ struct Window;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct State {
-    word: Word,
+    timed: Timed,
     /// The endpoint of each slot.
     bucket: [u16; SLOTS],
     /// The tuple's socket at each endpoint.
@@ -76,6 +78,13 @@ enum Action {
     Drain,
     Settle,
     Force(u32),
+    /// A switch at this hour, with a way back.
+    Schedule(u32, u8),
+    /// The next hour of a timed word.
+    Pass,
+    Keep,
+    /// The agent stores what a timed word counts as.
+    Fix,
 }
 
 #[test]
@@ -92,7 +101,7 @@ impl Model for Window {
     fn init_states(&self) -> Vec<State> {
         let buckets = [[0, 0, 0], [0, 0, 1], [0, 1, 0], [0, 1, 1], [0, 1, 2]];
         let start = |bucket| State {
-            word: Word::default(),
+            timed: Timed::new(Word::default()),
             bucket,
             sockets: [Socket::Listening; ENDPOINTS],
             connection: None,
@@ -114,7 +123,7 @@ impl Model for Window {
     fn next_state(&self, last: &State, action: Action) -> Option<State> {
         let mut next = last.clone();
         next.act(action);
-        next.word = next.word.with_epoch(0).with_staging(0);
+        next.timed.word = next.timed.word.with_epoch(0).with_staging(0);
         Some(next)
     }
 
@@ -161,10 +170,27 @@ impl State {
     }
 
     fn operator(&self, actions: &mut Vec<Action>) {
-        actions.extend([Action::Arm, Action::Drain]);
+        let timed = self.timed;
+        if timed.may_pass() {
+            actions.push(Action::Pass);
+        }
+        if timed.may_keep() {
+            actions.push(Action::Keep);
+        }
+        if !timed.pending() || timed.hour == SWITCHED {
+            actions.push(Action::Drain);
+        }
+        if timed.pending() {
+            actions.push(Action::Fix);
+            return;
+        }
+        actions.push(Action::Arm);
         for slot in 0..SLOTS as u32 {
             actions.push(Action::Switch(slot));
             actions.push(Action::Force(slot));
+            let hours = [0, SWITCHED].into_iter();
+            let hours = hours.filter(|hour| timed.may_schedule(*hour));
+            actions.extend(hours.map(|hour| Action::Schedule(slot, hour)));
         }
         if self.may_settle() {
             actions.push(Action::Settle);
@@ -173,7 +199,7 @@ impl State {
 
     /// Remains do not hold a window open.
     fn may_settle(&self) -> bool {
-        let new = self.bucket[self.word.current() as usize];
+        let new = self.bucket[self.word().current() as usize];
         self.connection.is_none_or(|c| c.home == new)
     }
 
@@ -187,17 +213,36 @@ impl State {
             Action::Expire(endpoint) => {
                 self.sockets[usize::from(endpoint)] = Socket::Listening;
             }
-            Action::Arm => self.word = self.word.arm(),
-            Action::Switch(slot) => self.switch(slot),
-            Action::Drain => self.word = self.word.drain(),
-            Action::Settle => self.word = self.word.settle(),
+            Action::Arm => self.timed.word = self.word().arm(),
+            Action::Switch(slot) => {
+                self.switched();
+                self.timed.word = self.word().switch_to(slot);
+            }
+            // A timed word stays one.
+            Action::Drain => self.timed.word = self.timed.word.drain(),
+            Action::Settle => self.timed.word = self.word().settle(),
             Action::Force(slot) => self.force(slot),
+            Action::Schedule(slot, hour) => {
+                if hour == SWITCHED {
+                    self.switched();
+                }
+                self.timed = self.timed.schedule(slot, hour);
+            }
+            Action::Pass => {
+                let next = self.timed.pass();
+                if next.now().current() != self.word().current() {
+                    self.switched();
+                }
+                self.timed = next;
+            }
+            Action::Keep => self.timed = self.timed.keep(),
+            Action::Fix => self.timed = self.timed.fix(),
         }
     }
 
     fn begin(&mut self, cookie: bool) {
         let home = self.went(Segment::syn(0), None);
-        self.stale |= home != self.bucket[self.word.current() as usize];
+        self.stale |= home != self.bucket[self.word().current() as usize];
         // A SYN ends TIME_WAIT, whatever it is answered with (tcp_v4_rcv, TCP_TW_SYN).
         self.sockets[usize::from(home)] = match cookie {
             true => Socket::Listening,
@@ -237,16 +282,20 @@ impl State {
 
     fn late(&mut self) {
         let went = self.went(Segment::OTHER, None);
-        let asked = |slot: &usize| self.word.in_use() & 1 << slot != 0;
+        let asked = |slot: &usize| self.word().in_use() & 1 << slot != 0;
         let in_use = (0..SLOTS).filter(asked).map(|slot| self.bucket[slot]);
         let mut remains = in_use.filter(|e| self.sockets[usize::from(*e)] == Socket::TimeWait);
-        let windowed = self.word.phase() != Phase::Steady;
+        let windowed = self.word().phase() != Phase::Steady;
         let found = self.sockets[usize::from(went)] == Socket::TimeWait;
         self.unburied |= windowed && remains.next().is_some() && !found;
     }
 
-    fn switch(&mut self, slot: u32) {
-        self.word = self.word.switch_to(slot);
+    fn word(&self) -> Word {
+        self.timed.now()
+    }
+
+    /// The table changes.
+    fn switched(&mut self) {
         if let Some(connection) = &mut self.connection {
             connection.repeats &= !connection.cookie;
         }
@@ -254,7 +303,7 @@ impl State {
 
     /// Whoever is moved by force is lost: its server answers with a reset.
     fn force(&mut self, slot: u32) {
-        self.word = self.word.force(slot);
+        self.timed.word = self.word().force(slot);
         if !self.may_settle() {
             self.close(false);
         }
@@ -262,13 +311,13 @@ impl State {
 
     /// Where the algorithm sends a segment.
     fn went(&self, segment: Segment, forged: Option<u16>) -> u16 {
-        let new = self.bucket[self.word.current() as usize];
-        if self.word.phase() == Phase::Steady {
+        let new = self.bucket[self.word().current() as usize];
+        if self.word().phase() == Phase::Steady {
             return new;
         }
         let choice = |slot: u32| self.bucket.get(slot as usize).copied();
         let owner = |endpoint| self.owner(endpoint, segment, forged);
-        steer::owned(self.word, new, segment, choice, owner).0
+        steer::owned(self.word(), new, segment, choice, owner).0
     }
 
     fn owner(&self, endpoint: u16, segment: Segment, forged: Option<u16>) -> Ownership {

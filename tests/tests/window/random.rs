@@ -11,6 +11,7 @@ use switcher_common::steer::{self, Flows, How, Segment};
 use switcher_common::word::{Phase, Word};
 
 use crate::client::{Connection, Met, names};
+use crate::timed::{SWITCHED, Timed};
 
 const FLOWS: usize = 300;
 const SLOTS: usize = 4;
@@ -34,6 +35,13 @@ enum Step {
     /// After every client on an endpoint that the current table would not choose is done.
     Settle,
     Force(u32),
+    /// A switch at this hour, with a way back; if one may be set now.
+    Schedule(u32, u8),
+    /// The next hour of a timed word.
+    Pass,
+    Keep,
+    /// The agent stores what a timed word counts as.
+    Fix,
 }
 
 #[derive(Clone, Debug)]
@@ -84,12 +92,16 @@ fn step() -> impl Strategy<Value = Step> {
         4 => Just(Step::Drain),
         2 => Just(Step::Settle),
         1 => (0..SLOTS as u32).prop_map(Step::Force),
+        4 => (0..SLOTS as u32, 0..=SWITCHED).prop_map(|(slot, hour)| Step::Schedule(slot, hour)),
+        10 => Just(Step::Pass),
+        2 => Just(Step::Keep),
+        4 => Just(Step::Fix),
     ]
 }
 
 struct World {
     start: Start,
-    word: Word,
+    timed: Timed,
     now: u32,
     tags: RefCell<BTreeMap<usize, Tag>>,
     /// Tags the map still takes in this tick.
@@ -105,7 +117,7 @@ impl World {
         Self {
             start,
             budget,
-            word: Word::default(),
+            timed: Timed::new(Word::default()),
             now: u32::MAX - 3,
             tags: RefCell::default(),
             connections: BTreeMap::new(),
@@ -123,23 +135,59 @@ impl World {
                 self.now = self.now.wrapping_add(1);
                 self.budget.set(self.start.rate);
             }
-            Step::Arm => self.word = self.word.arm(),
-            Step::Switch(slot) => {
-                let before = self.word;
-                self.each(|connection, _| connection.switched(before, slot));
-                self.word = self.word.switch_to(slot);
+            Step::Arm if !self.timed.pending() => self.store(self.word().arm()),
+            Step::Switch(slot) if !self.timed.pending() => {
+                self.switched(slot);
+                self.store(self.word().switch_to(slot));
             }
-            Step::Hold if self.word.phase() == Phase::Open => self.word = self.word.hold(),
+            Step::Hold if self.timed.may_hold() => self.timed.word = self.timed.word.hold(),
             Step::Hold => {}
+            Step::Arm | Step::Switch(_) => {}
+            Step::Schedule(slot, hour) => {
+                if self.timed.may_schedule(hour) {
+                    if hour == SWITCHED {
+                        self.switched(slot);
+                    }
+                    self.timed = self.timed.schedule(slot, hour);
+                }
+            }
+            Step::Pass => self.pass(),
+            Step::Keep if self.timed.may_keep() => self.timed = self.timed.keep(),
+            Step::Keep => {}
+            Step::Fix => self.timed = self.timed.fix(),
             Step::Drain => self.drain()?,
             Step::Settle => self.settle(),
             Step::Force(slot) => {
                 let table = self.start.tables[slot as usize];
                 self.each(|connection, bucket| connection.forced(table[bucket]));
-                self.word = self.word.force(slot);
+                self.store(self.word().force(slot));
             }
         }
         Ok(())
+    }
+
+    fn word(&self) -> Word {
+        self.timed.now()
+    }
+
+    fn store(&mut self, word: Word) {
+        self.timed = Timed::new(word);
+    }
+
+    fn switched(&mut self, slot: u32) {
+        let before = self.word();
+        self.each(|connection, _| connection.switched(before, slot));
+    }
+
+    fn pass(&mut self) {
+        if !self.timed.may_pass() {
+            return;
+        }
+        let next = self.timed.pass();
+        if next.now().current() != self.word().current() {
+            self.switched(next.now().current());
+        }
+        self.timed = next;
     }
 
     fn begin(&mut self, flow: usize) -> Result<(), TestCaseError> {
@@ -182,25 +230,29 @@ impl World {
     }
 
     fn drain(&mut self) -> Result<(), TestCaseError> {
-        if !matches!(self.word.phase(), Phase::Arming | Phase::Open) {
+        if !self.timed.may_drain() {
             return Ok(());
         }
         let silent = self.connections.iter().filter(|(_, c)| !c.lets_drain());
         for flow in silent.map(|(flow, _)| *flow).collect::<Vec<_>>() {
             self.speak(flow)?;
         }
-        let table = self.start.tables[self.word.current() as usize];
+        let table = self.start.tables[self.word().current() as usize];
         self.each(|connection, bucket| connection.drained(table[bucket]));
-        self.word = self.word.drain();
+        // A timed word stays one.
+        self.timed.word = self.timed.word.drain();
         Ok(())
     }
 
     fn settle(&mut self) {
-        let table = self.start.tables[self.word.current() as usize];
+        if self.timed.pending() {
+            return;
+        }
+        let table = self.start.tables[self.word().current() as usize];
         self.connections
             .retain(|flow, c| c.lets_settle(table[flow % BUCKETS]));
         self.each(|connection, _| connection.settled());
-        self.word = self.word.settle();
+        self.store(self.word().settle());
     }
 
     fn each(&mut self, mut change: impl FnMut(&mut Connection, usize)) {
@@ -212,25 +264,26 @@ impl World {
     /// Sends a segment through the algorithm.
     fn send(&self, flow: usize, segment: Segment) -> Met {
         let at = |slot: u32| self.start.tables[slot as usize][flow % BUCKETS];
-        let (old, new) = (at(self.word.previous()), at(self.word.current()));
+        let word = self.word();
+        let (old, new) = (at(word.previous()), at(word.current()));
         let entry = Entry {
             world: self,
             flow,
             refused: Cell::new(false),
         };
-        let (went, how) = match self.word.phase() {
+        let (went, how) = match word.phase() {
             Phase::Steady => (new, How::Current),
-            _ => steer::tagged(self.word, || old, new, segment, self.now, &entry),
+            _ => steer::tagged(word, || old, new, segment, self.now, &entry),
         };
         let tag = self.tags.borrow().get(&flow).copied();
         Met {
-            word: self.word,
+            word,
             old,
             new,
             went,
             refused: entry.refused.get() && how != How::Tag,
             nowhere: how == How::Held,
-            tagged: names(tag, self.word, went),
+            tagged: names(tag, word, went),
         }
     }
 }

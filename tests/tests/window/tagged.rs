@@ -16,6 +16,7 @@ use switcher_common::steer::{self, Flows, How, Segment};
 use switcher_common::word::{Phase, Word};
 
 use crate::client::{Connection, Met, names};
+use crate::timed::{SWITCHED, Timed};
 
 /// The endpoint of each slot, for one flow's bucket.
 type Bucket<const SLOTS: usize> = [u16; SLOTS];
@@ -25,11 +26,13 @@ struct Window<const FLOWS: usize, const SLOTS: usize> {
     /// Initial sequence numbers; 0 is what a tag that no SYN made has in its place.
     sequences: &'static [u32],
     buckets: Vec<[Bucket<SLOTS>; FLOWS]>,
+    /// Switches may be set for an instant, or undo themselves: many times as many states.
+    timed: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct State<const FLOWS: usize, const SLOTS: usize> {
-    word: Word,
+    timed: Timed,
     flows: [Flow<SLOTS>; FLOWS],
     /// A packet of a live connection went astray.
     strayed: bool,
@@ -62,6 +65,14 @@ enum Action {
     Drain,
     Settle,
     Force(u32),
+    /// A switch at this hour, with a way back.
+    Schedule(u32, u8),
+    /// The next hour of a timed word.
+    Pass,
+    /// A timed switch is confirmed.
+    Keep,
+    /// The agent stores what a timed word counts as.
+    Fix,
 }
 
 /// Whether the map takes a tag.
@@ -73,6 +84,7 @@ fn one_flow_and_three_tables() {
     explore(Window {
         sequences: &[0, 1, 2],
         buckets: buckets.map(|bucket| [bucket]).to_vec(),
+        timed: true,
     });
 }
 
@@ -81,6 +93,7 @@ fn two_flows_and_two_tables() {
     explore(Window {
         sequences: &[0, 1],
         buckets: vec![[[1, 2], [1, 2]]],
+        timed: false,
     });
 }
 
@@ -97,7 +110,7 @@ impl<const FLOWS: usize, const SLOTS: usize> Model for Window<FLOWS, SLOTS> {
 
     fn init_states(&self) -> Vec<Self::State> {
         let start = |buckets: &[Bucket<SLOTS>; FLOWS]| State {
-            word: Word::default(),
+            timed: Timed::new(Word::default()),
             flows: buckets.map(|bucket| Flow {
                 bucket,
                 tag: None,
@@ -117,7 +130,7 @@ impl<const FLOWS: usize, const SLOTS: usize> Model for Window<FLOWS, SLOTS> {
         for (index, flow) in state.flows.iter().enumerate() {
             flow.actions(index, self.sequences, actions);
         }
-        state.operator(actions);
+        state.operator(self.timed, actions);
     }
 
     fn next_state(&self, last: &Self::State, action: Action) -> Option<Self::State> {
@@ -142,12 +155,21 @@ impl<const FLOWS: usize, const SLOTS: usize> Model for Window<FLOWS, SLOTS> {
             Property::sometimes(
                 "an old connection outlives open",
                 |_, state: &Self::State| {
-                    state.word.phase() == Phase::Draining && !state.may_settle()
+                    state.now().phase() == Phase::Draining && !state.may_settle()
                 },
             ),
             Property::sometimes("a window opens twice", |_, state: &Self::State| {
-                state.word.phase() == Phase::Arming && !state.may_settle()
+                state.now().phase() == Phase::Arming && !state.may_settle()
             }),
+            Property::sometimes(
+                "a connection outlives a way back",
+                |window: &Self, state: &Self::State| {
+                    !window.timed
+                        || state.timed.pending()
+                            && state.timed.hour > SWITCHED
+                            && !state.may_settle()
+                },
+            ),
         ]
     }
 }
@@ -208,23 +230,58 @@ impl<const SLOTS: usize> Flow<SLOTS> {
 
 impl<const FLOWS: usize, const SLOTS: usize> State<FLOWS, SLOTS> {
     /// What the operator may do now. Tables may be switched at any time, also without arming.
-    fn operator(&self, actions: &mut Vec<Action>) {
-        let phase = self.word.phase();
+    fn operator(&self, may_time: bool, actions: &mut Vec<Action>) {
+        let timed = self.timed;
+        if timed.may_drain() && self.live().all(|(_, c)| c.lets_drain()) {
+            actions.push(Action::Drain);
+        }
+        if timed.may_hold() {
+            actions.push(Action::Hold);
+        }
+        if timed.may_pass() {
+            actions.push(Action::Pass);
+        }
+        if timed.may_keep() {
+            actions.push(Action::Keep);
+        }
+        if timed.pending() {
+            actions.push(Action::Fix);
+            return;
+        }
         actions.push(Action::Arm);
         for slot in 0..SLOTS as u32 {
             actions.push(Action::Switch(slot));
             actions.push(Action::Force(slot));
+            let hours = [0, SWITCHED].into_iter();
+            let hours = hours.filter(|hour| may_time && timed.may_schedule(*hour));
+            actions.extend(hours.map(|hour| Action::Schedule(slot, hour)));
         }
-        let may_drain = self.live().all(|(_, c)| c.lets_drain());
-        if phase == Phase::Open && !self.word.is_held() {
-            actions.push(Action::Hold);
-        }
-        if matches!(phase, Phase::Arming | Phase::Open) && may_drain {
-            actions.push(Action::Drain);
-        }
-        if phase != Phase::Steady && self.may_settle() {
+        if timed.word.phase() != Phase::Steady && self.may_settle() {
             actions.push(Action::Settle);
         }
+    }
+
+    fn now(&self) -> Word {
+        self.timed.now()
+    }
+
+    /// The operator's move.
+    fn store(&mut self, word: Word) {
+        self.timed = Timed::new(word);
+    }
+
+    /// The table changes, or is about to.
+    fn switched(&mut self, slot: u32) {
+        let before = self.now();
+        self.each(|connection, _| connection.switched(before, slot));
+    }
+
+    fn pass(&mut self) {
+        let next = self.timed.pass();
+        if next.now().current() != self.now().current() {
+            self.switched(next.now().current());
+        }
+        self.timed = next;
     }
 
     fn live(&self) -> impl Iterator<Item = (&Flow<SLOTS>, &Connection)> {
@@ -234,7 +291,7 @@ impl<const FLOWS: usize, const SLOTS: usize> State<FLOWS, SLOTS> {
     }
 
     fn may_settle(&self) -> bool {
-        let current = self.word.current();
+        let current = self.now().current();
         self.live().all(|(flow, c)| c.lets_settle(flow.at(current)))
     }
 
@@ -244,32 +301,42 @@ impl<const FLOWS: usize, const SLOTS: usize> State<FLOWS, SLOTS> {
             Action::Repeat(flow, fits) => self.repeat(flow, fits),
             Action::Speak(flow, fits) => self.speak(flow, fits),
             Action::Close(flow) => self.flows[flow].connection = None,
-            Action::Arm => self.word = self.word.arm(),
+            Action::Arm => self.store(self.now().arm()),
             Action::Switch(slot) => {
-                let before = self.word;
-                self.each(|connection, _| connection.switched(before, slot));
-                self.word = self.word.switch_to(slot);
+                self.switched(slot);
+                self.store(self.now().switch_to(slot));
             }
-            Action::Hold => self.word = self.word.hold(),
+            Action::Hold => self.timed.word = self.timed.word.hold(),
             Action::Drain => {
-                let new = self.word.current();
+                let new = self.now().current();
                 self.each(|connection, flow| connection.drained(flow.at(new)));
-                self.word = self.word.drain();
+                // A timed word stays one.
+                self.timed.word = self.timed.word.drain();
             }
             Action::Settle => {
                 self.each(|connection, _| connection.settled());
-                self.word = self.word.settle();
+                self.store(self.now().settle());
             }
             Action::Force(slot) => {
                 self.each(|connection, flow| connection.forced(flow.at(slot)));
-                self.word = self.word.force(slot);
+                self.store(self.now().force(slot));
             }
+            Action::Schedule(slot, hour) => {
+                if hour == SWITCHED {
+                    self.switched(slot);
+                }
+                self.timed = self.timed.schedule(slot, hour);
+            }
+            Action::Pass => self.pass(),
+            Action::Keep => self.timed = self.timed.keep(),
+            Action::Fix => self.timed = self.timed.fix(),
         }
     }
 
     fn begin(&mut self, flow: usize, sequence: u32, fits: Fits) {
+        let word = self.now();
         let flow = &mut self.flows[flow];
-        let met = flow.send(self.word, Segment::syn(sequence), fits);
+        let met = flow.send(word, Segment::syn(sequence), fits);
         self.unsafe_while_held |= !met.is_safe();
         if met.nowhere {
             flow.connection = None;
@@ -280,19 +347,21 @@ impl<const FLOWS: usize, const SLOTS: usize> State<FLOWS, SLOTS> {
     }
 
     fn repeat(&mut self, flow: usize, fits: Fits) {
+        let word = self.now();
         let flow = &mut self.flows[flow];
         let Some(mut connection) = flow.connection else {
             return;
         };
         let sequence = connection.sequence;
-        let met = flow.send(self.word, Segment::syn(sequence), fits);
+        let met = flow.send(word, Segment::syn(sequence), fits);
         self.strayed |= !connection.repeat(&met);
         flow.connection = Some(connection);
     }
 
     fn speak(&mut self, flow: usize, fits: Fits) {
+        let word = self.now();
         let flow = &mut self.flows[flow];
-        let met = flow.send(self.word, Segment::OTHER, fits);
+        let met = flow.send(word, Segment::OTHER, fits);
         if let Some(connection) = &mut flow.connection {
             self.strayed |= !connection.speak(&met);
         }
@@ -309,11 +378,12 @@ impl<const FLOWS: usize, const SLOTS: usize> State<FLOWS, SLOTS> {
 
     /// Two states that differ only in names are one.
     fn canonical(&mut self) {
-        let epoch = self.word.epoch();
+        let word = self.timed.word;
+        let epoch = word.epoch();
         for tag in self.flows.iter_mut().filter_map(|flow| flow.tag.as_mut()) {
             tag.epoch = if tag.epoch == epoch { 1 } else { 0 };
         }
-        self.word = self.word.with_epoch(1).with_staging(0).with_in_use(0);
+        self.timed.word = word.with_epoch(1).with_staging(0).with_in_use(0);
         self.flows.sort_unstable();
     }
 }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use switcher_common::abi::Counters;
+use switcher_common::abi::{Counters, Times};
 use switcher_common::verdict::Reason;
 use switcher_common::word::Word;
 use tempfile::TempDir;
@@ -236,6 +236,14 @@ impl Datapath for Kernel {
 
     fn store(&mut self, group: GroupIndex, word: Word) {
         self.lock().store(group, word);
+    }
+
+    fn times(&self, group: GroupIndex) -> Times {
+        self.lock().times(group)
+    }
+
+    fn set_times(&mut self, group: GroupIndex, times: Times) {
+        self.lock().set_times(group, times);
     }
 
     fn settle(&mut self) -> anyhow::Result<Duration> {
