@@ -58,7 +58,16 @@ impl Runner {
             interfaces: interfaces.collect(),
             local_clients: self.datapath.local_clients(),
             groups,
+            reasons: self.reasons(),
         })
+    }
+
+    fn reasons(&self) -> BTreeMap<String, u64> {
+        let counts = self.datapath.reasons().unwrap_or_default();
+        let counted = counts.into_iter().filter(|(_, count)| *count > 0);
+        counted
+            .map(|(reason, count)| (reason.label().to_owned(), count))
+            .collect()
     }
 
     /// Cut-overs of one group or all, the newest first.

@@ -22,6 +22,10 @@ pub struct Status {
     pub local_clients: LocalClients,
     /// Groups by name.
     pub groups: Vec<GroupStatus>,
+    /// Packets that were not forwarded, and other things worth a reason, of all groups since the programs
+    /// were first attached. Reasons that never came up are left out.
+    #[serde(default)]
+    pub reasons: BTreeMap<String, u64>,
 }
 
 /// The agent itself.

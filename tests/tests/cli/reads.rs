@@ -17,7 +17,7 @@ fn status_has_the_promised_fields() {
             .cli(&["wait", GROUP, "--for", "healthy=green", "--timeout", "10s"])?
             .expect(0)?;
         let status = stand.agent.json(&["status"])?;
-        fields(&status, &["agent", "interfaces", "groups"])?;
+        fields(&status, &["agent", "interfaces", "groups", "reasons"])?;
         fields(
             &status["agent"],
             &["version", "pid", "started_at", "config", "config_digest"],

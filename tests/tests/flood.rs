@@ -1,0 +1,120 @@
+//! A million SYNs that nobody means, in each phase, beside connections that somebody does.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use serde_json::Value;
+use switcher_harness::agent::binary;
+use switcher_harness::chance::Chance;
+use switcher_harness::config::{GROUP, Settings};
+use switcher_harness::load::Kind;
+use switcher_harness::topology::{VIP, WEB};
+use switcher_harness::{Load, Mode, Plan, Stand, flood, netns, privilege};
+
+/// SYNs in each phase.
+const SYNS: u32 = 1_000_000;
+/// The window's flow map: small, so that the flood could fill it many times over.
+const FLOWS: &str = "flows = 65536";
+/// How long a window may take from one phase to the next.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+#[test]
+fn beside_real_connections() {
+    if !privilege::is_root("beside_real_connections") {
+        return;
+    }
+    netns::sweep();
+    for mode in [Mode::Routed, Mode::Local] {
+        run(mode).unwrap_or_else(|error| panic!("{mode}: {error:#}"));
+    }
+}
+
+fn run(mode: Mode) -> Result<()> {
+    let stand = Stand::new(mode, false, settings(), &binary()?)?;
+    flood::prepare(&stand.topology)?;
+    let load = Load::start(&stand.topology, &plan())?;
+    let mut chance = Chance::new();
+    let mut syns = || {
+        let to = std::net::SocketAddrV4::new(VIP, WEB);
+        flood::syns(&stand.topology.client, to, SYNS, &mut chance)
+    };
+
+    syns()?;
+    let steady = status(&stand)?;
+    ensure!(steady["groups"][0]["window"].is_null(), "{steady}");
+
+    std::thread::scope(|scope| {
+        let flip = scope.spawn(|| stand.agent.cli(&["flip", GROUP, "--json"])?.expect(0));
+        // While armed, open, and on into draining.
+        syns()?;
+        match flip.join() {
+            Ok(flipped) => flipped.map(drop),
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    })?;
+    if mode == Mode::Routed {
+        syns()?;
+    }
+    let drains = until(&stand, |status| {
+        let window = &status["groups"][0]["window"];
+        window.is_null() || window["phase"] == "draining"
+    })?;
+    syns()?;
+    let after = status(&stand)?;
+    let report = load.stop()?;
+    println!("{mode}: {}; {}", report.summary(), after["reasons"]);
+
+    let failures = report.failures();
+    ensure!(failures.is_empty(), "{failures:#?}");
+    for kind in [Kind::KeepAlive, Kind::New, Kind::Idle, Kind::Download] {
+        ensure!(report.count(kind) > 0, "the load had no {kind}");
+    }
+    if mode == Mode::Routed {
+        let refused = after["reasons"]["tag-refused"].as_u64().unwrap_or(0);
+        ensure!(refused > 0, "nothing was refused: {after}");
+        let used = drains["groups"][0]["window"]["flow_map_used"].as_f64();
+        ensure!(used < Some(0.95), "the flow map was filled: {drains}");
+    }
+    Ok(())
+}
+
+/// `learn` is never over in this test: a flow map that is filling up ends it.
+fn settings() -> Settings {
+    Settings {
+        arm: Duration::from_secs(1),
+        learn: Duration::from_secs(300),
+        agent: FLOWS,
+        health: "none",
+        ..Settings::default()
+    }
+}
+
+/// Connections that live through everything, and a few new ones.
+fn plan() -> Plan {
+    Plan {
+        keep_alive: 2,
+        short_lived: 1,
+        new: 1,
+        download: Duration::from_secs(10),
+        udp_flows: 0,
+        udp_new: 0,
+        pause: Duration::from_millis(20),
+        ..Plan::default()
+    }
+}
+
+fn status(stand: &Stand) -> Result<Value> {
+    stand.agent.cli(&["status", "--json"])?.expect(0)?.json()
+}
+
+fn until(stand: &Stand, fits: impl Fn(&Value) -> bool) -> Result<Value> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let now = status(stand)?;
+        if fits(&now) {
+            return Ok(now);
+        }
+        ensure!(Instant::now() < deadline, "it does not drain: {now}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
