@@ -153,7 +153,8 @@ fn request<F: Frame + ?Sized, T: Tables, S: Stack>(
             begins,
         },
     );
-    if endpoint.has(endpoint_flags::UNTOUCHED) {
+    // By the preview it has to be rewritten even to the VIP.
+    if endpoint.has(endpoint_flags::UNTOUCHED) && !service.has(service_flags::PREVIEW) {
         return Err(Reason::Untouched);
     }
     let via = if endpoint.has(endpoint_flags::ROUTED) {

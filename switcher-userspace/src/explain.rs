@@ -228,7 +228,7 @@ impl Request<'_> {
                 ..shown
             },
             Some(endpoint) => {
-                let (action, what) = action(endpoint);
+                let (action, what) = action(endpoint, preview);
                 let reason = format!("{why} this endpoint; {what}");
                 Explanation {
                     action,
@@ -280,8 +280,8 @@ const fn why(how: How, phase: Phase, preview: bool) -> &'static str {
     }
 }
 
-const fn action(endpoint: &Endpoint) -> (&'static str, &'static str) {
-    if endpoint.has(endpoint_flags::UNTOUCHED) {
+const fn action(endpoint: &Endpoint, preview: bool) -> (&'static str, &'static str) {
+    if endpoint.has(endpoint_flags::UNTOUCHED) && !preview {
         ("pass", "it is the VIP itself: passed untouched")
     } else if endpoint.has(endpoint_flags::ROUTED) {
         (

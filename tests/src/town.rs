@@ -51,11 +51,23 @@ pub const CALLS: SocketAddrV4 = at(192, 0, 2, 84, 5060);
 pub const ADOPTED: SocketAddrV4 = at(192, 0, 2, 85, 443);
 /// The preview of [`CELL`].
 pub const PREVIEW: SocketAddrV4 = at(192, 0, 2, 82, 9001);
+/// The preview of [`ADOPTED`].
+pub const ADOPTED_PREVIEW: SocketAddrV4 = at(192, 0, 2, 85, 9002);
 /// TCP, with endpoints that are hard to reach: blue has no neighbour, green a small MTU, and red is on the
 /// interface that packets come in by.
 pub const FAR: SocketAddrV4 = at(192, 0, 2, 86, 443);
 
-const SERVICES: [SocketAddrV4; 8] = [WEB, SHOP, CELL, NAMES, CALLS, ADOPTED, PREVIEW, FAR];
+const SERVICES: [SocketAddrV4; 9] = [
+    WEB,
+    SHOP,
+    CELL,
+    NAMES,
+    CALLS,
+    ADOPTED,
+    PREVIEW,
+    FAR,
+    ADOPTED_PREVIEW,
+];
 
 /// Index of a service.
 pub fn service(vip: SocketAddrV4) -> u16 {
@@ -72,8 +84,8 @@ pub fn endpoint(vip: SocketAddrV4, colour: u16) -> SocketAddrV4 {
         CELL | PREVIEW => at(10, 2, 0, 11 + n, 9000),
         NAMES => at(10, 2, 0, 11 + n, 53),
         CALLS => at(10, 2, 0, 11 + n, 5060),
-        ADOPTED if colour == 0 => ADOPTED,
-        ADOPTED => at(192, 0, 2, 85, 8443 + colour),
+        ADOPTED | ADOPTED_PREVIEW if colour == 0 => ADOPTED,
+        ADOPTED | ADOPTED_PREVIEW => at(192, 0, 2, 85, 8443 + colour),
         _ => [
             at(10, 1, 0, 99, 7000),
             at(10, 3, 0, 11, 7000),
@@ -84,8 +96,17 @@ pub fn endpoint(vip: SocketAddrV4, colour: u16) -> SocketAddrV4 {
 
 /// Its id; a preview has the endpoints of its service.
 pub fn id(vip: SocketAddrV4, colour: u16) -> u16 {
-    let vip = if vip == PREVIEW { CELL } else { vip };
+    let vip = previewed(vip).unwrap_or(vip);
     100 + service(vip) * 10 + colour
+}
+
+/// The service that a preview belongs to.
+fn previewed(preview: SocketAddrV4) -> Option<SocketAddrV4> {
+    match preview {
+        PREVIEW => Some(CELL),
+        ADOPTED_PREVIEW => Some(ADOPTED),
+        _ => None,
+    }
 }
 
 /// What a case starts from.
@@ -328,7 +349,7 @@ fn told() -> Told {
 }
 
 fn add(memory: &mut Memory, vip: SocketAddrV4) {
-    let (index, preview) = (service(vip), vip == PREVIEW);
+    let (index, parent) = (service(vip), previewed(vip));
     let protocol = if matches!(vip, NAMES | CALLS) {
         UDP
     } else {
@@ -338,7 +359,7 @@ fn add(memory: &mut Memory, vip: SocketAddrV4) {
     let kinds = match vip {
         WEB => service_flags::SOCKETS,
         NAMES => service_flags::PER_PACKET,
-        PREVIEW => service_flags::PREVIEW,
+        PREVIEW | ADOPTED_PREVIEW => service_flags::PREVIEW,
         _ => 0,
     };
     let mut element = Service {
@@ -347,14 +368,14 @@ fn add(memory: &mut Memory, vip: SocketAddrV4) {
         protocol,
         flags: service_flags::PRESENT | kinds,
         group: GROUP,
-        parent: service(if preview { CELL } else { vip }),
+        parent: service(parent.unwrap_or(vip)),
         ..Default::default()
     };
     for colour in 0..3 {
         let table = TableRef::new(u32::from(index * 4 + colour) * TableRef::UNIT, 8);
         element.tables[usize::from(colour)] = table;
         memory.fill(table, &[id(vip, colour); TableRef::UNIT as usize]);
-        if !preview {
+        if parent.is_none() {
             add_endpoint(memory, vip, colour, protocol);
         }
     }

@@ -1,13 +1,13 @@
 //! Removing programs and pins.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use switcher_common::abi::{endpoint_flags, service_flags};
+use switcher_common::abi::{Endpoint, endpoint_flags, service_flags};
 
 use super::pinned::Pinned;
 use super::pins::Pins;
-use super::{Have, HaveGroup, HaveService, clients, kernel};
+use super::{Colour, Have, HaveGroup, HaveService, clients, kernel};
 use crate::exit::{Exit, Failure};
 
 const TRIED: &str = "detach";
@@ -43,7 +43,8 @@ pub fn detach(bpffs: &Path, force: bool) -> Result<Detached, Failure> {
         let why = "clients would lose their service";
         return Err(Failure::new(Exit::Refused, TRIED, why)
             .blocked_by(broken)
-            .advise("make a colour live whose endpoints are the VIPs themselves, or use --force"));
+            .advise("make a colour live whose endpoints are the VIPs themselves and wait until the others have no flows, or \
+                     use --force"));
     }
     // Held until the end, so that no agent starts meanwhile.
     let _lock = match pins.lock() {
@@ -75,7 +76,39 @@ fn broken(bpffs: &Path, pins: &Pins) -> anyhow::Result<Vec<String>> {
     if !pins.exist() || pins.interfaces().is_empty() {
         return Ok(Vec::new());
     }
-    Ok(rewritten(&Pinned::open(bpffs)?.have()?))
+    let pinned = Pinned::open(bpffs)?;
+    let have = pinned.have()?;
+    let mut broken = rewritten(&have);
+    for (index, group) in &have.groups {
+        broken.extend(left_over(&have, group, &pinned.dependent(*index)?));
+    }
+    Ok(broken)
+}
+
+/// Colours that are not live any more, but have flows that only rewriting brings there.
+fn left_over(have: &Have, group: &HaveGroup, flows: &BTreeMap<u16, u64>) -> Vec<String> {
+    let mut by_service: BTreeMap<(u16, Colour), u64> = BTreeMap::new();
+    for (id, flows) in flows {
+        let endpoint = have.endpoints.get(id);
+        let rewritten = endpoint.filter(|endpoint| !endpoint.has(endpoint_flags::UNTOUCHED));
+        if let Some(Endpoint {
+            service, colour, ..
+        }) = rewritten
+            && group.live() != Some(*colour)
+        {
+            *by_service.entry((*service, *colour)).or_default() += flows;
+        }
+    }
+    let said = by_service.into_iter().map(|((service, colour), flows)| {
+        let service = have.services.get(&service).map_or("?", |it| &it.name);
+        let colour = group.colours.get(&colour).map_or("?", String::as_str);
+        let plural = if flows == 1 { "" } else { "s" };
+        format!(
+            "{}/{service}: {flows} flow{plural} left on {colour}",
+            group.name
+        )
+    });
+    said.collect()
 }
 
 /// Published services whose live endpoints are not the VIP itself.

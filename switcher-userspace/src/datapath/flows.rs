@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use switcher_common::abi::{FlowKey, Port, Service, TICK_SHIFT, Tag, service_flags};
 
+use super::GroupIndex;
 use super::pinned::Pinned;
-use super::{GroupIndex, sockets};
+use super::sockets::{self, TcpSocket};
 use crate::host::OwnAddresses;
 
 impl Pinned {
@@ -17,6 +18,26 @@ impl Pinned {
         group: GroupIndex,
         idle: Duration,
     ) -> anyhow::Result<BTreeMap<u16, u64>> {
+        let mut flows = self.remembered(group, idle)?;
+        self.count_sockets(group, &mut flows)?;
+        Ok(flows)
+    }
+
+    /// Flows at each endpoint that would break if nothing were rewritten any more: what is remembered, and
+    /// connections of this namespace's sockets that came by the VIP from outside.
+    ///
+    /// # Errors
+    /// When a map or the socket table can't be read.
+    pub(super) fn dependent(&self, group: GroupIndex) -> anyhow::Result<BTreeMap<u16, u64>> {
+        let mut flows = self.remembered(group, Duration::MAX)?;
+        for (_, id) in self.steered_connections(&self.socket_endpoints(group))? {
+            *flows.entry(id).or_default() += 1;
+        }
+        Ok(flows)
+    }
+
+    /// Flows that have a tag.
+    fn remembered(&self, group: GroupIndex, idle: Duration) -> anyhow::Result<BTreeMap<u16, u64>> {
         let mut flows = BTreeMap::new();
         let now = ticks();
         let mut count = |tag: &Tag, since: u32, idle: u32| {
@@ -38,7 +59,6 @@ impl Pinned {
         self.maps
             .udp_flows
             .each(group, |_, tag| count(tag, floor, silence))?;
-        self.count_sockets(group, &mut flows)?;
         Ok(flows)
     }
 
@@ -50,20 +70,34 @@ impl Pinned {
         if stale.is_empty() {
             return Ok(0);
         }
-        let notes = self.maps.notes()?;
-        let own = OwnAddresses::read()?;
         let mut ended = 0;
-        for socket in sockets::connections()? {
-            let Some(id) = stale.get(&socket.local) else {
-                continue;
-            };
-            let (client, port) = (socket.remote.ip().into(), Port::new(socket.remote.port()));
-            let past_the_vip = FlowKey::reply(client, port, *id);
-            if !notes.contains_key(&past_the_vip) && !own.contains(socket.remote.ip()) {
-                ended += u64::from(socket.destroy()?);
-            }
+        for (socket, _) in self.steered_connections(&stale)? {
+            ended += u64::from(socket.destroy()?);
         }
         Ok(ended)
+    }
+
+    /// Connections to these endpoints whose packets are steered: those that came by the VIP, and not from
+    /// this host itself.
+    fn steered_connections(
+        &self,
+        endpoints: &BTreeMap<SocketAddr, u16>,
+    ) -> anyhow::Result<Vec<(TcpSocket, u16)>> {
+        if endpoints.is_empty() {
+            return Ok(Vec::new());
+        }
+        let notes = self.maps.notes()?;
+        let own = OwnAddresses::read()?;
+        let steered = |socket: TcpSocket| {
+            let id = *endpoints.get(&socket.local)?;
+            let (client, port) = (socket.remote.ip().into(), Port::new(socket.remote.port()));
+            let past_the_vip = notes.contains_key(&FlowKey::reply(client, port, id));
+            (!past_the_vip && !own.contains(socket.remote.ip())).then_some((socket, id))
+        };
+        Ok(sockets::connections()?
+            .into_iter()
+            .filter_map(steered)
+            .collect())
     }
 
     /// Endpoints that the current tables of a group choose.

@@ -5,7 +5,7 @@ use switcher_common::verdict::{Reason, Verdict};
 
 use super::{Case, open, steady};
 use crate::frame::{Build, flag};
-use crate::town::{CELL, CLIENT, PREVIEW, State, WEB, endpoint, id};
+use crate::town::{ADOPTED, ADOPTED_PREVIEW, CELL, CLIENT, PREVIEW, State, WEB, endpoint, id};
 
 pub(super) fn cases() -> Vec<Case> {
     let cell = id(CELL, 0);
@@ -18,7 +18,15 @@ pub(super) fn cases() -> Vec<Case> {
     let preview = Build::tcp(CLIENT, PREVIEW, flag::SYN);
     let data = Build::tcp(CLIENT, PREVIEW, flag::ACK);
     let staged_reply = Build::tcp(endpoint(CELL, 1), CLIENT, flag::ACK);
+    let to_adopted = Build::tcp(CLIENT, ADOPTED_PREVIEW, flag::SYN);
     vec![
+        Case::incoming(
+            "the preview reaches an adopted endpoint, which is the VIP",
+            State::new(steady().with_current(1).with_staging(0)),
+            &to_adopted,
+            Verdict::Deliver,
+            &to_adopted.clone().to(ADOPTED),
+        ),
         Case::untouched(
             "to an endpoint's own address",
             State::new(steady()),

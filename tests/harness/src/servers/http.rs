@@ -61,6 +61,14 @@ impl HttpServer {
     pub fn seen(&self) -> &Arc<Seen> {
         &self.shared.seen
     }
+
+    /// Makes `GET /healthz` say 200 or 503.
+    pub fn set_healthy(&self, healthy: bool) {
+        self.shared
+            .seen
+            .unhealthy
+            .store(!healthy, Ordering::Relaxed);
+    }
 }
 
 impl Drop for HttpServer {

@@ -1,0 +1,215 @@
+//! A service that runs already is adopted, switched away from, given back and released, with connections
+//! that live through all of it.
+
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use switcher_harness::agent::binary;
+use switcher_harness::load::Connection;
+use switcher_harness::servers::{EchoServer, HttpServer, Identity, colour_of};
+use switcher_harness::topology::{ECHO, INTERFACE, VIP, WEB};
+use switcher_harness::{Agent, Mode, Namespace, Place, Topology, netns, privilege};
+
+#[test]
+fn tcp_is_adopted_and_released() {
+    run("tcp_is_adopted_and_released", tcp);
+}
+
+#[test]
+fn udp_is_adopted_and_released() {
+    run("udp_is_adopted_and_released", udp);
+}
+
+/// The test is alone with its group.
+const GROUP: &str = "shop";
+const GREEN_WEB: u16 = 8012;
+const GREEN_ECHO: u16 = 5012;
+const PREVIEW: u16 = 9080;
+
+fn tcp() -> Result<()> {
+    let topology = Topology::new(Mode::Local, false)?;
+    let (client, switch) = (&topology.client, &topology.switch);
+    let blue = HttpServer::start(switch, at(WEB), identity("blue"))?;
+    let green = HttpServer::start(switch, at(GREEN_WEB), identity("green"))?;
+    let connect = |from: &Namespace, port| from.inside(move || Connection::open(at(port)))?;
+    let mut before = [connect(client, WEB)?, connect(switch, WEB)?];
+    all(&mut before, "blue")?;
+
+    let mut agent = agent(&topology, &service("web", "tcp", WEB, GREEN_WEB))?;
+    all(&mut before, "blue").context("adopted")?;
+    let mut adopted = [connect(client, WEB)?, connect(switch, WEB)?];
+    all(&mut adopted, "blue")?;
+
+    agent.cli(&["flip", GROUP])?.expect(0)?;
+    all(&mut before, "blue").context("flipped away")?;
+    all(&mut adopted, "blue")?;
+    let mut flipped = [connect(client, WEB)?, connect(switch, WEB)?];
+    all(&mut flipped, "green")?;
+    all(
+        &mut [connect(client, PREVIEW)?, connect(switch, PREVIEW)?],
+        "blue",
+    )?;
+    refuses_to_detach(&mut agent, "green is live")?;
+    // The check of an endpoint that is the VIP is not led to the live colour.
+    blue.set_healthy(false);
+    becomes(&agent, "blue", false)?;
+    blue.set_healthy(true);
+    becomes(&agent, "blue", true)?;
+
+    agent.cli(&["flip", GROUP, "blue"])?.expect(0)?;
+    all(&mut before, "blue").context("flipped back")?;
+    all(&mut adopted, "blue")?;
+    all(&mut flipped, "green")?;
+    all(&mut [connect(client, WEB)?, connect(switch, WEB)?], "blue")?;
+    refuses_to_detach(&mut agent, "1 flow left on green")?;
+
+    let [outside, inside] = flipped;
+    drop(outside);
+    agent.stop()?;
+    let pins = agent.place().bpffs().display().to_string();
+    eventually("detached", || {
+        Ok(agent.cli(&["detach", "--bpffs", &pins])?.code == 0)
+    })?;
+    ensure!(attached(switch)?.is_empty(), "{}", attached(switch)?);
+    all(&mut before, "blue").context("released")?;
+    all(&mut adopted, "blue")?;
+    all(&mut [inside], "green").context("this host's own do not depend on it")?;
+    all(&mut [connect(client, WEB)?, connect(switch, WEB)?], "blue")?;
+    ensure!(blue.seen().resets() + green.seen().resets() == 0, "reset");
+    Ok(())
+}
+
+fn udp() -> Result<()> {
+    let topology = Topology::new(Mode::Local, false)?;
+    let (client, switch) = (&topology.client, &topology.switch);
+    let _blue = EchoServer::start(switch, at(ECHO), identity("blue"))?;
+    let _green = EchoServer::start(switch, at(GREEN_ECHO), identity("green"))?;
+    let before = [socket(client)?, socket(switch)?];
+    each(&before, "blue")?;
+    let mut agent = agent(&topology, &service("echo", "udp", ECHO, GREEN_ECHO))?;
+    each(&before, "blue").context("adopted")?;
+    agent.cli(&["flip", GROUP])?.expect(0)?;
+    each(&before, "blue").context("flipped away")?;
+    let flipped = [socket(client)?, socket(switch)?];
+    each(&flipped, "green")?;
+    agent.cli(&["flip", GROUP, "blue"])?.expect(0)?;
+    each(&before, "blue").context("flipped back")?;
+    each(&flipped, "green")?;
+    refuses_to_detach(&mut agent, "2 flows left on green")?;
+    // Nobody wants to wait until they are idle.
+    agent.cli(&["flip", GROUP])?.expect(0)?;
+    agent.cli(&["rollback", GROUP, "--hard"])?.expect(0)?;
+    each(&flipped, "blue").context("given up")?;
+    agent.stop()?;
+    let pins = agent.place().bpffs().display().to_string();
+    agent.cli(&["detach", "--bpffs", &pins])?.expect(0)?;
+    each(&before, "blue").context("released")?;
+    each(&flipped, "blue")
+}
+
+fn all(connections: &mut [Connection], colour: &str) -> Result<()> {
+    for connection in connections {
+        let found = connection.colour()?;
+        ensure!(found == colour, "{found} answers, not {colour}");
+    }
+    Ok(())
+}
+
+/// An unconnected socket.
+fn socket(namespace: &Namespace) -> Result<UdpSocket> {
+    let socket = namespace.inside(|| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)))??;
+    socket.set_read_timeout(Some(Duration::from_secs(5)))?;
+    Ok(socket)
+}
+
+fn each(sockets: &[UdpSocket], colour: &str) -> Result<()> {
+    for socket in sockets {
+        socket.send_to(b"who", at(ECHO))?;
+        let mut answer = [0; 256];
+        let (size, from) = socket.recv_from(&mut answer).context("no answer")?;
+        let text = String::from_utf8_lossy(&answer[..size]);
+        ensure!(from == at(ECHO), "the answer comes from {from}");
+        ensure!(colour_of(&text) == Some(colour), "{text}, not {colour}");
+    }
+    Ok(())
+}
+
+/// With the agent stopped for as long as that takes.
+fn refuses_to_detach(agent: &mut Agent, why: &str) -> Result<()> {
+    agent.stop()?;
+    let pins = agent.place().bpffs().display().to_string();
+    let refused = agent.cli(&["detach", "--bpffs", &pins])?.expect(5)?;
+    ensure!(refused.stderr.contains(why), "{}", refused.stderr);
+    agent.start()
+}
+
+fn becomes(agent: &Agent, colour: &str, healthy: bool) -> Result<()> {
+    eventually(&format!("{colour} healthy: {healthy}"), || {
+        Ok(agent.status()?["colours"][colour]["healthy"] == healthy)
+    })
+}
+
+fn eventually(what: &str, mut is: impl FnMut() -> Result<bool>) -> Result<()> {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !is()? {
+        ensure!(Instant::now() < deadline, "{what}: not within 10 s");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    Ok(())
+}
+
+/// What `ip` shows of XDP on the interface.
+fn attached(switch: &Namespace) -> Result<String> {
+    let link = switch.ip(&format!("link show {INTERFACE}"))?;
+    Ok(link.lines().filter(|it| it.contains("xdp")).collect())
+}
+
+fn agent(topology: &Topology, service: &str) -> Result<Agent> {
+    let place = Place::new()?;
+    let config = format!(
+        "[agent]\ninterfaces = [\"{INTERFACE}\"]\nsocket = {:?}\nstate_dir = {:?}\nbpffs = {:?}\n\
+         [groups.{GROUP}]\ninitial = \"blue\"\n\
+         [groups.{GROUP}.drain]\nlearn = \"300ms\"\n{service}",
+        place.socket(),
+        place.state(),
+        place.bpffs(),
+    );
+    let mut agent = Agent::new(&topology.switch, &binary()?, place, &config)?;
+    agent.start()?;
+    Ok(agent)
+}
+
+/// Blue is the VIP.
+fn service(name: &str, protocol: &str, port: u16, green: u16) -> String {
+    let health = match protocol {
+        "tcp" => "kind = \"http\"\npath = \"/healthz\"\ninterval = \"100ms\"\nrise = 1\nfall = 1\n",
+        _ => "kind = \"none\"\n",
+    };
+    format!(
+        "[groups.{GROUP}.health]\n{health}\
+         [groups.{GROUP}.services.{name}]\nvip = \"{VIP}:{port}/{protocol}\"\n\
+         preview = \"{VIP}:{PREVIEW}\"\n\
+         endpoints.blue = [\"{VIP}:{port}\"]\nendpoints.green = [\"{VIP}:{green}\"]\n"
+    )
+}
+
+fn identity(colour: &str) -> Identity {
+    Identity {
+        colour: colour.into(),
+        version: "v1".into(),
+        host: colour.into(),
+    }
+}
+
+const fn at(port: u16) -> SocketAddr {
+    SocketAddr::new(std::net::IpAddr::V4(VIP), port)
+}
+
+fn run(name: &str, test: fn() -> Result<()>) {
+    if !privilege::is_root(name) {
+        return;
+    }
+    netns::sweep();
+    test().unwrap_or_else(|error| panic!("{error:#}"));
+}
