@@ -412,8 +412,13 @@ pub struct Settings {
     pub udp_idle: u32,
     /// New tags a CPU may make in a tick, for SYNs and for flows that are learnt each; 0 for any number.
     pub tags: u32,
+    /// The endpoint id that was given last: the next one is the first free one above, and around, so that
+    /// an id comes back as late as possible. A flow may still be remembered with it.
+    pub last_endpoint: u32,
+    /// Zero.
+    pub reserved: u32,
 }
-const _: () = assert!(size_of::<Settings>() == 16);
+const _: () = assert!(size_of::<Settings>() == 24);
 
 /// The only element of `TAG_BUDGET`, per CPU.
 #[repr(C)]
@@ -509,8 +514,21 @@ pub struct GroupName {
     pub colours: [[u8; NAME]; COLOURS],
     /// Slot -> colour number plus one; 0 where the slot is unused.
     pub slots: [u8; SLOTS],
+    /// Slot -> what part of its tables is another colour's.
+    pub canaries: [CanaryShare; SLOTS],
 }
-const _: () = assert!(size_of::<GroupName>() == 296);
+const _: () = assert!(size_of::<GroupName>() == 312);
+
+/// The part of a slot's tables that is another colour's.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct CanaryShare {
+    /// That colour's number plus one; 0 where there is none.
+    pub colour: u8,
+    /// Its share in percent.
+    pub percent: u8,
+}
+const _: () = assert!(size_of::<CanaryShare>() == 2);
 
 /// Element of `SERVICE_NAMES`, in step with `SERVICES`.
 #[repr(C)]

@@ -18,6 +18,7 @@ mod runner;
 mod settings;
 mod start;
 mod status;
+mod tend;
 #[cfg(test)]
 pub(crate) mod tests;
 mod wait;

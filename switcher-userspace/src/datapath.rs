@@ -36,6 +36,40 @@ pub type Slot = u8;
 /// Number of a colour within its group.
 pub type Colour = u8;
 
+/// What a slot's tables are made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Mix {
+    /// The colour that has them, or most of them.
+    pub colour: Colour,
+    /// The other colour that has a part.
+    pub canary: Option<Canary>,
+}
+
+/// A colour that has a part of another one's tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Canary {
+    /// Its number.
+    pub colour: Colour,
+    /// Its part of the buckets, 1 to 99.
+    pub percent: u8,
+}
+
+impl Mix {
+    /// One colour alone.
+    #[must_use]
+    pub const fn pure(colour: Colour) -> Self {
+        Self {
+            colour,
+            canary: None,
+        }
+    }
+
+    /// The colours that take part.
+    pub fn colours(self) -> impl Iterator<Item = Colour> {
+        std::iter::once(self.colour).chain(self.canary.map(|canary| canary.colour))
+    }
+}
+
 /// What the kernel holds, read back from its maps.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Have {
@@ -49,6 +83,8 @@ pub struct Have {
     pub addresses: BTreeMap<AddressKey, u16>,
     /// The buckets of every table that a service refers to, by [`TableRef`]'s number.
     pub tables: BTreeMap<u32, Vec<u16>>,
+    /// The endpoint id that was given last.
+    pub last_endpoint: u16,
 }
 
 impl Have {
@@ -73,8 +109,8 @@ pub struct HaveGroup {
     pub name: String,
     /// Colour number -> name.
     pub colours: BTreeMap<Colour, String>,
-    /// Slot -> the colour whose table lies there.
-    pub slots: BTreeMap<Slot, Colour>,
+    /// Slot -> whose tables lie there.
+    pub slots: BTreeMap<Slot, Mix>,
     /// Its steering word.
     pub word: Word,
 }
@@ -88,8 +124,8 @@ impl HaveGroup {
             .map(|(number, _)| *number)
     }
 
-    /// The slot to switch to for a colour. While its endpoints are being replaced a colour has two; then
-    /// the word knows which is the newer one.
+    /// The slot to switch to for a colour: one that is all its own. While its endpoints are being replaced
+    /// a colour has two; then the word knows which is the newer one.
     #[must_use]
     pub fn slot_of(&self, colour: Colour) -> Option<Slot> {
         let roles = [
@@ -99,12 +135,18 @@ impl HaveGroup {
         ];
         let by_role = roles.into_iter().map(|slot| slot as Slot);
         let mut all = by_role.chain(self.slots.keys().copied());
-        all.find(|slot| self.slots.get(slot) == Some(&colour))
+        all.find(|slot| self.slots.get(slot) == Some(&Mix::pure(colour)))
     }
 
-    /// The live colour's number, if the current slot has one.
+    /// The live colour's number, if the current slot has one: the one that has most of it.
     #[must_use]
     pub fn live(&self) -> Option<Colour> {
+        self.current().map(|mix| mix.colour)
+    }
+
+    /// Whose tables the current slot has.
+    #[must_use]
+    pub fn current(&self) -> Option<Mix> {
         self.slots.get(&(self.word.current() as Slot)).copied()
     }
 }
@@ -132,8 +174,8 @@ pub enum Change {
         name: String,
         /// Colour number -> name.
         colours: BTreeMap<Colour, String>,
-        /// Slot -> colour.
-        slots: BTreeMap<Slot, Colour>,
+        /// Slot -> whose tables lie there.
+        slots: BTreeMap<Slot, Mix>,
     },
     /// Writes an endpoint; a zero endpoint frees the id.
     SetEndpoint {
@@ -148,6 +190,14 @@ pub enum Change {
         table: TableRef,
         /// Endpoint ids, `1 << table.bits()` of them.
         buckets: Vec<u16>,
+    },
+    /// Gives buckets of a table in use to other endpoints. Right only where the ones they had are dead,
+    /// and safe at any moment: each bucket is one 16-bit store.
+    HandOver {
+        /// Where.
+        table: TableRef,
+        /// Buckets, counted from the table's first, and the endpoint that each goes to.
+        buckets: Vec<(u32, u16)>,
     },
     /// Writes a service; a zero service frees the index.
     SetService {

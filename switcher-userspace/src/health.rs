@@ -28,6 +28,20 @@ pub struct Target {
     pub address: SocketAddr,
 }
 
+/// What is to be thought of an endpoint when buckets are dealt out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Standing {
+    /// It passes, or nobody asks.
+    #[default]
+    Up,
+    /// It isn't known: too few probes in a row have agreed.
+    Unknown,
+    /// It answers, but not as it should: its connections go on, new ones had better go elsewhere.
+    Failing,
+    /// Nothing answers there: its flows are lost.
+    Dead,
+}
+
 /// What a probe came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
@@ -37,6 +51,8 @@ pub struct Report {
     pub healthy: Option<bool>,
     /// Why the last probe failed.
     pub reason: Option<String>,
+    /// What that makes it for the tables.
+    pub standing: Standing,
 }
 
 /// The endpoints of a configuration that are probed. UDP says nothing to a stranger, so its endpoints

@@ -9,8 +9,11 @@
 //! before has left.
 
 mod bring_up;
+mod canary;
 mod describe;
 mod draft;
+mod hand_over;
+mod mixture;
 mod number;
 mod retire;
 mod slots;
@@ -30,7 +33,10 @@ use crate::datapath::memory::Memory;
 use crate::datapath::{Change, GroupIndex, Have};
 use space::Space;
 
-pub use want::{Want, WantEndpoint, WantGroup, WantService};
+pub use crate::health::Standing;
+pub use canary::{Step, step};
+pub use hand_over::hand_over;
+pub use want::{Want, WantCanary, WantEndpoint, WantGroup, WantService};
 
 /// What has to be done, in order.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -71,6 +77,16 @@ pub enum Refusal {
         "group {group}: colour {colour} is live and can't be removed; flip to another one first"
     )]
     LiveColour {
+        /// The group's name.
+        group: String,
+        /// The colour's name.
+        colour: String,
+    },
+    /// New flows go to a colour that is not wanted any more.
+    #[error(
+        "group {group}: colour {colour} is a canary and can't be removed; end it first (switcher abort {group})"
+    )]
+    CanaryColour {
         /// The group's name.
         group: String,
         /// The colour's name.
@@ -144,6 +160,29 @@ pub fn plan(have: &Have, want: &Want, seed: u64) -> Result<Plan, Refusal> {
         planner.group(name, group)?;
     }
     planner.retire(want)?;
+    let Planner {
+        mut changes,
+        switches,
+        summary,
+        unfinished,
+        ..
+    } = planner;
+    changes.extend(switches);
+    Ok(Plan {
+        changes,
+        summary,
+        unfinished,
+    })
+}
+
+/// The changes that one group needs, when nothing but the health of its endpoints or its tables has
+/// changed. Everything else stays as it is.
+///
+/// # Errors
+/// When some of it can't be done now; nothing should be changed then.
+pub fn plan_group(have: &Have, name: &str, want: &WantGroup, seed: u64) -> Result<Plan, Refusal> {
+    let mut planner = Planner::new(have, seed);
+    planner.group(name, want)?;
     let Planner {
         mut changes,
         switches,

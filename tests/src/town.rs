@@ -11,7 +11,7 @@ use switcher_common::abi::{
 };
 use switcher_common::memory::{FlowMap, Memory, Told};
 use switcher_common::rewrite::Hop;
-use switcher_common::steer::Ownership;
+use switcher_common::steer::{self, Ownership};
 use switcher_common::tables::Route;
 use switcher_common::word::Word;
 
@@ -57,7 +57,11 @@ pub const ADOPTED_PREVIEW: SocketAddrV4 = at(192, 0, 2, 85, 9002);
 /// interface that packets come in by.
 pub const FAR: SocketAddrV4 = at(192, 0, 2, 86, 443);
 
-const SERVICES: [SocketAddrV4; 9] = [
+/// TCP, hashed by the client's address. Blue's table has blue's endpoint only where [`CLIENT`] is looked up
+/// by its address, and green's everywhere else.
+pub const DESK: SocketAddrV4 = at(192, 0, 2, 87, 8088);
+
+const SERVICES: [SocketAddrV4; 10] = [
     WEB,
     SHOP,
     CELL,
@@ -67,6 +71,7 @@ const SERVICES: [SocketAddrV4; 9] = [
     PREVIEW,
     FAR,
     ADOPTED_PREVIEW,
+    DESK,
 ];
 
 /// Index of a service.
@@ -82,6 +87,7 @@ pub fn endpoint(vip: SocketAddrV4, colour: u16) -> SocketAddrV4 {
         WEB => at(192, 0, 2, 80, 8001 + colour),
         SHOP => at(10, 1, 0, 11 + n, 8080),
         CELL | PREVIEW => at(10, 2, 0, 11 + n, 9000),
+        DESK => at(10, 2, 0, 11 + n, 8088),
         NAMES => at(10, 2, 0, 11 + n, 53),
         CALLS => at(10, 2, 0, 11 + n, 5060),
         ADOPTED | ADOPTED_PREVIEW if colour == 0 => ADOPTED,
@@ -360,6 +366,7 @@ fn add(memory: &mut Memory, vip: SocketAddrV4) {
         WEB => service_flags::SOCKETS,
         NAMES => service_flags::PER_PACKET,
         PREVIEW | ADOPTED_PREVIEW => service_flags::PREVIEW,
+        DESK => service_flags::BY_SOURCE,
         _ => 0,
     };
     let mut element = Service {
@@ -374,7 +381,13 @@ fn add(memory: &mut Memory, vip: SocketAddrV4) {
     for colour in 0..3 {
         let table = TableRef::new(u32::from(index * 4 + colour) * TableRef::UNIT, 8);
         element.tables[usize::from(colour)] = table;
-        memory.fill(table, &[id(vip, colour); TableRef::UNIT as usize]);
+        let mut buckets = [id(vip, colour); TableRef::UNIT as usize];
+        if vip == DESK && colour == 0 {
+            let hash = steer::hash(SEED, parts(CLIENT).0, 0);
+            buckets.fill(id(vip, 1));
+            buckets[hash as usize % buckets.len()] = id(vip, 0);
+        }
+        memory.fill(table, &buckets);
         if parent.is_none() {
             add_endpoint(memory, vip, colour, protocol);
         }

@@ -21,7 +21,7 @@ use crate::reconcile::{Plan, Refusal, Want, plan};
 use crate::release::{Event, Timing, resume};
 
 /// Answers that an applied configuration still waits for: the switches it has begun.
-type Switches = Vec<oneshot::Receiver<Result<ChangeAnswer, Failure>>>;
+pub(super) type Switches = Vec<oneshot::Receiver<Result<ChangeAnswer, Failure>>>;
 
 impl Runner {
     /// What a configuration would change.
@@ -95,6 +95,7 @@ impl Runner {
     pub(super) fn plan_for(&self, config: &Config) -> Result<Plan, Refusal> {
         let mut want = Want::new(config, &self.is_own)?;
         for (name, group) in &mut want.groups {
+            self.complete(name, group);
             // A group that is new to the kernel may not be new to us: the host was started again.
             if let Ok(Some(record)) = self.journal.group(name) {
                 if group.colours.contains(&record.live) {
@@ -109,17 +110,30 @@ impl Runner {
                 }
             }
         }
+        plan(&self.known(), &want, self.seed)
+    }
+
+    /// What the kernel holds, with the words that were stored last.
+    pub(super) fn known(&self) -> Have {
         let mut have = self.have.clone();
         for group in self.groups.values() {
             if let Some(have) = have.groups.get_mut(&group.index) {
                 have.word = group.state.word;
             }
         }
-        plan(&have, &want, self.seed)
+        have
     }
 
     /// Changes the kernel step by step. Switches are begun, not waited for.
     pub(super) fn carry_out_plan(&mut self, plan: &Plan, who: &Who) -> anyhow::Result<Switches> {
+        let switches = self.carry_out_changes(plan, who)?;
+        self.unfinished = plan.unfinished.iter().cloned().collect();
+        self.pending = None;
+        Ok(switches)
+    }
+
+    /// The steps alone.
+    pub(super) fn carry_out_changes(&mut self, plan: &Plan, who: &Who) -> anyhow::Result<Switches> {
         let mut switches = Vec::new();
         for change in &plan.changes {
             if let Change::Switch { group, slot } = change {
@@ -133,8 +147,6 @@ impl Runner {
                 .with_context(|| change.to_string())?;
         }
         self.refresh()?;
-        self.unfinished = plan.unfinished.iter().cloned().collect();
-        self.pending = None;
         Ok(switches)
     }
 
@@ -369,7 +381,9 @@ pub(super) fn invalid(errors: &ConfigErrors, tried: &str) -> Failure {
 
 pub(super) fn refused(refusal: &Refusal, tried: &str) -> Failure {
     let exit = match refusal {
-        Refusal::Window { .. } | Refusal::LiveColour { .. } => Exit::Precondition,
+        Refusal::Window { .. } | Refusal::LiveColour { .. } | Refusal::CanaryColour { .. } => {
+            Exit::Precondition
+        }
         Refusal::Slots { .. }
         | Refusal::Space { .. }
         | Refusal::Full { .. }

@@ -75,6 +75,7 @@ impl Runner {
                 return Some(Event::Settled { id });
             }
             Effect::CloseWindow => {
+                self.untended.insert(name.to_owned());
                 let closed = self
                     .datapath
                     .settle()

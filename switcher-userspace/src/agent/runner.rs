@@ -42,7 +42,9 @@ pub struct Runner {
     pub(super) started_at: Timestamp,
     /// Groups whose configuration is not in the kernel yet.
     pub(super) unfinished: BTreeSet<String>,
-    /// Why not.
+    /// Groups whose tables are to be looked at once they are idle.
+    pub(super) untended: BTreeSet<String>,
+    /// Why the configuration is not in the kernel.
     pub(super) pending: Option<String>,
     /// Idempotency keys of changes that are under way.
     pub(super) under_way: BTreeSet<String>,
@@ -67,6 +69,8 @@ impl Runner {
 
     /// Tells a group what has happened, and does what is to be done about it.
     pub(super) fn feed(&mut self, name: &str, event: Event) {
+        let current = |runner: &Self| runner.groups.get(name).map(|it| it.state.word.current());
+        let before = current(self);
         let mut events = VecDeque::from([event]);
         while let Some(event) = events.pop_front() {
             let now = self.clock.now();
@@ -76,6 +80,10 @@ impl Runner {
             for effect in step(&mut group.state, event, now) {
                 events.extend(self.carry_out(name, effect));
             }
+        }
+        if current(self) != before {
+            // Whoever is dead there has not mattered so far.
+            self.tend(name);
         }
         self.changes.send_modify(|count| *count += 1);
     }
@@ -96,6 +104,7 @@ impl Runner {
         }
         self.changes.send_modify(|count| *count += 1);
         self.ask_gate(&group);
+        self.tend(&group);
     }
 
     /// Tells a cut-over that waits for its target's health what that is.
@@ -192,6 +201,7 @@ impl Runner {
         self.attachments = attachments;
         self.sample();
         self.finish_configuration();
+        self.tend_again();
     }
 
     /// Somebody else has stored a word.

@@ -90,6 +90,7 @@ fn runner(
         clock: Clock::new(),
         started_at: Timestamp::now(),
         unfinished: BTreeSet::new(),
+        untended: BTreeSet::new(),
         pending: None,
         under_way: BTreeSet::new(),
         changes,

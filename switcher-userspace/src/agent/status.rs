@@ -151,6 +151,7 @@ impl Runner {
             window: self.window_status(group),
             colours: colours.collect(),
             rollback: self.rollback(group),
+            warnings: self.warnings(group),
             cutover,
         })
     }
@@ -183,7 +184,7 @@ impl Runner {
             role: role.to_owned(),
             version: None,
             healthy,
-            endpoints: self.endpoints(&group.name, config, colour),
+            endpoints: self.endpoints(group, config, colour),
             packets: counters.packets,
             bytes: counters.bytes,
             connections: counters.connections,
@@ -193,7 +194,8 @@ impl Runner {
         }
     }
 
-    fn endpoints(&self, group: &str, config: &GroupConfig, colour: &str) -> Vec<EndpointStatus> {
+    fn endpoints(&self, group: &Group, config: &GroupConfig, colour: &str) -> Vec<EndpointStatus> {
+        let relieved = self.relieved(group);
         let services = config.services.values();
         let of_service = services.flat_map(|service| {
             let endpoints = service.endpoints.get(colour).into_iter().flatten();
@@ -201,7 +203,7 @@ impl Runner {
         });
         let status = of_service.map(|(service, endpoint)| {
             let target = Target {
-                group: group.to_owned(),
+                group: group.name.clone(),
                 service: service.name.clone(),
                 colour: colour.to_owned(),
                 address: endpoint.address,
@@ -214,6 +216,7 @@ impl Runner {
                 weight: endpoint.weight,
                 healthy,
                 reason: reason.map(ToOwned::to_owned),
+                handed_over: relieved.contains(&(&*service.name, endpoint.address)),
             }
         });
         status.collect()

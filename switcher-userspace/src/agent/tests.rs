@@ -1,5 +1,6 @@
 //! The runner on a kernel in memory.
 
+mod health;
 mod life;
 pub(crate) mod stand;
 

@@ -85,6 +85,9 @@ pub struct GroupStatus {
     pub colours: BTreeMap<String, ColourStatus>,
     /// Whether it could be rolled back.
     pub rollback: RollbackStatus,
+    /// What somebody should know of it now.
+    #[serde(default)]
+    pub warnings: Vec<String>,
     /// The cut-over that is going on.
     pub cutover: Option<CutoverStatus>,
 }
@@ -147,6 +150,9 @@ pub struct EndpointStatus {
     pub healthy: Option<bool>,
     /// Why it failed the last one.
     pub reason: Option<String>,
+    /// It is down, and the other endpoints of its colour have what it had until it is back.
+    #[serde(default)]
+    pub handed_over: bool,
 }
 
 /// Whether a group could be rolled back.

@@ -29,7 +29,7 @@ async fn status_is_as_promised() {
     };
     let expected = [
         "by", "colours", "cutover", "epoch", "live", "name", "next", "phase", "previous",
-        "revision", "rollback", "since", "window",
+        "revision", "rollback", "since", "warnings", "window",
     ];
     assert_eq!(keys(group), expected);
     let expected = [
@@ -45,7 +45,14 @@ async fn status_is_as_promised() {
         "version",
     ];
     assert_eq!(keys(&group["colours"]["blue"]), expected);
-    let expected = ["address", "healthy", "reason", "service", "weight"];
+    let expected = [
+        "address",
+        "handed_over",
+        "healthy",
+        "reason",
+        "service",
+        "weight",
+    ];
     assert_eq!(keys(&group["colours"]["blue"]["endpoints"][0]), expected);
     assert_eq!(keys(&group["rollback"]), ["blockers", "eligible", "to"]);
     for key in ["version", "pid", "started_at", "config", "config_digest"] {

@@ -102,6 +102,9 @@ fn describe_group(output: &Output, group: &GroupStatus, now: Timestamp) -> Strin
             window.phase
         );
     }
+    for warning in &group.warnings {
+        text += &format!("  {warning}\n");
+    }
     text += &format!("  {}\n", rollback(group));
     text += &indented(&colours(output, group, now));
     text + &indented(&failing(group))

@@ -22,8 +22,8 @@ mod typed;
 pub use error::{ConfigError, ConfigErrors};
 pub use load::{load, parse};
 pub use model::{
-    AgentConfig, Config, Drain, EndpointConfig, Forward, GroupConfig, Health, HealthKind, Protocol,
-    ServiceConfig, UdpMode, XdpMode,
+    AgentConfig, Config, Drain, EndpointConfig, Forward, GroupConfig, HashMode, Health, HealthKind,
+    Protocol, ServiceConfig, UdpMode, XdpMode,
 };
 pub use resolve::{ResolveError, resolve};
 

@@ -117,6 +117,8 @@ pub struct ServiceConfig {
     pub protocol: Protocol,
     /// How packets get to endpoints, as written; see [`resolve`](super::resolve()).
     pub forward: Forward,
+    /// What decides on a client's endpoint.
+    pub hash: HashMode,
     /// What a flow is, for UDP; [`UdpMode::Flow`] and without meaning for TCP.
     pub udp: UdpMode,
     /// An address that always reaches the idle colour.
@@ -156,6 +158,16 @@ pub enum Forward {
     Routed,
 }
 
+/// What the bucket of a new flow follows from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum HashMode {
+    /// The client's address and port: flows of one client spread over endpoints.
+    Flow,
+    /// The client's address alone: its flows stay together.
+    Source,
+}
+
 /// Which datagrams of a UDP service stay together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -188,5 +200,6 @@ named! {
     XdpMode { Native = "native", Generic = "generic" }
     Protocol { Tcp = "tcp", Udp = "udp" }
     Forward { Auto = "auto", Local = "local", Routed = "routed" }
+    HashMode { Flow = "flow", Source = "source" }
     UdpMode { Flow = "flow", Packet = "packet" }
 }

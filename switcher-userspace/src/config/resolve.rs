@@ -75,7 +75,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::config::{EndpointConfig, Protocol, UdpMode};
+    use crate::config::{EndpointConfig, HashMode, Protocol, UdpMode};
 
     #[test]
     fn auto_is_local_when_every_endpoint_is_here() {
@@ -132,6 +132,7 @@ mod tests {
             vip: parse("10.0.0.1:80"),
             protocol: Protocol::Tcp,
             forward,
+            hash: HashMode::Flow,
             udp: UdpMode::Flow,
             preview: None,
             endpoints: BTreeMap::from([("blue".into(), endpoints.iter().map(endpoint).collect())]),

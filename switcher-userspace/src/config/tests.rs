@@ -37,6 +37,7 @@ fn defaults_are_filled_in() {
         vip: address("203.0.113.10:443"),
         protocol: Protocol::Tcp,
         forward: Forward::Auto,
+        hash: HashMode::Flow,
         udp: UdpMode::Flow,
         preview: None,
         endpoints: [
@@ -69,6 +70,7 @@ fn everything_typed_is_meant() {
     assert_eq!(shop.health, health(http, 500, 250, 1, 5));
     let web = &shop.services["web"];
     assert_eq!(web.forward, Forward::Local);
+    assert_eq!(web.hash, HashMode::Source);
     assert_eq!(web.preview, Some(address("203.0.113.10:9443")));
     let green = [
         endpoint("203.0.113.10:9444", 1),

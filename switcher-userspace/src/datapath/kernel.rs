@@ -175,6 +175,7 @@ fn settle_settings(pinned: &Pinned, seed: u64, flows: u32) -> anyhow::Result<()>
         seed,
         udp_idle: ticks(UDP_IDLE),
         tags: tags(flows),
+        ..old
     };
     pinned.maps.settings.set(0, &settings);
     Ok(())

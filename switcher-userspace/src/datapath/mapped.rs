@@ -9,7 +9,7 @@ use std::marker::PhantomData;
 use std::num::NonZeroUsize;
 use std::os::fd::BorrowedFd;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
 
 use bytemuck::Pod;
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
@@ -79,6 +79,18 @@ impl<T: Pod> Mapped<T> {
             if to.load(Ordering::Relaxed) != word {
                 to.store(word, Ordering::Release);
             }
+        }
+    }
+
+    /// Writes one 16-bit word of an element, which no reader sees in part; nothing beyond the end.
+    pub(super) fn set_quarter(&self, index: usize, quarter: usize, value: u16) {
+        let words = self.words(index);
+        // SAFETY: the same memory in quarters, atomic as well, and aligned to eight bytes.
+        let quarters = unsafe {
+            std::slice::from_raw_parts(words.as_ptr().cast::<AtomicU16>(), words.len() * 4)
+        };
+        if let Some(place) = quarters.get(quarter) {
+            place.store(value, Ordering::Release);
         }
     }
 

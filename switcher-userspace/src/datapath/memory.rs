@@ -82,9 +82,18 @@ impl Memory {
                 self.have.endpoints.remove(id);
             }
             Change::SetEndpoint { id, endpoint } => {
-                self.have.endpoints.insert(*id, *endpoint);
+                if self.have.endpoints.insert(*id, *endpoint).is_none() {
+                    self.have.last_endpoint = *id;
+                }
             }
             Change::FillTable { table, buckets } => self.fill(*table, buckets),
+            Change::HandOver { table, buckets } => {
+                if let Some(have) = self.have.tables.get_mut(&table.0) {
+                    for (bucket, id) in buckets {
+                        have[*bucket as usize] = *id;
+                    }
+                }
+            }
             Change::SetService {
                 index,
                 name,

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use switcher_common::abi::{
-    AddressKey, BUCKETS_PER_ELEMENT, COLOURS, Counters, Endpoint, FlowKey, GroupName, GroupState,
-    MAX_BUCKETS, MAX_GROUPS, NAME, PortEntry, SLOTS, Service, ServiceName, TableRef, Tag, UDP,
-    UDP_FLOWS, address_kind, endpoint_flags, known_port, service_flags,
+    AddressKey, BUCKETS_PER_ELEMENT, COLOURS, CanaryShare, Counters, Endpoint, FlowKey, GroupName,
+    GroupState, MAX_BUCKETS, MAX_GROUPS, NAME, PortEntry, SLOTS, Service, ServiceName, Settings,
+    TableRef, Tag, UDP, UDP_FLOWS, address_kind, endpoint_flags, known_port, service_flags,
 };
 use switcher_common::memory::{port_code, port_entry_code};
 use switcher_common::verdict::Reason;
@@ -19,7 +19,7 @@ use switcher_common::word::Word;
 use super::pins::Pins;
 use super::sys::{self, MapKind};
 use super::table::{Maps, Plain, collect};
-use super::{Change, Colour, GroupIndex, Have, HaveGroup, HaveService, Slot};
+use super::{Canary, Change, Colour, GroupIndex, Have, HaveGroup, HaveService, Mix, Slot};
 
 /// The pinned maps. Whoever is not the agent should only read, or store a word in an emergency.
 pub struct Pinned {
@@ -70,6 +70,7 @@ impl Pinned {
             endpoints: self.endpoints(),
             addresses,
             tables: BTreeMap::new(),
+            last_endpoint: self.maps.settings.get(0).last_endpoint as u16,
         };
         for table in have.tables_in_use().collect::<Vec<_>>() {
             have.tables.insert(table.0, self.buckets(table)?);
@@ -167,11 +168,19 @@ impl Pinned {
                     colours.insert(number, colour);
                 }
             }
-            let slots = (0..).zip(named.slots).filter(|(_, colour)| *colour != 0);
+            let slots = (0..).zip(named.slots.into_iter().zip(named.canaries));
+            let slots = slots.filter_map(|(slot, (colour, canary))| {
+                let colour = colour.checked_sub(1)?;
+                let canary = canary.colour.checked_sub(1).map(|colour| Canary {
+                    colour,
+                    percent: canary.percent,
+                });
+                Some((slot, Mix { colour, canary }))
+            });
             let group = HaveGroup {
                 name,
                 colours,
-                slots: slots.map(|(slot, colour)| (slot, colour - 1)).collect(),
+                slots: slots.collect(),
                 word: self.word(index),
             };
             groups.insert(index, group);
@@ -237,6 +246,7 @@ impl Pinned {
             } => self.name_group(*group, name, colours, slots),
             Change::SetEndpoint { id, endpoint } => self.set_endpoint(*id, endpoint),
             Change::FillTable { table, buckets } => self.fill(*table, buckets),
+            Change::HandOver { table, buckets } => self.hand_over(*table, buckets),
             Change::SetService {
                 index,
                 name,
@@ -258,20 +268,28 @@ impl Pinned {
         group: GroupIndex,
         name: &str,
         colours: &BTreeMap<Colour, String>,
-        slots: &BTreeMap<Slot, Colour>,
+        slots: &BTreeMap<Slot, Mix>,
     ) -> anyhow::Result<()> {
         let mut element = GroupName {
             name: padded(name)?,
             colours: [[0; NAME]; COLOURS],
             slots: [0; SLOTS],
+            canaries: [CanaryShare::default(); SLOTS],
         };
         for (number, colour) in colours {
             let place = element.colours.get_mut(usize::from(*number));
             *place.context("a colour beyond the last")? = padded(colour)?;
         }
-        for (slot, colour) in slots {
-            let place = element.slots.get_mut(usize::from(*slot));
-            *place.context("a slot beyond the last")? = colour + 1;
+        for (slot, mix) in slots {
+            let slot = usize::from(*slot);
+            let place = element.slots.get_mut(slot);
+            *place.context("a slot beyond the last")? = mix.colour + 1;
+            if let Some(Canary { colour, percent }) = mix.canary {
+                element.canaries[slot] = CanaryShare {
+                    colour: colour + 1,
+                    percent,
+                };
+            }
         }
         if name.is_empty() {
             // What is left of the old group must not concern the next with this index.
@@ -294,6 +312,13 @@ impl Pinned {
         // `set` writes only words that differ from what is there.
         let endpoint = Endpoint { noted, ..*endpoint };
         self.maps.endpoints.set(id.into(), &endpoint);
+        if endpoint.has(endpoint_flags::PRESENT) && !old.has(endpoint_flags::PRESENT) {
+            let settings = Settings {
+                last_endpoint: id.into(),
+                ..self.maps.settings.get(0)
+            };
+            self.maps.settings.set(0, &settings);
+        }
         Ok(())
     }
 
@@ -309,6 +334,19 @@ impl Pinned {
         }
         for (element, chunk) in (first..).zip(chunks) {
             self.maps.tables.set(element, chunk);
+        }
+        Ok(())
+    }
+
+    fn hand_over(&self, table: TableRef, buckets: &[(u32, u16)]) -> anyhow::Result<()> {
+        let (first, elements) = extent(table)?;
+        for (bucket, id) in buckets {
+            let element = (bucket / BUCKETS_PER_ELEMENT) as usize;
+            if element >= elements {
+                bail!("bucket {bucket} of a table of 2^{}", table.bits());
+            }
+            let quarter = (bucket % BUCKETS_PER_ELEMENT) as usize;
+            self.maps.tables.set_quarter(first + element, quarter, *id);
         }
         Ok(())
     }

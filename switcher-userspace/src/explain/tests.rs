@@ -6,7 +6,7 @@ use switcher_common::word::Word;
 
 use super::*;
 use crate::datapath::memory::Memory as Twin;
-use crate::reconcile::{Want, WantEndpoint, WantGroup, WantService, plan};
+use crate::reconcile::{Standing, Want, WantEndpoint, WantGroup, WantService, plan};
 
 #[test]
 fn a_request_goes_to_the_live_colour() {
@@ -90,6 +90,7 @@ fn maps(word: Word) -> (Have, Memory) {
         address: at(port),
         weight: 1,
         flags: endpoint_flags::PRESENT,
+        standing: Standing::Up,
     };
     let web = WantService {
         vip: at(80),
@@ -106,6 +107,7 @@ fn maps(word: Word) -> (Have, Memory) {
         initial: "blue".into(),
         colours: vec!["blue".into(), "green".into()],
         services: [("web".into(), web)].into(),
+        canary: None,
     };
     let want = Want {
         groups: [("shop".into(), shop)].into(),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Report, Target};
+use super::{Report, Standing, Target};
 use crate::release::Blocker;
 
 /// What is known of every endpoint that is probed.
@@ -16,6 +16,7 @@ pub struct Book {
 struct Known {
     healthy: Option<bool>,
     reason: Option<String>,
+    standing: Option<Standing>,
 }
 
 /// Whether a colour could take over.
@@ -46,12 +47,18 @@ impl Book {
             target,
             healthy,
             reason,
+            standing,
         } = report;
+        let standing = Some(standing);
         let Some(known) = self.known.get_mut(&target) else {
             return false;
         };
-        let changed = known.healthy != healthy;
-        *known = Known { healthy, reason };
+        let changed = known.healthy != healthy || known.standing != standing;
+        *known = Known {
+            healthy,
+            reason,
+            standing,
+        };
         changed
     }
 
@@ -60,6 +67,15 @@ impl Book {
     pub fn of(&self, target: &Target) -> Option<(Option<bool>, Option<&str>)> {
         let known = self.known.get(target)?;
         Some((known.healthy, known.reason.as_deref()))
+    }
+
+    /// What is to be thought of an endpoint when buckets are dealt out.
+    #[must_use]
+    pub fn standing(&self, target: &Target) -> Standing {
+        match self.known.get(target) {
+            Some(known) => known.standing.unwrap_or(Standing::Unknown),
+            None => Standing::Up,
+        }
     }
 
     /// Whether a colour could take over.
@@ -164,6 +180,11 @@ mod tests {
             target: target(port),
             healthy,
             reason: Some("refused".into()),
+            standing: match healthy {
+                Some(true) => Standing::Up,
+                Some(false) => Standing::Dead,
+                None => Standing::Unknown,
+            },
         }
     }
 }

@@ -7,7 +7,7 @@ use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::{Report, Tally, Target, probe, targets};
+use super::{Report, Standing, Tally, Target, probe, targets};
 use crate::config::{Config, Health};
 use crate::datapath::clients::Bypass;
 
@@ -69,16 +69,27 @@ impl Drop for Monitor {
 
 async fn watch(target: Target, health: Health, bypass: Bypass, tell: Tell) {
     let mut tally = Tally::new(health.rise, health.fall);
+    let (mut failed, mut silent) = (0_u32, 0_u32);
     let mut ticks = interval(health.interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
         let passed = probe::probe(&health.kind, target.address, &bypass, health.timeout).await;
         tally.record(passed.is_ok());
+        let count = |so_far: u32, goes_on| if goes_on { so_far.saturating_add(1) } else { 0 };
+        failed = count(failed, passed.is_err());
+        silent = count(silent, passed.as_ref().is_err_and(|fault| !fault.connected));
+        let standing = match tally.healthy() {
+            Some(true) => Standing::Up,
+            _ if silent >= health.fall => Standing::Dead,
+            _ if failed >= health.fall => Standing::Failing,
+            _ => Standing::Unknown,
+        };
         tell(Report {
             target: target.clone(),
             healthy: tally.healthy(),
-            reason: passed.err(),
+            reason: passed.err().map(|fault| fault.reason),
+            standing,
         });
     }
 }

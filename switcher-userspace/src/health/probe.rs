@@ -1,7 +1,7 @@
 //! One probe of one endpoint.
 
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http_body_util::Empty;
 use hyper::Request;
@@ -13,27 +13,47 @@ use tokio::time::timeout;
 use crate::config::HealthKind;
 use crate::datapath::clients::Bypass;
 
+/// Why an endpoint doesn't pass.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Fault {
+    /// In words.
+    pub(super) reason: String,
+    /// Whether it took the connection all the same.
+    pub(super) connected: bool,
+}
+
 /// Whether the endpoint passes, or why it doesn't.
 pub(super) async fn probe(
     kind: &HealthKind,
     address: SocketAddr,
     bypass: &Bypass,
     patience: Duration,
-) -> Result<(), String> {
-    let probe = async {
-        match kind {
-            HealthKind::None => Ok(()),
-            HealthKind::Tcp => connect(address, bypass).await.map(drop),
-            HealthKind::Http { path } => http(address, path, bypass).await,
-        }
+) -> Result<(), Fault> {
+    if *kind == HealthKind::None {
+        return Ok(());
+    }
+    let begun = Instant::now();
+    let late = || format!("no answer within {}", humantime::format_duration(patience));
+    let connected = timeout(patience, connect(address, bypass)).await;
+    let stream = match connected {
+        Ok(connected) => connected,
+        Err(_) => Err(late()),
     };
-    let late = |_| {
-        Err(format!(
-            "no answer within {}",
-            humantime::format_duration(patience)
-        ))
+    let stream = stream.map_err(|reason| Fault {
+        reason,
+        connected: false,
+    })?;
+    let HealthKind::Http { path } = kind else {
+        return Ok(());
     };
-    timeout(patience, probe).await.unwrap_or_else(late)
+    let left = patience.saturating_sub(begun.elapsed());
+    let answer = timeout(left, http(stream, address, path)).await;
+    answer
+        .unwrap_or_else(|_| Err(late()))
+        .map_err(|reason| Fault {
+            reason,
+            connected: true,
+        })
 }
 
 /// To exactly this address: an endpoint may be a VIP, which would lead to the live colour.
@@ -51,8 +71,7 @@ async fn connect(address: SocketAddr, bypass: &Bypass) -> Result<TcpStream, Stri
 }
 
 /// A GET that is answered with 2xx or 3xx.
-async fn http(address: SocketAddr, path: &str, bypass: &Bypass) -> Result<(), String> {
-    let stream = connect(address, bypass).await?;
+async fn http(stream: TcpStream, address: SocketAddr, path: &str) -> Result<(), String> {
     let said = |error: hyper::Error| format!("HTTP: {error}");
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
         .await
@@ -107,7 +126,7 @@ mod tests {
         );
         drop(listener);
         let refused = probe(&HealthKind::Tcp, address, &Bypass::default(), PATIENCE).await;
-        assert_eq!(refused, Err("connection refused".into()));
+        assert_eq!(refused, fault("connection refused", false));
     }
 
     #[tokio::test]
@@ -118,7 +137,7 @@ mod tests {
             Ok(())
         );
         let error = ask("HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n").await;
-        assert_eq!(error, Err("HTTP status 503 Service Unavailable".into()));
+        assert_eq!(error, fault("HTTP status 503 Service Unavailable", true));
         assert!(ask("SSH-2.0-OpenSSH\r\n").await.is_err());
         assert!(ask("").await.is_err());
     }
@@ -135,10 +154,15 @@ mod tests {
             Duration::from_millis(30),
         )
         .await;
-        assert_eq!(late, Err("no answer within 30ms".into()));
+        assert_eq!(late, fault("no answer within 30ms", true));
     }
 
-    async fn ask(answer: &'static str) -> Result<(), String> {
+    fn fault(reason: &str, connected: bool) -> Result<(), Fault> {
+        let reason = reason.into();
+        Err(Fault { reason, connected })
+    }
+
+    async fn ask(answer: &'static str) -> Result<(), Fault> {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("listens");
         let address = listener.local_addr().expect("has an address");
         let serve = tokio::spawn(async move {

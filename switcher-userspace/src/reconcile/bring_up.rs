@@ -9,7 +9,7 @@ use switcher_common::word::Word;
 use super::draft::{Draft, DraftService};
 use super::number::{service_key, split};
 use super::{Planner, Refusal, WantGroup};
-use crate::datapath::{Change, Colour, Slot};
+use crate::datapath::{Change, Colour, Mix, Slot};
 
 impl Planner {
     /// Brings up a group, new or not.
@@ -23,9 +23,9 @@ impl Planner {
             if !self.busy.contains(&draft.index) {
                 self.tidy(&draft);
             }
-            let Some(colour) = missing else { break };
+            let Some(mix) = missing else { break };
             if self.changes.len() == before {
-                let (group, colour) = (draft.name, draft.colours[&colour].clone());
+                let (group, colour) = (draft.name, draft.colours[&mix.colour].clone());
                 return Err(Refusal::Slots { group, colour });
             }
         }
@@ -42,17 +42,26 @@ impl Planner {
         if self.busy.contains(&draft.index) && have.colours.keys().any(gone) {
             return Err(self.refuse_window(draft.index));
         }
-        match have.live().filter(gone) {
-            Some(live) => Err(Refusal::LiveColour {
-                group: have.name.clone(),
-                colour: have.colours.get(&live).cloned().unwrap_or_default(),
+        let (group, named) = (have.name.clone(), |colour| {
+            have.colours.get(&colour).cloned().unwrap_or_default()
+        });
+        let current = have.current();
+        if let Some(live) = current.map(|mix| mix.colour).filter(gone) {
+            let colour = named(live);
+            return Err(Refusal::LiveColour { group, colour });
+        }
+        let canary = current.and_then(|mix| mix.canary);
+        match canary.map(|canary| canary.colour).filter(gone) {
+            Some(canary) => Err(Refusal::CanaryColour {
+                group,
+                colour: named(canary),
             }),
             None => Ok(()),
         }
     }
 
     /// Fills tables, then lets services point at them, then lets the word and people know.
-    fn install(&mut self, draft: &mut Draft) -> Result<(), Refusal> {
+    pub(super) fn install(&mut self, draft: &mut Draft) -> Result<(), Refusal> {
         let mut written = false;
         for service in &draft.services {
             let tables = self.fill(draft, service)?;
@@ -77,8 +86,8 @@ impl Planner {
         let known = have.is_some();
         let old = have.map_or([TableRef::default(); SLOTS], |have| have.service.tables);
         let mut tables = old;
-        for (colour, slot) in &draft.targets {
-            let (bits, buckets) = &service.tables[colour];
+        for (mix, slot) in &draft.targets {
+            let buckets = &service.tables[mix];
             let same = old
                 .iter()
                 .find(|table| self.holds(**table, buckets))
@@ -90,15 +99,16 @@ impl Planner {
             *slot = match same {
                 Some(table) => table,
                 None => {
-                    let table = self.space.take(*bits).map_err(|left| Refusal::Space {
+                    let bits = buckets.len().trailing_zeros();
+                    let table = self.space.take(bits).map_err(|left| Refusal::Space {
                         service: format!("{}/{}", draft.name, service.name),
-                        colour: draft.colours[colour].clone(),
+                        colour: draft.colours[&mix.colour].clone(),
                         needed: 1 << bits,
                         largest: left.largest,
                         free: left.free,
                     })?;
                     if known {
-                        let (group, colour) = (&draft.name, &draft.colours[colour]);
+                        let (group, colour) = (&draft.name, draft.said(*mix));
                         self.say(format!(
                             "service {group}/{}: new table for {colour}",
                             service.name
@@ -122,10 +132,10 @@ impl Planner {
             return;
         };
         let current = word.current() as usize;
-        if let Some(target) = draft.targets.get(&live)
+        if let Some(target) = draft.aim(live)
             && !tables[current].exists()
         {
-            tables[current] = tables[*target as usize];
+            tables[current] = tables[target as usize];
         }
     }
 
@@ -167,7 +177,7 @@ impl Planner {
         if have.is_some_and(|have| have.live().is_some()) {
             return;
         }
-        let live = u32::from(draft.targets[&draft.initial]);
+        let live = u32::from(draft.targets[&Mix::pure(draft.initial)]);
         let staging = draft.after(draft.initial).map_or(live, u32::from);
         let word = Word::default()
             .with_current(live)
@@ -183,7 +193,7 @@ impl Planner {
         let have = self.have().groups.get(&draft.index);
         let mut slots = have.map(|have| have.slots.clone()).unwrap_or_default();
         let mut colours = have.map(|have| have.colours.clone()).unwrap_or_default();
-        slots.extend(draft.targets.iter().map(|(colour, slot)| (*slot, *colour)));
+        slots.extend(draft.targets.iter().map(|(mix, slot)| (*slot, *mix)));
         colours.extend(draft.colours.clone());
         self.name_group(draft, colours, slots);
     }
@@ -192,7 +202,7 @@ impl Planner {
         &mut self,
         draft: &Draft,
         colours: BTreeMap<Colour, String>,
-        slots: BTreeMap<Slot, Colour>,
+        slots: BTreeMap<Slot, Mix>,
     ) {
         let have = self.have().groups.get(&draft.index);
         if have.is_some_and(|have| have.colours == colours && have.slots == slots) {
@@ -245,7 +255,7 @@ impl Planner {
             return;
         };
         let (current, live) = (have.word.current() as Slot, have.live());
-        let Some(slot) = live.and_then(|live| draft.targets.get(&live)).copied() else {
+        let Some(slot) = live.and_then(|live| draft.aim(live)) else {
             return;
         };
         if slot == current {

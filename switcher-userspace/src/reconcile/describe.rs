@@ -7,7 +7,7 @@ use switcher_common::abi::{
     Address, AddressKey, Endpoint, Port, Service, UDP, address_kind, service_flags,
 };
 
-use crate::datapath::Change;
+use crate::datapath::{Change, Colour};
 
 impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -22,9 +22,13 @@ impl fmt::Display for Change {
                 slots,
             } => {
                 write!(f, "name group {group} {name}:")?;
-                for (slot, colour) in slots {
-                    let colour = colours.get(colour).map_or("?", String::as_str);
-                    write!(f, " {colour} in slot {slot}")?;
+                let named = |colour: Colour| colours.get(&colour).map_or("?", String::as_str);
+                for (slot, mix) in slots {
+                    write!(f, " {}", named(mix.colour))?;
+                    if let Some(canary) = mix.canary {
+                        write!(f, " with {} % {}", canary.percent, named(canary.colour))?;
+                    }
+                    write!(f, " in slot {slot}")?;
                 }
                 Ok(())
             }
@@ -38,6 +42,13 @@ impl fmt::Display for Change {
             Self::FillTable { table, .. } => {
                 let (size, first) = (1u32 << table.bits(), table.first());
                 write!(f, "fill a table of {size} buckets at {first}")
+            }
+            Self::HandOver { table, buckets } => {
+                let (count, first) = (buckets.len(), table.first());
+                write!(
+                    f,
+                    "give {count} buckets of the table at {first} to endpoints that are alive"
+                )
             }
             Self::SetService { index, service, .. } if *service == Service::default() => {
                 write!(f, "free service {index}")

@@ -6,9 +6,9 @@ use std::net::SocketAddr;
 use switcher_common::abi::{AddressKey, Endpoint, service_flags};
 
 use super::number::{endpoint_key, split};
-use super::{Planner, Refusal, WantEndpoint, WantGroup, WantService};
-use crate::datapath::{Change, Colour, GroupIndex, Slot};
-use crate::maglev::{self, Share};
+use super::{Planner, Refusal, Standing, WantCanary, WantEndpoint, WantGroup, WantService};
+use crate::datapath::{Canary, Change, Colour, GroupIndex, Mix, Slot};
+use crate::maglev::Share;
 
 /// A group whose names all have numbers.
 pub(super) struct Draft {
@@ -17,8 +17,10 @@ pub(super) struct Draft {
     pub(super) initial: Colour,
     pub(super) colours: BTreeMap<Colour, String>,
     pub(super) services: Vec<DraftService>,
-    /// Where each colour's table is or will be.
-    pub(super) targets: BTreeMap<Colour, Slot>,
+    /// What there are to be tables of: each colour, and the canary's share in the live one's.
+    pub(super) mixes: Vec<Mix>,
+    /// Where these tables are or will be.
+    pub(super) targets: BTreeMap<Mix, Slot>,
 }
 
 /// A service whose endpoints all have ids.
@@ -27,8 +29,10 @@ pub(super) struct DraftService {
     pub(super) name: String,
     pub(super) want: WantService,
     pub(super) preview: Option<(u16, SocketAddr)>,
-    /// By colour: the table's size and what it should hold.
-    pub(super) tables: BTreeMap<Colour, (u32, Vec<u16>)>,
+    /// By colour: who takes part, and what health checks say of them.
+    pub(super) shares: BTreeMap<Colour, Vec<(Share, Standing)>>,
+    /// What tables should hold.
+    pub(super) tables: BTreeMap<Mix, Vec<u16>>,
     /// Keys of its endpoints.
     pub(super) keys: BTreeMap<AddressKey, u16>,
 }
@@ -51,9 +55,13 @@ impl Planner {
                 self.new_group()?
             }
         };
+        let mut mixes: Vec<Mix> = colours.keys().copied().map(Mix::pure).collect();
+        mixes.extend(self.canary(index, want, &colours));
         let mut services = Vec::new();
         for (service, want) in &want.services {
-            services.push(self.draft_service(index, name, service, want, &colours)?);
+            let mut service = self.draft_service(index, name, service, want, &colours)?;
+            self.draft_tables(index, &mut service, &mixes);
+            services.push(service);
         }
         Ok(Draft {
             index,
@@ -61,7 +69,29 @@ impl Planner {
             initial,
             colours,
             services,
+            mixes,
             targets: BTreeMap::new(),
+        })
+    }
+
+    /// The mix that the live colour's new flows are to be dealt out by.
+    fn canary(
+        &self,
+        group: GroupIndex,
+        want: &WantGroup,
+        colours: &BTreeMap<Colour, String>,
+    ) -> Option<Mix> {
+        let WantCanary { colour, percent } = want.canary.as_ref()?;
+        let live = self.have().groups.get(&group)?.live()?;
+        let mut others = colours.iter().filter(|(number, _)| **number != live);
+        let (number, _) = others.find(|(_, name)| *name == colour)?;
+        let canary = Some(Canary {
+            colour: *number,
+            percent: *percent,
+        });
+        Some(Mix {
+            colour: live,
+            canary,
         })
     }
 
@@ -88,6 +118,7 @@ impl Planner {
             name: name.into(),
             want: want.clone(),
             preview,
+            shares: BTreeMap::new(),
             tables: BTreeMap::new(),
             keys: BTreeMap::new(),
         };
@@ -95,9 +126,7 @@ impl Planner {
             let endpoints = want.endpoints.get(colour).map_or(&[][..], Vec::as_slice);
             let path = format!("{group_name}/{name}");
             let shares = self.endpoints_of(&mut service, *number, (&path, colour), endpoints)?;
-            let bits = maglev::bits(&shares);
-            let buckets = maglev::buckets(&shares, bits, self.seed);
-            service.tables.insert(*number, (bits, buckets));
+            service.shares.insert(*number, shares);
         }
         Ok(service)
     }
@@ -109,7 +138,7 @@ impl Planner {
         colour: Colour,
         (path, colour_name): (&str, &str),
         wanted: &[WantEndpoint],
-    ) -> Result<Vec<Share>, Refusal> {
+    ) -> Result<Vec<(Share, Standing)>, Refusal> {
         let mut shares = Vec::new();
         let mut counter = None;
         for want in wanted {
@@ -147,11 +176,17 @@ impl Planner {
             if published || first {
                 service.keys.insert(key, id);
             }
-            shares.push(Share {
+            let share = Share {
                 id,
                 address: want.address,
                 weight: want.weight,
-            });
+            };
+            // Whoever is new and not known yet counts: it was put there to be used.
+            let standing = match (want.standing, known) {
+                (Standing::Unknown, None) => Standing::Up,
+                (standing, _) => standing,
+            };
+            shares.push((share, standing));
         }
         Ok(shares)
     }
@@ -160,9 +195,29 @@ impl Planner {
 impl Draft {
     /// The slot of the colour after `colour`, in the order of their numbers and around.
     pub(super) fn after(&self, colour: Colour) -> Option<Slot> {
-        let higher = self.targets.range(colour + 1..);
-        let mut others = higher.chain(self.targets.range(..colour));
+        let pure = || self.targets.iter().filter(|(mix, _)| mix.canary.is_none());
+        let higher = pure().filter(|(mix, _)| mix.colour > colour);
+        let mut others = higher.chain(pure().filter(|(mix, _)| mix.colour < colour));
         others.next().map(|(_, slot)| *slot)
+    }
+
+    /// The slot that is to be current while `live` is live.
+    pub(super) fn aim(&self, live: Colour) -> Option<Slot> {
+        let of_live = self.targets.iter().filter(|(mix, _)| mix.colour == live);
+        let aim = of_live.max_by_key(|(mix, _)| mix.canary.is_some());
+        aim.map(|(_, slot)| *slot)
+    }
+
+    /// A mix as people read it.
+    pub(super) fn said(&self, mix: Mix) -> String {
+        let colour = &self.colours[&mix.colour];
+        match mix.canary {
+            None => colour.clone(),
+            Some(Canary {
+                colour: other,
+                percent,
+            }) => format!("{colour} with {percent} % {}", self.colours[&other]),
+        }
     }
 }
 

@@ -82,8 +82,9 @@ impl Planner {
             .ok_or(full("services", MAX_SERVICES))
     }
 
-    /// The id of an endpoint. New ones get an id above all others, so that an id that was freed is not
-    /// used again before the numbers have gone round: a flow may still remember it.
+    /// The id of an endpoint. New ones get the first free id above the one that was given last, so that an
+    /// id that was freed is not used again before the numbers have gone round: a flow may still be
+    /// remembered with it.
     pub(super) fn number_endpoint(
         &self,
         service: u16,
@@ -99,7 +100,7 @@ impl Planner {
             return Ok(*id);
         }
         // Id 0 is never given: it is what an empty bucket says.
-        let next = have.keys().next_back().map_or(1, |last| last + 1);
+        let next = self.have().last_endpoint + 1;
         let limit = MAX_ENDPOINTS as u16;
         let mut all = (next..limit).chain(1..limit);
         all.find(|id| !have.contains_key(id))

@@ -1,42 +1,41 @@
-//! Which slot a colour's table goes to.
+//! Which slot the tables of a colour, or of a mix of two, go to.
 
 use switcher_common::abi::{SLOTS, TableRef};
 
 use super::Planner;
 use super::draft::Draft;
-use crate::datapath::{Colour, Slot};
+use crate::datapath::{Colour, Mix, Slot};
 
 impl Planner {
-    /// Decides on a slot for each colour: its own if what lies there is right, else a free one. Returns a
-    /// colour that there is no slot for until something is tidied away.
-    pub(super) fn choose_targets(&self, draft: &mut Draft) -> Option<Colour> {
+    /// Decides on a slot for each mix: its own if what lies there is right, else a free one. Returns a
+    /// mix that there is no slot for until something is tidied away.
+    pub(super) fn choose_targets(&self, draft: &mut Draft) -> Option<Mix> {
         let mut missing = None;
-        for colour in draft.colours.keys().copied().collect::<Vec<_>>() {
+        for mix in draft.mixes.clone() {
             let own = self.have().groups.get(&draft.index).and_then(|have| {
-                let newest = have.slot_of(colour).into_iter();
+                let newest = [have.word.current() as Slot];
+                let newest = newest.into_iter().chain(have.slot_of(mix.colour));
                 let mut own = newest.chain(have.slots.keys().copied());
-                own.find(|slot| {
-                    have.slots.get(slot) == Some(&colour) && self.fits(draft, colour, *slot)
-                })
+                own.find(|slot| have.slots.get(slot) == Some(&mix) && self.fits(draft, mix, *slot))
             });
-            match own.or_else(|| self.free_slot(draft, colour)) {
+            match own.or_else(|| self.free_slot(draft, mix.colour)) {
                 Some(slot) => {
-                    draft.targets.insert(colour, slot);
+                    draft.targets.insert(mix, slot);
                 }
-                None => missing = Some(colour),
+                None => missing = Some(mix),
             }
         }
         missing
     }
 
-    /// Whether a slot needs no change for a colour but tables that are missing altogether.
-    fn fits(&self, draft: &Draft, colour: Colour, slot: Slot) -> bool {
+    /// Whether a slot needs no change for a mix but tables that are missing altogether.
+    fn fits(&self, draft: &Draft, mix: Mix, slot: Slot) -> bool {
         draft.services.iter().all(|service| {
             let have = self.have().services.get(&service.index);
             let table = have.map_or(TableRef::default(), |have| {
                 have.service.tables[slot as usize]
             });
-            !table.exists() || self.holds(table, &service.tables[&colour].1)
+            !table.exists() || self.holds(table, &service.tables[&mix])
         })
     }
 

@@ -1,5 +1,6 @@
 //! Have and want in, exact changes out; and the promise that every prefix of a plan leaves traffic served.
 
+mod health;
 mod prefixes;
 
 use std::net::SocketAddr;
@@ -8,7 +9,7 @@ use switcher_common::abi::{Address, Endpoint, MAX_BUCKETS, TCP, endpoint_flags, 
 use switcher_common::word::{Phase, Word};
 
 use super::*;
-use crate::datapath::HaveGroup;
+use crate::datapath::{HaveGroup, Mix};
 use crate::maglev::MAX_BITS;
 
 const SEED: u64 = 7;
@@ -141,7 +142,10 @@ fn the_live_colour_moves_by_a_window() {
     let last = plan(kernel.state(), &want, SEED).expect("nothing is in the way");
     last.changes.iter().for_each(|change| kernel.change(change));
     let have = kernel.state();
-    assert_eq!(have.groups[&0].slots, [(1, 1), (2, 0)].into());
+    assert_eq!(
+        have.groups[&0].slots,
+        [(1, Mix::pure(1)), (2, Mix::pure(0))].into()
+    );
     assert!(!have.services[&0].service.tables[0].exists());
 }
 
@@ -294,7 +298,9 @@ fn emergencies_find_the_newer_table_of_a_colour() {
     let group = HaveGroup {
         name: "shop".into(),
         colours: [(0, "blue".into()), (1, "green".into())].into(),
-        slots: [(0, 0), (1, 1), (2, 0)].into(),
+        slots: [(0, 0), (1, 1), (2, 0)]
+            .map(|(slot, colour)| (slot, Mix::pure(colour)))
+            .into(),
         word: Word::default().with_current(1).with_staging(2),
     };
     assert_eq!(group.slot_of(0), Some(2));
@@ -347,6 +353,7 @@ fn renamed(colours: &[(&str, &[u16])], initial: &str) -> Want {
     let endpoint = |port: &u16| WantEndpoint {
         address: at(*port),
         weight: 1,
+        standing: Standing::Up,
         flags: match port {
             80 => endpoint_flags::PRESENT | endpoint_flags::UNTOUCHED,
             _ => endpoint_flags::PRESENT,
@@ -366,6 +373,7 @@ fn renamed(colours: &[(&str, &[u16])], initial: &str) -> Want {
         initial: initial.into(),
         colours: colours.iter().map(|(colour, _)| (*colour).into()).collect(),
         services: [("web".into(), web)].into(),
+        canary: None,
     };
     Want {
         groups: [("shop".into(), shop)].into(),

@@ -6,7 +6,7 @@ use switcher_common::abi::{SLOTS, TableRef};
 
 use super::Planner;
 use super::draft::Draft;
-use crate::datapath::{Change, Slot};
+use crate::datapath::{Change, Mix, Slot};
 
 impl Planner {
     /// Moves previews to where their colour is now, and drops every slot but those of the colours and
@@ -22,7 +22,7 @@ impl Planner {
         let waiting = draft
             .colours
             .keys()
-            .filter(|c| !draft.targets.contains_key(c));
+            .filter(|colour| !draft.targets.contains_key(&Mix::pure(**colour)));
         keep.extend(waiting.filter_map(|colour| have.slot_of(*colour)));
         let mut slots = have.slots.clone();
         slots.retain(|slot, _| keep.contains(slot));
@@ -44,10 +44,11 @@ impl Planner {
         };
         let word = have.word;
         let live = have.live();
-        let staged = have.slots.get(&(word.staging() as Slot)).copied();
+        let staged = have.slots.get(&(word.staging() as Slot));
+        let staged = staged.map(|mix| mix.colour);
         let staged = staged.filter(|colour| Some(*colour) != live);
         let own = staged
-            .and_then(|colour| draft.targets.get(&colour))
+            .and_then(|colour| draft.targets.get(&Mix::pure(colour)))
             .copied();
         let next = || live.and_then(|live| draft.after(live));
         let staging = own.or_else(next).map_or(word.current(), u32::from);

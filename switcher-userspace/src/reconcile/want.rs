@@ -6,7 +6,10 @@ use std::net::{IpAddr, SocketAddr};
 use switcher_common::abi::{TCP, UDP, endpoint_flags, service_flags};
 
 use super::Refusal;
-use crate::config::{Config, Forward, GroupConfig, Protocol, ServiceConfig, UdpMode, resolve};
+use crate::config::{
+    Config, Forward, GroupConfig, HashMode, Protocol, ServiceConfig, UdpMode, resolve,
+};
+use crate::health::Standing;
 
 /// What the kernel should hold.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -25,6 +28,17 @@ pub struct WantGroup {
     pub colours: Vec<String>,
     /// By name.
     pub services: BTreeMap<String, WantService>,
+    /// The colour that is to have a part of the live one's new flows, and how much.
+    pub canary: Option<WantCanary>,
+}
+
+/// A part of the live colour's new flows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WantCanary {
+    /// The colour that gets it.
+    pub colour: String,
+    /// In percent, 1 to 99.
+    pub percent: u8,
 }
 
 /// A service as it should be.
@@ -51,6 +65,8 @@ pub struct WantEndpoint {
     pub weight: u16,
     /// Bits of [`endpoint_flags`], `PRESENT` among them.
     pub flags: u8,
+    /// What health checks say of it.
+    pub standing: Standing,
 }
 
 impl Want {
@@ -68,18 +84,23 @@ impl Want {
 }
 
 impl WantGroup {
-    fn new(config: &GroupConfig, is_own: &impl Fn(IpAddr) -> bool) -> Result<Self, Refusal> {
+    /// What a group's configuration asks for; see [`Want::new`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn new(config: &GroupConfig, is_own: impl Fn(IpAddr) -> bool) -> Result<Self, Refusal> {
         let service = |service: &ServiceConfig| {
-            let forward = resolve(service, is_own).map_err(|error| Refusal::Forward {
+            let forward = resolve(service, &is_own).map_err(|error| Refusal::Forward {
                 group: config.name.clone(),
                 error,
             })?;
-            let want = WantService::new(service, forward, is_own);
+            let want = WantService::new(service, forward, &is_own);
             Ok((service.name.clone(), want))
         };
         Ok(Self {
             initial: config.initial.clone(),
             colours: config.colours.clone(),
+            canary: None,
             services: config
                 .services
                 .values()
@@ -98,6 +119,7 @@ impl WantService {
                 address: endpoint.address,
                 weight: endpoint.weight,
                 flags: endpoint_kind(endpoint.address, config.vip, forward),
+                standing: Standing::Up,
             });
             (colour.clone(), endpoints.collect())
         });
@@ -121,7 +143,11 @@ fn service_kind(config: &ServiceConfig, here: bool) -> u8 {
         (Protocol::Udp, UdpMode::Packet) => service_flags::PER_PACKET,
         (Protocol::Tcp, _) | (Protocol::Udp, UdpMode::Flow) => 0,
     };
-    service_flags::PRESENT | kind
+    let hashed = match config.hash {
+        HashMode::Flow => 0,
+        HashMode::Source => service_flags::BY_SOURCE,
+    };
+    service_flags::PRESENT | kind | hashed
 }
 
 fn endpoint_kind(address: SocketAddr, vip: SocketAddr, forward: Forward) -> u8 {

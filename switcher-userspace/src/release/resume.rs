@@ -242,6 +242,6 @@ fn colour_at(have: &HaveGroup, slots: &BTreeMap<String, Slot>, word: Word) -> Op
         .find(|(_, slot)| u32::from(**slot) == word.current());
     ready.map(|(colour, _)| colour.clone()).or_else(|| {
         let slot = word.current() as Slot;
-        have.colours.get(have.slots.get(&slot)?).cloned()
+        have.colours.get(&have.slots.get(&slot)?.colour).cloned()
     })
 }

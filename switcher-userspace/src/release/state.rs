@@ -281,8 +281,8 @@ pub fn ready_slots(
         )
     };
     let mut ready: BTreeMap<String, Slot> = BTreeMap::new();
-    for (slot, colour) in &have.slots {
-        let (slot, Some(colour)) = (*slot, have.colours.get(colour)) else {
+    for (slot, mix) in have.slots.iter().filter(|(_, mix)| mix.canary.is_none()) {
+        let (slot, Some(colour)) = (*slot, have.colours.get(&mix.colour)) else {
             continue;
         };
         let best = ready.entry(colour.clone()).or_insert(slot);

@@ -11,7 +11,7 @@ use switcher::config::{AgentConfig, XdpMode};
 use switcher::datapath::kernel::KernelDatapath;
 use switcher::datapath::pins::Pins;
 use switcher::host::{self, XdpAttached};
-use switcher::reconcile::{Want, WantEndpoint, WantGroup, WantService};
+use switcher::reconcile::{Standing, Want, WantEndpoint, WantGroup, WantService};
 use switcher_common::abi::{TCP, UDP, endpoint_flags, service_flags};
 
 pub(crate) const DEVICE: &str = "sw0";
@@ -104,6 +104,7 @@ impl Lab {
             address: at(port),
             weight: 1,
             flags: endpoint_flags::PRESENT,
+            standing: Standing::Up,
         };
         let service = |vip: u16, protocol, flags| WantService {
             vip: at(vip),
@@ -125,6 +126,7 @@ impl Lab {
             services: services
                 .map(|(name, service)| (name.into(), service))
                 .into(),
+            canary: None,
         };
         Want {
             groups: [("shop".into(), shop)].into(),

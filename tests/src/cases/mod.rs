@@ -3,6 +3,7 @@
 
 mod elsewhere;
 mod exceptions;
+mod hashed;
 mod replies;
 mod requests;
 mod routed;
@@ -68,6 +69,7 @@ pub fn all() -> Vec<Case> {
         sockets::cases(),
         udp::cases(),
         exceptions::cases(),
+        hashed::cases(),
         replies::cases(),
         elsewhere::cases(),
     ]

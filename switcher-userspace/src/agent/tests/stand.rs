@@ -173,8 +173,13 @@ pub(crate) fn routed() -> String {
 
 /// Endpoints of the host itself whose health is asked.
 pub(crate) fn probed() -> String {
+    probed_at(&[1], &[2])
+}
+
+/// The same at these ports.
+pub(crate) fn probed_at(blue: &[u16], green: &[u16]) -> String {
     let health = "kind = \"tcp\"\ninterval = \"50ms\"\ntimeout = \"200ms\"\nrise = 1\nfall = 1";
-    text("local", "10.0.0.1", &[1], &[2], health)
+    text("local", "10.0.0.1", blue, green, health)
 }
 
 fn text(forward: &str, address: &str, blue: &[u16], green: &[u16], health: &str) -> String {

@@ -10,8 +10,8 @@ use crate::config::typed::{
     TypedColour, TypedDrain, TypedEndpoint, TypedGroup, TypedHealth, TypedKind, TypedService,
 };
 use crate::config::{
-    Drain, EndpointConfig, Forward, GroupConfig, Health, HealthKind, Protocol, ServiceConfig,
-    UdpMode,
+    Drain, EndpointConfig, Forward, GroupConfig, HashMode, Health, HealthKind, Protocol,
+    ServiceConfig, UdpMode,
 };
 
 const ARM: Duration = Duration::from_secs(3);
@@ -130,6 +130,7 @@ fn service(typed: TypedService, report: &Report<'_>) -> Option<ServiceConfig> {
         name,
         vip,
         forward,
+        hash,
         udp,
         preview,
         endpoints,
@@ -147,6 +148,7 @@ fn service(typed: TypedService, report: &Report<'_>) -> Option<ServiceConfig> {
         vip,
         protocol,
         forward: forward.map_or(Forward::Auto, |forward| forward.value),
+        hash: hash.map_or(HashMode::Flow, |hash| hash.value),
         udp: udp.map_or(UdpMode::Flow, |udp| udp.value),
         preview: preview.map(|preview| preview.value),
         endpoints: endpoints.into_iter().map(colour).collect(),

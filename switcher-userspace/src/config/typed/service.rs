@@ -6,7 +6,7 @@ use crate::config::limits::WEIGHT_MAX;
 use crate::config::report::Typed;
 use crate::config::scalar;
 use crate::config::section::{Section, Value};
-use crate::config::{Forward, Protocol, UdpMode};
+use crate::config::{Forward, HashMode, Protocol, UdpMode};
 
 const ENDPOINTS: &str = "list a colour's servers: blue = [\"203.0.113.10:8443\"]";
 const FORWARD: &[(&str, Forward)] = &[
@@ -14,12 +14,14 @@ const FORWARD: &[(&str, Forward)] = &[
     ("local", Forward::Local),
     ("routed", Forward::Routed),
 ];
+const HASH: &[(&str, HashMode)] = &[("flow", HashMode::Flow), ("source", HashMode::Source)];
 const UDP: &[(&str, UdpMode)] = &[("flow", UdpMode::Flow), ("packet", UdpMode::Packet)];
 
 pub(in crate::config) struct TypedService {
     pub(in crate::config) name: Typed<String>,
     pub(in crate::config) vip: Option<Typed<(SocketAddr, Protocol)>>,
     pub(in crate::config) forward: Option<Typed<Forward>>,
+    pub(in crate::config) hash: Option<Typed<HashMode>>,
     pub(in crate::config) udp: Option<Typed<UdpMode>>,
     pub(in crate::config) preview: Option<Typed<SocketAddr>>,
     pub(in crate::config) endpoints: Vec<TypedColour>,
@@ -46,6 +48,9 @@ impl TypedService {
             forward: section
                 .value("forward")
                 .and_then(|value| value.choice(FORWARD, &["masquerade", "dsr", "ipip"])),
+            hash: section
+                .value("hash")
+                .and_then(|value| value.choice(HASH, &[])),
             udp: section
                 .value("udp")
                 .and_then(|value| value.choice(UDP, &["quic"])),
@@ -56,10 +61,6 @@ impl TypedService {
                 .unwrap_or_default(),
             name,
         };
-        // Flows are the only thing that is hashed yet: nothing to remember.
-        let _ = section
-            .value("hash")
-            .and_then(|value| value.choice(&[("flow", ())], &["source"]));
         if !section.has("endpoints") {
             section.missing("endpoints", format_args!("add it, and {ENDPOINTS}"));
         }

@@ -77,6 +77,7 @@ fn wants() -> impl Strategy<Value = Want> {
                     address: at(base + 100 + c * 100 + port),
                     weight: 1 + port,
                     flags: endpoint_flags::PRESENT,
+                    standing: Standing::Up,
                 };
                 let endpoints =
                     (0u16..)

@@ -1,5 +1,5 @@
 use super::*;
-use crate::datapath::HaveGroup;
+use crate::datapath::{HaveGroup, Mix};
 
 #[test]
 fn an_intent_that_the_word_shows_is_finished() {
@@ -152,7 +152,7 @@ fn the_newest_table_of_a_colour_is_its_slot() {
     // Blue was updated from slot 0 to 2, then green became live.
     let word = group().word.switch_to(2).switch_to(1);
     let mut have = have(word);
-    have.slots.insert(2, 0);
+    have.slots.insert(2, Mix::pure(0));
     assert_eq!(ready_slots(&have, None)["blue"], 2);
 }
 
@@ -160,7 +160,7 @@ fn have(word: Word) -> HaveGroup {
     HaveGroup {
         name: "shop".into(),
         colours: BTreeMap::from([(0, "blue".into()), (1, "green".into())]),
-        slots: BTreeMap::from([(0, 0), (1, 1)]),
+        slots: BTreeMap::from([(0, Mix::pure(0)), (1, Mix::pure(1))]),
         word,
     }
 }
