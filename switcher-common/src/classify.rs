@@ -136,5 +136,6 @@ const fn key(address: Address, port: Port, protocol: u8, kind: u8) -> AddressKey
         port,
         protocol,
         kind,
+        reserved: 0,
     }
 }

@@ -138,8 +138,8 @@ const fn is_local(endpoint: &Endpoint) -> bool {
 /// A socket without an address, as a client: under ff00::/8, which no client has.
 #[inline(always)]
 const fn stand_in(cookie: u64) -> Address {
-    const MULTICAST: u32 = 0xff00_0000_u32.to_be();
-    Address([MULTICAST, 0, (cookie >> 32) as u32, cookie as u32])
+    const MULTICAST: u64 = 0xff00_0000_0000_0000_u64.to_be();
+    Address([MULTICAST, cookie])
 }
 
 #[inline(always)]

@@ -1,10 +1,10 @@
 //! Out of this host by the program itself, or up its stack.
 
-use crate::abi::{Address, NextHop};
+use crate::abi::NextHop;
 use crate::frame::Frame;
-use crate::parse::{self, Carriage, Packet};
+use crate::parse::{self, Packet};
 use crate::rewrite::{Edit, Hop};
-use crate::tables::{Route, Stack, Tables};
+use crate::tables::{Route, Stack, Tables, Way};
 use crate::verdict::{Reason, Verdict};
 
 /// What is to be done with a packet of ours.
@@ -39,10 +39,10 @@ pub(crate) fn send<F: Frame + ?Sized, T: Tables, S: Stack>(
     let Step { mut edit, via } = step;
     let (source, destination, endpoint) = match via {
         Via::Host => return Ok((edit, Verdict::Deliver)),
-        Via::Endpoint(id) => (packet.source, edit.to_address(), Some(id)),
-        Via::Client => (edit.to_address(), packet.destination, None),
+        Via::Endpoint(id) => (packet.source, edit.address, Some(id)),
+        Via::Client => (edit.address, packet.destination, None),
     };
-    let carriage = parse::carriage(frame).ok_or(Reason::Malformed)?;
+    let carriage = parse::carriage(frame, packet).ok_or(Reason::Malformed)?;
     let way = Way {
         source,
         destination,
@@ -53,8 +53,13 @@ pub(crate) fn send<F: Frame + ?Sized, T: Tables, S: Stack>(
     let unfinished = parse::is_unfinished(frame, packet, carriage);
     match route {
         // At the end of its time to live the stack answers for us (RFC 1812, 5.2.7.3), and only the stack
-        // finishes checksums.
-        Route::Neighbour { interface, hop, .. } if carriage.ttl > 1 && !unfinished => {
+        // finishes checksums. A VLAN tag means nothing on another interface, and a VLAN device is none that
+        // a program can send to.
+        Route::Neighbour { interface, hop, .. }
+            if carriage.ttl > 1
+                && !unfinished
+                && (!packet.is_tagged() || interface == stack.interface()) =>
+        {
             edit.hop = Some(hop);
             let same = interface == stack.interface();
             Ok((
@@ -82,20 +87,12 @@ pub(crate) fn send<F: Frame + ?Sized, T: Tables, S: Stack>(
     }
 }
 
-/// A way to be found.
-struct Way {
-    source: Address,
-    destination: Address,
-    protocol: u8,
-    carriage: Carriage,
-}
-
 impl Way {
     /// The FIB's answer; for an endpoint it is remembered for a second or two.
     #[inline(always)]
     fn find<T: Tables, S: Stack>(&self, endpoint: Option<u16>, tables: &T, stack: &S) -> Route {
         let Some(id) = endpoint else {
-            return self.ask(stack);
+            return stack.route(self);
         };
         let now = stack.now();
         if let Some(known) = tables.next_hop(id)
@@ -119,7 +116,7 @@ impl Way {
                 mtu: mtu.into(),
             };
         }
-        let route = self.ask(stack);
+        let route = stack.route(self);
         if let Route::Neighbour {
             interface,
             hop: Hop {
@@ -144,10 +141,5 @@ impl Way {
             );
         }
         route
-    }
-
-    #[inline(always)]
-    fn ask<S: Stack>(&self, stack: &S) -> Route {
-        stack.route(self.source, self.destination, self.protocol, self.carriage)
     }
 }

@@ -1,10 +1,10 @@
 //! Bytes of a packet, wherever they are.
 
 use network_types::eth::EthHdr;
-use network_types::ip::Ipv4Hdr;
 use network_types::tcp::TcpHdr;
-use network_types::udp::UdpHdr;
 
+use crate::abi::Address;
+use crate::layers::Layers;
 use crate::rewrite::Edit;
 
 /// A header that can be read from, and written to, any bytes.
@@ -17,11 +17,11 @@ pub unsafe trait Header: Copy {}
 // SAFETY: byte arrays and integers only, declared `repr(C)` with alignment 1 or 2 and no padding.
 unsafe impl Header for EthHdr {}
 // SAFETY: as above.
-unsafe impl Header for Ipv4Hdr {}
-// SAFETY: as above.
 unsafe impl Header for TcpHdr {}
-// SAFETY: as above.
-unsafe impl Header for UdpHdr {}
+// SAFETY: two integers without padding, moved by unaligned copies.
+unsafe impl Header for Address {}
+// SAFETY: as above, without padding between them.
+unsafe impl Header for [Address; 2] {}
 // SAFETY: plain bytes.
 unsafe impl<const N: usize> Header for [u8; N] {}
 // SAFETY: plain integers, valid for every bit pattern.
@@ -29,15 +29,23 @@ unsafe impl Header for u16 {}
 // SAFETY: as above.
 unsafe impl Header for u32 {}
 
+/// Programs see no byte from this offset on: the verifier wants a bound, and headers end before it.
+pub const REACH: usize = 1024;
+
 /// A frame, from the Ethernet header on. Headers are copied out and in by value: no aliasing and no
 /// alignment to worry about.
 pub trait Frame {
     /// Bytes in the frame.
     fn length(&self) -> u32;
-    /// The header at `offset`, or nothing where the frame is too short.
+    /// The header at `offset` (less than [`REACH`]), or nothing where the frame is too short.
     fn read<T: Header>(&self, offset: usize) -> Option<T>;
     /// Puts a header at `offset`; nothing happens where the frame is too short.
     fn write<T: Header>(&mut self, offset: usize, header: T) -> Option<()>;
+    /// The layers that were found in the frame, as they are. A program forgets here how it came to know them.
+    #[inline(always)]
+    fn layers(&self, found: Layers) -> Layers {
+        found
+    }
     /// Carries out an edit of the headers, checksums included. All or nothing.
     fn edit(&mut self, edit: &Edit) -> Option<()>;
 }

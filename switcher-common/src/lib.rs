@@ -14,6 +14,7 @@ pub mod classify;
 pub mod client;
 pub(crate) mod forward;
 pub mod frame;
+pub mod layers;
 #[cfg(feature = "std")]
 pub mod memory;
 pub mod parse;

@@ -9,9 +9,9 @@ use crate::abi::{
     Address, AddressKey, BUCKETS_PER_ELEMENT, Counters, Endpoint, FlowKey, MANY, NextHop, Note,
     Port, PortEntry, Service, Settings, TCP, TableRef, Tag, TagBudget, Times, address_kind,
 };
-use crate::parse::{Carriage, Packet};
+use crate::parse::Packet;
 use crate::steer::{Ownership, Segment};
-use crate::tables::{Count, Route, Stack, Tables};
+use crate::tables::{Count, Route, Stack, Tables, Way};
 use crate::verdict::Reason;
 use crate::word::Word;
 
@@ -286,13 +286,12 @@ impl Stack for Told {
         self.sockets.get(&key).copied().unwrap_or(Ownership::None)
     }
 
-    fn route(
-        &self,
-        _source: Address,
-        destination: Address,
-        _protocol: u8,
-        carriage: Carriage,
-    ) -> Route {
+    fn route(&self, way: &Way) -> Route {
+        let Way {
+            destination,
+            carriage,
+            ..
+        } = *way;
         match self.routes.get(&destination) {
             Some(Route::Neighbour { mtu, .. })
                 if *mtu != 0 && u32::from(carriage.length) > *mtu =>

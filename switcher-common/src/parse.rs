@@ -1,13 +1,12 @@
 //! Frame to tuple, or why not.
 
-use network_types::eth::EthHdr;
-use network_types::ip::Ipv4Hdr;
 use network_types::tcp::TcpHdr;
 
 use crate::abi::{Address, Port, TCP, UDP};
 use crate::checksum;
 use crate::frame::Frame;
-use crate::rewrite::{L3, L4, field};
+use crate::layers::{LINK, Layers};
+use crate::rewrite::field;
 use crate::steer::Segment;
 use crate::verdict::Reason;
 
@@ -22,30 +21,141 @@ pub struct Packet {
     pub source_port: Port,
     /// Destination port.
     pub destination_port: Port,
+    /// Offset of the IP header.
+    pub l3: u16,
+    /// Offset of the TCP or UDP header.
+    pub l4: u16,
     /// IP protocol number: TCP or UDP.
     pub protocol: u8,
+    /// IPv6, else IPv4.
+    pub is_v6: bool,
+}
+
+impl Packet {
+    /// A packet without a frame, as it would stand in a plain one.
+    pub const fn made_up(
+        source: (Address, Port),
+        destination: (Address, Port),
+        protocol: u8,
+    ) -> Self {
+        let is_v6 = !destination.0.is_v4();
+        Self {
+            source: source.0,
+            destination: destination.0,
+            source_port: source.1,
+            destination_port: destination.1,
+            l3: LINK as u16,
+            l4: LINK as u16 + if is_v6 { 40 } else { 20 },
+            protocol,
+            is_v6,
+        }
+    }
+
+    /// Whether the frame has VLAN tags.
+    #[inline(always)]
+    pub const fn is_tagged(&self) -> bool {
+        self.l3 as usize != LINK
+    }
+}
+
+/// Reads the headers of a frame.
+///
+/// # Errors
+/// The reason why the frame is none that we handle.
+#[inline(always)]
+pub fn parse<F: Frame + ?Sized>(frame: &F) -> Result<Packet, Reason> {
+    let layers = frame.layers(Layers::find(frame)?);
+    match layers.protocol {
+        TCP | UDP => {}
+        _ => return Err(Reason::Protocol),
+    }
+    if layers.fragment != 0 {
+        return Err(Reason::Fragment);
+    }
+    packet(frame, &layers)
+}
+
+/// The packet in these layers, whose transport header has to be TCP or UDP.
+///
+/// # Errors
+/// When it is cut off, or has addresses that must not be seen on a wire.
+#[inline(always)]
+pub fn packet<F: Frame + ?Sized>(frame: &F, layers: &Layers) -> Result<Packet, Reason> {
+    let [source, destination] = addresses(frame, layers).ok_or(Reason::Malformed)?;
+    let (source_port, destination_port) =
+        ports(frame, layers.protocol, layers.l4.into()).ok_or(Reason::Malformed)?;
+    Ok(Packet {
+        source,
+        destination,
+        source_port,
+        destination_port,
+        l3: layers.l3,
+        l4: layers.l4,
+        protocol: layers.protocol,
+        is_v6: layers.is_v6,
+    })
+}
+
+/// Source and destination; nothing if they are cut off or must not be seen on a wire.
+#[inline(always)]
+pub fn addresses<F: Frame + ?Sized>(frame: &F, layers: &Layers) -> Option<[Address; 2]> {
+    let l3 = usize::from(layers.l3);
+    if !layers.is_v6 {
+        let [a, b, c, d, e, f, g, h]: [u8; 8] = frame.read(l3 + field::v4::SOURCE)?;
+        return Some([Address::v4([a, b, c, d]), Address::v4([e, f, g, h])]);
+    }
+    let [source, destination]: [Address; 2] = frame.read(l3 + field::v6::SOURCE)?;
+    // An IPv4-mapped one would be taken for the IPv4 address. A stack drops it, too (RFC 4038, 4.2).
+    (!source.is_v4() && !destination.is_v4()).then_some([source, destination])
+}
+
+/// The ports, if the whole fixed transport header is there: later stages write into it.
+#[inline(always)]
+fn ports<F: Frame + ?Sized>(frame: &F, protocol: u8, l4: usize) -> Option<(Port, Port)> {
+    if protocol == TCP {
+        let tcp: TcpHdr = frame.read(l4)?;
+        Some((Port::from_wire(tcp.source), Port::from_wire(tcp.dest)))
+    } else {
+        let [s0, s1, d0, d1, ..]: [u8; 8] = frame.read(l4)?;
+        Some((Port::from_wire([s0, s1]), Port::from_wire([d0, d1])))
+    }
 }
 
 /// What forwarding needs to know besides. Read apart from [`Packet`], since most packets are not
 /// forwarded by the program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Carriage {
-    /// Time to live.
-    pub ttl: u8,
-    /// Type of service.
-    pub tos: u8,
+    /// What routing rules may look at: the type of service, or IPv6's traffic class and flow label as they
+    /// stand in the header.
+    pub class: u32,
     /// Bytes from the IP header on.
     pub length: u16,
+    /// Time to live, or hop limit.
+    pub ttl: u8,
 }
+
+/// Everything in the first word of an IPv6 header but the version.
+const FLOW_INFO: u32 = 0x0fff_ffff_u32.to_be();
 
 /// The carriage of a packet that [`parse`] accepted.
 #[inline(always)]
-pub fn carriage<F: Frame + ?Sized>(frame: &F) -> Option<Carriage> {
-    let ip: Ipv4Hdr = frame.read(L3)?;
+pub fn carriage<F: Frame + ?Sized>(frame: &F, packet: &Packet) -> Option<Carriage> {
+    let l3 = usize::from(packet.l3);
+    if packet.is_v6 {
+        let payload = u16::from_be(frame.read(l3 + 4)?);
+        let [ttl]: [u8; 1] = frame.read(l3 + field::v6::HOP_LIMIT)?;
+        return Some(Carriage {
+            class: frame.read::<u32>(l3)? & FLOW_INFO,
+            length: payload.saturating_add(40),
+            ttl,
+        });
+    }
+    let [_, tos]: [u8; 2] = frame.read(l3)?;
+    let [ttl]: [u8; 1] = frame.read(l3 + field::v4::TTL)?;
     Some(Carriage {
-        ttl: ip.ttl,
-        tos: ip.tos,
-        length: u16::from_be_bytes(ip.tot_len),
+        class: u32::from(tos),
+        length: u16::from_be(frame.read(l3 + 2)?),
+        ttl,
     })
 }
 
@@ -54,67 +164,9 @@ pub fn carriage<F: Frame + ?Sized>(frame: &F) -> Option<Carriage> {
 /// of those with a complete checksum, one in 65,536.
 #[inline(always)]
 pub fn is_unfinished<F: Frame + ?Sized>(frame: &F, packet: &Packet, carriage: Carriage) -> bool {
-    let place = if packet.protocol == TCP {
-        field::TCP_CHECK
-    } else {
-        field::UDP_CHECK
-    };
-    let length = carriage.length.wrapping_sub((L4 - L3) as u16);
-    let (source, destination) = (packet.source.v4_word(), packet.destination.v4_word());
-    let sum = checksum::pseudo_header(source, destination, packet.protocol, length);
-    frame.read(place) == Some(sum)
-}
-
-/// EtherType of IPv4 as it stands in the frame.
-const IPV4: u16 = 0x0800_u16.to_be();
-/// "More fragments" and the fragment offset (RFC 791, 3.1).
-const FRAGMENT: u16 = 0x3fff_u16.to_be();
-/// Version 4, five words of header: no options.
-const PLAIN_IPV4: u8 = 0x45;
-
-/// Reads the headers of a frame.
-///
-/// # Errors
-/// The reason why the frame is none that we handle.
-#[inline(always)]
-pub fn parse<F: Frame + ?Sized>(frame: &F) -> Result<Packet, Reason> {
-    let ethernet: EthHdr = frame.read(0).ok_or(Reason::Malformed)?;
-    if { ethernet.ether_type } != IPV4 {
-        return Err(Reason::NotIpv4);
-    }
-    let ip: Ipv4Hdr = frame.read(L3).ok_or(Reason::Malformed)?;
-    match ip.proto {
-        TCP | UDP => {}
-        _ => return Err(Reason::Protocol),
-    }
-    match ip.vihl {
-        PLAIN_IPV4 => {}
-        0x46..=0x4f => return Err(Reason::Options),
-        _ => return Err(Reason::Malformed),
-    }
-    if frame.read::<u16>(L3 + 6).ok_or(Reason::Malformed)? & FRAGMENT != 0 {
-        return Err(Reason::Fragment);
-    }
-    let (source_port, destination_port) = ports(frame, ip.proto).ok_or(Reason::Malformed)?;
-    Ok(Packet {
-        source: Address::v4(ip.src_addr),
-        destination: Address::v4(ip.dst_addr),
-        source_port,
-        destination_port,
-        protocol: ip.proto,
-    })
-}
-
-/// The ports, if the whole fixed transport header is there: later stages write into it.
-#[inline(always)]
-fn ports<F: Frame + ?Sized>(frame: &F, protocol: u8) -> Option<(Port, Port)> {
-    if protocol == TCP {
-        let tcp: TcpHdr = frame.read(L4)?;
-        Some((Port::from_wire(tcp.source), Port::from_wire(tcp.dest)))
-    } else {
-        let [s0, s1, d0, d1, ..]: [u8; 8] = frame.read(L4)?;
-        Some((Port::from_wire([s0, s1]), Port::from_wire([d0, d1])))
-    }
+    let length = carriage.length.wrapping_sub(packet.l4 - packet.l3);
+    let sum = checksum::pseudo_header(packet.source, packet.destination, packet.protocol, length);
+    frame.read(field::check(packet.l4, packet.protocol)) == Some(sum)
 }
 
 /// Flags of a TCP header that steering looks at.
@@ -143,18 +195,18 @@ impl TcpFlags {
 
 /// The flags of a TCP packet.
 #[inline(always)]
-pub fn flags<F: Frame + ?Sized>(frame: &F) -> TcpFlags {
-    let [flags]: [u8; 1] = frame.read(L4 + 13).unwrap_or_default();
+pub fn flags<F: Frame + ?Sized>(frame: &F, packet: &Packet) -> TcpFlags {
+    let [flags]: [u8; 1] = frame.read(usize::from(packet.l4) + 13).unwrap_or_default();
     TcpFlags(flags)
 }
 
 /// What steering needs to know of a TCP packet.
 #[inline(always)]
-pub fn segment<F: Frame + ?Sized>(frame: &F) -> Segment {
-    let flags = flags(frame);
+pub fn segment<F: Frame + ?Sized>(frame: &F, packet: &Packet) -> Segment {
+    let flags = flags(frame, packet);
     Segment {
         opens: flags.opens(),
         resets: flags.resets(),
-        sequence: frame.read(L4 + 4).unwrap_or_default(),
+        sequence: frame.read(usize::from(packet.l4) + 4).unwrap_or_default(),
     }
 }

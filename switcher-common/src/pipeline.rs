@@ -117,11 +117,11 @@ fn request<F: Frame + ?Sized, T: Tables, S: Stack>(
     stack: &S,
 ) -> Result<Step, Reason> {
     let segment = match packet.protocol {
-        TCP => parse::segment(frame),
+        TCP => parse::segment(frame, packet),
         _ => Segment::OTHER,
     };
     let chosen = if service.has(service_flags::PREVIEW) {
-        select::preview(packet, index, service, segment, tables, stack)
+        select::preview(packet, index, service, segment.opens, tables, stack)
     } else {
         select::steer(packet, index, service, segment, tables, stack)
     };
@@ -172,7 +172,7 @@ fn request<F: Frame + ?Sized, T: Tables, S: Stack>(
 #[inline(always)]
 fn direct<F: Frame + ?Sized, T: Tables>(frame: &F, packet: &Packet, id: u16, tables: &T) -> Reason {
     let key = FlowKey::reply(packet.source, packet.source_port, id);
-    let begins = packet.protocol != TCP || parse::flags(frame).opens();
+    let begins = packet.protocol != TCP || parse::flags(frame, packet).opens();
     let noted = tables.note(&key);
     if noted.is_none() || begins && noted.is_some_and(|note| note.kind != note_kind::DIRECT) {
         tables.set_note(
@@ -212,7 +212,7 @@ fn count_reset<F: Frame + ?Sized, T: Tables>(
     endpoint: &Endpoint,
     tables: &T,
 ) {
-    if packet.protocol == TCP && parse::flags(frame).resets() {
+    if packet.protocol == TCP && parse::flags(frame, packet).resets() {
         tables.count(endpoint.counter, Count::Reset);
     }
 }

@@ -3,34 +3,41 @@
 use network_types::eth::EthHdr;
 
 use crate::abi::{Address, Port, TCP};
-use crate::checksum::{change, change16, update, update_sum, update_udp};
+use crate::checksum::{change, change_address, change16, update, update_sum, update_udp};
 use crate::frame::Frame;
 use crate::parse::Packet;
 
-/// Offset of the IPv4 header: the only link layer so far is untagged Ethernet.
-pub const L3: usize = 14;
-/// Offset of the transport header: IPv4 without options.
-pub const L4: usize = L3 + 20;
-
-/// Offsets of fields that an edit touches.
+/// Where fields are, counted from the beginning of their header.
 pub mod field {
-    use super::{L3, L4};
-    /// TTL and protocol, a word of the header checksum.
-    pub const TTL: usize = L3 + 8;
-    /// IPv4 header checksum.
-    pub const IP_CHECK: usize = L3 + 10;
-    /// IPv4 source address.
-    pub const SOURCE: usize = L3 + 12;
-    /// IPv4 destination address.
-    pub const DESTINATION: usize = L3 + 16;
-    /// Source port of TCP and UDP.
-    pub const SOURCE_PORT: usize = L4;
-    /// Destination port of TCP and UDP.
-    pub const DESTINATION_PORT: usize = L4 + 2;
-    /// TCP checksum.
-    pub const TCP_CHECK: usize = L4 + 16;
-    /// UDP checksum.
-    pub const UDP_CHECK: usize = L4 + 6;
+    use crate::abi::TCP;
+
+    /// In an IPv4 header.
+    pub mod v4 {
+        /// TTL and, behind it, the protocol: a word of the header checksum.
+        pub const TTL: usize = 8;
+        /// Header checksum.
+        pub const CHECK: usize = 10;
+        /// Source address.
+        pub const SOURCE: usize = 12;
+        /// Destination address.
+        pub const DESTINATION: usize = 16;
+    }
+
+    /// In an IPv6 header.
+    pub mod v6 {
+        /// Hop limit.
+        pub const HOP_LIMIT: usize = 7;
+        /// Source address.
+        pub const SOURCE: usize = 8;
+        /// Destination address.
+        pub const DESTINATION: usize = 24;
+    }
+
+    /// Offset in the frame of the checksum of a TCP or UDP header at `l4`.
+    #[inline(always)]
+    pub const fn check(l4: u16, protocol: u8) -> usize {
+        l4 as usize + if protocol == TCP { 16 } else { 6 }
+    }
 }
 
 /// Which end of a packet changes.
@@ -51,70 +58,81 @@ pub struct Hop {
     pub source: [u8; 6],
 }
 
-/// An edit of one packet's headers.
+/// An edit of one packet's headers. What stood there before is read where it is replaced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Edit {
-    /// Which address and port are replaced.
-    pub end: End,
+    /// The new address, of the packet's family.
+    pub address: Address,
+    /// The new port.
+    pub port: Port,
+    /// Offset of the IP header.
+    pub l3: u16,
+    /// Offset of the TCP or UDP header.
+    pub l4: u16,
     /// IP protocol number: where the checksum is.
     pub protocol: u8,
-    /// Address before, in network order.
-    pub from_address: u32,
-    /// Address after, in network order.
-    pub to_address: u32,
-    /// Port before.
-    pub from_port: Port,
-    /// Port after.
-    pub to_port: Port,
-    /// The TTL is decremented and the link header replaced, if the program forwards the packet.
-    pub hop: Option<Hop>,
+    /// IPv6, else IPv4.
+    pub is_v6: bool,
+    /// Which address and port are replaced.
+    pub end: End,
     /// The L4 checksum is that of the pseudo-header alone: see [`crate::parse::is_unfinished`].
     pub unfinished: bool,
+    /// The TTL is decremented and the link header replaced, if the program forwards the packet.
+    pub hop: Option<Hop>,
+}
+
+/// Offsets in the frame of what an edit changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Places {
+    /// The address.
+    pub address: usize,
+    /// The port.
+    pub port: usize,
+    /// The checksum of the transport header.
+    pub check: usize,
 }
 
 impl Edit {
     /// Sends `packet` to an endpoint.
     #[inline(always)]
-    pub fn to(packet: &Packet, address: Address, port: Port) -> Self {
-        Self {
-            end: End::Destination,
-            protocol: packet.protocol,
-            from_address: packet.destination.v4_word(),
-            to_address: address.v4_word(),
-            from_port: packet.destination_port,
-            to_port: port,
-            hop: None,
-            unfinished: false,
-        }
+    pub const fn to(packet: &Packet, address: Address, port: Port) -> Self {
+        Self::of(packet, End::Destination, address, port)
     }
 
     /// Makes `packet` come from a service.
     #[inline(always)]
-    pub fn from(packet: &Packet, address: Address, port: Port) -> Self {
+    pub const fn from(packet: &Packet, address: Address, port: Port) -> Self {
+        Self::of(packet, End::Source, address, port)
+    }
+
+    #[inline(always)]
+    const fn of(packet: &Packet, end: End, address: Address, port: Port) -> Self {
         Self {
-            end: End::Source,
+            address,
+            port,
+            l3: packet.l3,
+            l4: packet.l4,
             protocol: packet.protocol,
-            from_address: packet.source.v4_word(),
-            to_address: address.v4_word(),
-            from_port: packet.source_port,
-            to_port: port,
-            hop: None,
+            is_v6: packet.is_v6,
+            end,
             unfinished: false,
+            hop: None,
         }
     }
 
-    /// The address after.
+    /// Where it changes something.
     #[inline(always)]
-    pub const fn to_address(&self) -> Address {
-        Address::v4(self.to_address.to_ne_bytes())
-    }
-
-    /// Offsets of the address and the port that change.
-    #[inline(always)]
-    pub const fn offsets(&self) -> (usize, usize) {
-        match self.end {
-            End::Source => (field::SOURCE, field::SOURCE_PORT),
-            End::Destination => (field::DESTINATION, field::DESTINATION_PORT),
+    pub const fn places(&self) -> Places {
+        let (address, port) = match (self.end, self.is_v6) {
+            (End::Source, false) => (field::v4::SOURCE, 0),
+            (End::Source, true) => (field::v6::SOURCE, 0),
+            (End::Destination, false) => (field::v4::DESTINATION, 2),
+            (End::Destination, true) => (field::v6::DESTINATION, 2),
+        };
+        Places {
+            address: self.l3 as usize + address,
+            port: self.l4 as usize + port,
+            check: field::check(self.l4, self.protocol),
         }
     }
 }
@@ -122,39 +140,63 @@ impl Edit {
 /// Carries out `edit` on bytes that can be written directly, updating checksums by difference.
 #[inline(always)]
 pub fn in_place<F: Frame + ?Sized>(frame: &mut F, edit: &Edit) -> Option<()> {
-    let (address, port) = edit.offsets();
-    let address_change = change(edit.from_address, edit.to_address);
-    let l4_change = address_change + change16(edit.from_port.0, edit.to_port.0);
-
-    if edit.unfinished {
-        let place = if edit.protocol == TCP {
-            field::TCP_CHECK
-        } else {
-            field::UDP_CHECK
-        };
-        let check: u16 = frame.read(place)?;
-        frame.write(place, update_sum(check, address_change))?;
-    } else if edit.protocol == TCP {
-        let check: u16 = frame.read(field::TCP_CHECK)?;
-        frame.write(field::TCP_CHECK, update(check, l4_change))?;
+    let Places {
+        address,
+        port,
+        check,
+    } = edit.places();
+    let address_change = if edit.is_v6 {
+        let from: Address = frame.read(address)?;
+        frame.write(address, edit.address)?;
+        change_address(from, edit.address)
     } else {
-        let check: u16 = frame.read(field::UDP_CHECK)?;
-        frame.write(field::UDP_CHECK, update_udp(check, l4_change))?;
-    }
+        let from: u32 = frame.read(address)?;
+        frame.write(address, edit.address.v4_word())?;
+        change(from, edit.address.v4_word())
+    };
+    let from: u16 = frame.read(port)?;
+    frame.write(port, edit.port.0)?;
+    let l4_change = address_change + change16(from, edit.port.0);
 
-    let mut ip_change = address_change;
+    let sum: u16 = frame.read(check)?;
+    let updated = if edit.unfinished {
+        update_sum(sum, address_change)
+    } else if edit.protocol == TCP {
+        update(sum, l4_change)
+    } else {
+        update_udp(sum, l4_change)
+    };
+    frame.write(check, updated)?;
+
+    let mut header_change = address_change;
     if let Some(hop) = edit.hop {
-        let ttl: u16 = frame.read(field::TTL)?;
-        let next = (u16::from_be(ttl) - 0x100).to_be();
-        ip_change += change16(ttl, next);
-        frame.write(field::TTL, next)?;
-        let mut ethernet: EthHdr = frame.read(0)?;
-        ethernet.dst_addr = hop.destination;
-        ethernet.src_addr = hop.source;
-        frame.write(0, ethernet)?;
+        header_change += forward(frame, edit, hop)?;
     }
-    let check: u16 = frame.read(field::IP_CHECK)?;
-    frame.write(field::IP_CHECK, update(check, ip_change))?;
-    frame.write(address, edit.to_address)?;
-    frame.write(port, edit.to_port.0)
+    if edit.is_v6 {
+        return Some(());
+    }
+    let place = usize::from(edit.l3) + field::v4::CHECK;
+    let sum: u16 = frame.read(place)?;
+    frame.write(place, update(sum, header_change))
+}
+
+/// One hop further: link addresses and time to live. The change of the IPv4 header's sum.
+#[inline(always)]
+fn forward<F: Frame + ?Sized>(frame: &mut F, edit: &Edit, hop: Hop) -> Option<u64> {
+    let mut ethernet: EthHdr = frame.read(0)?;
+    ethernet.dst_addr = hop.destination;
+    ethernet.src_addr = hop.source;
+    frame.write(0, ethernet)?;
+    let l3 = usize::from(edit.l3);
+    if edit.is_v6 {
+        let place = l3 + field::v6::HOP_LIMIT;
+        let [limit]: [u8; 1] = frame.read(place)?;
+        frame.write(place, [limit.wrapping_sub(1)])?;
+        return Some(0);
+    }
+    let place = l3 + field::v4::TTL;
+    let ttl: u16 = frame.read(place)?;
+    let next = u16::from_be(ttl).wrapping_sub(0x100).to_be();
+    frame.write(place, next)?;
+    Some(change16(ttl, next))
 }

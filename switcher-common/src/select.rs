@@ -7,14 +7,18 @@ use crate::tables::{Stack, Tables};
 use crate::word::{Phase, Word, flags};
 
 /// Where a packet of a service goes.
+///
+/// In this order, so that `Option` keeps its discriminant at the beginning: elsewhere the kernel refuses the
+/// type's description (BTF) in a function's signature.
+#[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Steered {
-    /// The endpoint's id.
-    pub endpoint: u16,
-    /// Why.
-    pub how: How,
     /// Whether the packet begins a connection or flow.
     pub begins: bool,
+    /// Why.
+    pub how: How,
+    /// The endpoint's id.
+    pub endpoint: u16,
 }
 
 impl Steered {
@@ -56,63 +60,95 @@ pub fn steer<T: Tables, S: Stack>(
         // The copy of one that was let in, too: it adds nothing, the server repeats its answer by itself.
         return Some(Steered::PAUSED);
     }
-    let (endpoint, how) = if word.phase() == Phase::Steady {
-        (new, How::Current)
-    } else {
-        in_window(
-            packet, index, service, segment, word, hash, new, tables, stack,
-        )
+    if word.phase() == Phase::Steady {
+        return Some(Steered {
+            endpoint: new,
+            how: How::Current,
+            begins: segment.opens,
+        });
+    }
+    let windowed = Windowed {
+        packet,
+        index,
+        service,
+        segment,
+        word,
+        hash,
+        new,
+        tables,
+        stack,
     };
-    let begins = segment.opens;
-    Some(Steered {
-        endpoint,
-        how,
-        begins,
+    Some(if service.has(service_flags::SOCKETS) {
+        windowed.owned()
+    } else {
+        windowed.tagged()
     })
 }
 
-#[inline(always)]
-#[expect(
-    clippy::too_many_arguments,
-    reason = "inlined; a struct of references costs BPF stack"
-)]
-fn in_window<T: Tables, S: Stack>(
-    packet: &Packet,
+/// A TCP packet in a window. Its methods are functions of their own also in the programs: windows are rare,
+/// and would take registers and stack from every packet.
+struct Windowed<'a, T, S> {
+    packet: &'a Packet,
     index: u16,
-    service: &Service,
+    service: &'a Service,
     segment: Segment,
     word: Word,
     hash: u32,
     new: u16,
-    tables: &T,
-    stack: &S,
-) -> Choice {
-    if service.has(service_flags::SOCKETS) {
-        let owner = |id| match tables.endpoint(id) {
-            Some(endpoint) => stack.owner(packet, endpoint, segment),
+    tables: &'a T,
+    stack: &'a S,
+}
+
+impl<T: Tables, S: Stack> Windowed<'_, T, S> {
+    #[inline(never)]
+    fn owned(&self) -> Steered {
+        let owner = |id| match self.tables.endpoint(id) {
+            Some(endpoint) => self.stack.owner(self.packet, endpoint, self.segment),
             None => Ownership::None,
         };
-        return steer::owned(
-            word,
-            new,
-            segment,
-            |slot| choice(service, slot, hash, tables),
+        let choice = |slot| choice(self.service, slot, self.hash, self.tables);
+        self.steered(steer::owned(
+            self.word,
+            self.new,
+            self.segment,
+            choice,
             owner,
-        );
+        ))
     }
-    let old = || choice(service, word.previous(), hash, tables).unwrap_or(new);
-    let now = stack.now();
-    let word = if word.is_held() && has_come(tables.held_until(service.group), now) {
-        word.released()
-    } else {
-        word
-    };
-    let flow = TcpFlow {
-        tables,
-        group: service.group,
-        key: flow_key(packet, index, flow_space::WINDOW),
-    };
-    steer::tagged(word, old, new, segment, now, &flow)
+
+    #[inline(never)]
+    fn tagged(&self) -> Steered {
+        let slot = self.word.previous();
+        let old = || choice(self.service, slot, self.hash, self.tables).unwrap_or(self.new);
+        let flow = TcpFlow {
+            tables: self.tables,
+            group: self.service.group,
+            key: flow_key(self.packet, self.index, flow_space::WINDOW),
+        };
+        let now = self.stack.now();
+        let held = self.word.is_held();
+        let word = if held && has_come(self.tables.held_until(self.service.group), now) {
+            self.word.released()
+        } else {
+            self.word
+        };
+        // Field by field: the compiler copies the whole in pieces that the verifier finds unaligned.
+        let segment = Segment {
+            opens: self.segment.opens,
+            resets: self.segment.resets,
+            sequence: self.segment.sequence,
+        };
+        self.steered(steer::tagged(word, old, self.new, segment, now, &flow))
+    }
+
+    #[inline(always)]
+    const fn steered(&self, (endpoint, how): Choice) -> Steered {
+        Steered {
+            begins: self.segment.opens,
+            how,
+            endpoint,
+        }
+    }
 }
 
 /// Whether a tick is over.
@@ -176,51 +212,85 @@ pub(crate) fn preview<T: Tables, S: Stack>(
     packet: &Packet,
     index: u16,
     service: &Service,
-    segment: Segment,
+    opens: bool,
     tables: &T,
     stack: &S,
 ) -> Option<Steered> {
-    let key = flow_key(packet, index, flow_space::PREVIEW);
-    let known = tables
-        .note(&key)
-        .filter(|note| note.kind == note_kind::CHOSEN);
-    if let Some(note) = known
-        && !segment.opens
-    {
-        return Some(Steered {
-            endpoint: note.id,
-            how: How::Tag,
-            begins: false,
-        });
-    }
-    let word = word_now(service.group, tables, stack);
-    let endpoint = choice(
+    let previewed = Previewed {
+        packet,
+        index,
         service,
-        word.staging(),
-        flow_hash(packet, service, tables),
+        opens,
         tables,
-    )?;
-    tables.set_note(
-        &key,
-        Note {
-            kind: note_kind::CHOSEN,
-            id: endpoint,
-        },
-    );
-    let reply = FlowKey::reply(packet.source, packet.source_port, endpoint);
-    tables.set_note(
-        &reply,
-        Note {
-            kind: note_kind::PREVIEW,
-            id: index,
-        },
-    );
-    tables.mark_noted(endpoint);
-    Some(Steered {
-        endpoint,
-        how: How::Current,
-        begins: true,
-    })
+        stack,
+    };
+    previewed.choose()
+}
+
+/// A packet to a preview.
+struct Previewed<'a, T, S> {
+    packet: &'a Packet,
+    index: u16,
+    service: &'a Service,
+    opens: bool,
+    tables: &'a T,
+    stack: &'a S,
+}
+
+impl<T: Tables, S: Stack> Previewed<'_, T, S> {
+    /// A function of its own also in the programs: previews are rare.
+    #[inline(never)]
+    fn choose(&self) -> Option<Steered> {
+        let Self {
+            packet,
+            index,
+            service,
+            opens,
+            tables,
+            stack,
+        } = *self;
+        let key = flow_key(packet, index, flow_space::PREVIEW);
+        let known = tables
+            .note(&key)
+            .filter(|note| note.kind == note_kind::CHOSEN);
+        if let Some(note) = known
+            && !opens
+        {
+            return Some(Steered {
+                endpoint: note.id,
+                how: How::Tag,
+                begins: false,
+            });
+        }
+        let word = word_now(service.group, tables, stack);
+        let endpoint = choice(
+            service,
+            word.staging(),
+            flow_hash(packet, service, tables),
+            tables,
+        )?;
+        tables.set_note(
+            &key,
+            Note {
+                kind: note_kind::CHOSEN,
+                id: endpoint,
+            },
+        );
+        let reply = FlowKey::reply(packet.source, packet.source_port, endpoint);
+        tables.set_note(
+            &reply,
+            Note {
+                kind: note_kind::PREVIEW,
+                id: index,
+            },
+        );
+        tables.mark_noted(endpoint);
+        Some(Steered {
+            endpoint,
+            how: How::Current,
+            begins: true,
+        })
+    }
 }
 
 /// The flow hash of a packet of `service`.

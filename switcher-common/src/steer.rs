@@ -300,8 +300,7 @@ pub const fn hash(seed: u64, client: crate::abi::Address, port: u16) -> u32 {
     // Constants of splitmix64 (Steele, Lea, Flood 2014): each step is a bijection of 64 bits.
     const A: u64 = 0xbf58_476d_1ce4_e5b9;
     const B: u64 = 0x94d0_49bb_1331_11eb;
-    let high = client.0[0] as u64 | (client.0[1] as u64) << 32;
-    let low = client.0[2] as u64 | (client.0[3] as u64) << 32;
+    let [high, low] = client.0;
     let mut h = (low ^ seed).wrapping_mul(A);
     h ^= h >> 31;
     // A product carries upwards only: what varies most, the port, has to go in at the bottom.

@@ -96,14 +96,21 @@ pub trait Stack {
     fn interface(&self) -> u32;
     /// What the socket table says about `packet`'s client and `endpoint`.
     fn owner(&self, packet: &Packet, endpoint: &Endpoint, segment: Segment) -> Ownership;
-    /// The way from `source` to `destination` for a packet of this protocol, size and type of service.
-    fn route(
-        &self,
-        source: Address,
-        destination: Address,
-        protocol: u8,
-        carriage: Carriage,
-    ) -> Route;
+    /// What the FIB says.
+    fn route(&self, way: &Way) -> Route;
+}
+
+/// A way to be found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Way {
+    /// From here.
+    pub source: Address,
+    /// To here; the family is this address's.
+    pub destination: Address,
+    /// For a packet of this size and class.
+    pub carriage: Carriage,
+    /// And of this protocol.
+    pub protocol: u8,
 }
 
 /// An answer of the FIB.

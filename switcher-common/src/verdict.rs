@@ -48,7 +48,10 @@ impl Stage {
 macro_rules! reasons {
     ($($(#[$doc:meta])+ $name:ident = $label:literal,)+) => {
         /// Why a packet was not forwarded. The number is its cell in the `REASONS` map.
-        #[repr(u32)]
+        ///
+        /// In a `Result` it takes the place of an address: with half its width the compiler would copy what
+        /// else is there unaligned, which the verifier does not allow on the stack.
+        #[repr(u64)]
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum Reason { $($(#[$doc])+ $name,)+ }
 
@@ -69,10 +72,10 @@ reasons! {
     NotOurs = "not-ours",
     /// Shorter than its headers say, or a header that contradicts itself.
     Malformed = "malformed",
-    /// An Ethernet type other than IPv4.
-    NotIpv4 = "not-ipv4",
-    /// An IPv4 header with options.
-    Options = "ip-options",
+    /// An Ethernet type other than IPv4 and IPv6, or more than two VLAN tags.
+    NotIp = "not-ip",
+    /// More IPv6 extension headers than are walked, or a route that is still to be followed.
+    ExtensionHeaders = "extension-headers",
     /// A fragment: only the first has ports.
     Fragment = "fragment",
     /// A protocol other than TCP and UDP.

@@ -1,10 +1,15 @@
 //! Incremental checksums are those computed from scratch.
 
 use proptest::prelude::*;
-use switcher_common::abi::{Port, TCP, UDP};
-use switcher_common::checksum::{change, change16, pseudo_header, update, update_sum, update_udp};
+use switcher_common::abi::{Address, Port, TCP, UDP};
+use switcher_common::checksum::{
+    change, change_address, change16, narrow, pseudo_header, update, update_sum, update_udp,
+};
 use switcher_common::frame::Frame as _;
-use switcher_common::rewrite::{Edit, End, Hop, L3, L4};
+use switcher_common::rewrite::{Edit, End, Hop};
+
+const L3: usize = 14;
+const L4: usize = L3 + 20;
 
 proptest! {
     #[test]
@@ -38,11 +43,22 @@ proptest! {
     }
 
     #[test]
-    fn a_pseudo_header_is_summed(source: u32, destination: u32, protocol: u8, length: u16) {
-        let mut bytes = [source.to_ne_bytes(), destination.to_ne_bytes()].concat();
+    fn a_pseudo_header_is_summed(
+        source: [u8; 16],
+        destination: [u8; 16],
+        protocol in 1..=u8::MAX,
+        length: u16,
+        is_v6: bool,
+    ) {
+        let used = if is_v6 { 16 } else { 4 };
+        let mut bytes = [&source[..used], &destination[..used]].concat();
         bytes.extend([0, protocol]);
         bytes.extend(length.to_be_bytes());
-        let have = pseudo_header(source, destination, protocol, length);
+        let address = |bytes: [u8; 16]| match bytes {
+            [a, b, c, d, ..] if !is_v6 => Address::v4([a, b, c, d]),
+            bytes => Address::v6(bytes),
+        };
+        let have = pseudo_header(address(source), address(destination), protocol, length);
         prop_assert_eq!(have.to_be(), sum(&bytes));
     }
 
@@ -52,9 +68,20 @@ proptest! {
         destination: u32,
         new: u32,
     ) {
-        let sum_to = |destination| pseudo_header(source, destination, TCP, 20);
+        let address = |word: u32| Address::v4(word.to_ne_bytes());
+        let sum_to = |to| pseudo_header(address(source), address(to), TCP, 20);
         let after = update_sum(sum_to(destination), change(destination, new));
         prop_assert_eq!(after, sum_to(new));
+    }
+
+    #[test]
+    fn whole_addresses_change_as_their_words_do(check in 0..0xffff_u16, from: [u8; 16], to: [u8; 16]) {
+        let (old, new) = (Address::v6(from), Address::v6(to));
+        let words = old.words().into_iter().zip(new.words());
+        let one_by_one = words.fold(check, |check, (old, new)| update(check, change(old, new)));
+        prop_assert_eq!(update(check, change_address(old, new)), one_by_one);
+        let narrow = u64::from(narrow(change_address(old, new)));
+        prop_assert_eq!(update(check, narrow), one_by_one);
     }
 
     #[test]
@@ -71,12 +98,13 @@ proptest! {
             End::Destination => (L3 + 16, L4 + 2),
         };
         let edit = Edit {
-            end,
+            address: Address::v4(to_address.to_ne_bytes()),
+            port: Port(to_port),
+            l3: L3 as u16,
+            l4: L4 as u16,
             protocol: frame[L3 + 9],
-            from_address: frame.read(address).expect("a whole header"),
-            to_address,
-            from_port: Port(frame.read(port).expect("a whole header")),
-            to_port: Port(to_port),
+            is_v6: false,
+            end,
             hop: hop.map(|(destination, source)| Hop { destination, source }),
             unfinished: false,
         };

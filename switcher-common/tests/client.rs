@@ -208,5 +208,6 @@ const fn key(port: Port, protocol: u8, kind: u8) -> AddressKey {
         port,
         protocol,
         kind,
+        reserved: 0,
     }
 }

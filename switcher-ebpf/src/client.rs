@@ -206,12 +206,12 @@ impl Family for V6 {
         // SAFETY: a field of the context.
         let word =
             |at: usize| unsafe { (&raw const (*context.sock_addr).user_ip6[at]).read_volatile() };
-        Address([word(0), word(1), word(2), word(3)])
+        Address::of_words([word(0), word(1), word(2), word(3)])
     }
 
     #[inline(always)]
     fn write(context: &SockAddrContext, address: Address) {
-        for (at, word) in address.0.into_iter().enumerate() {
+        for (at, word) in address.words().into_iter().enumerate() {
             // SAFETY: a field that these hooks may write.
             unsafe { (&raw mut (*context.sock_addr).user_ip6[at]).write_volatile(word) };
         }

@@ -1,7 +1,11 @@
 //! Entry points: run the pipeline, map its verdict once.
 #![no_std]
 #![no_main]
-#![feature(asm_experimental_arch)]
+#![feature(asm_experimental_arch, core_intrinsics)]
+#![expect(
+    internal_features,
+    reason = "whether an offset is a constant decides how a packet pointer is made"
+)]
 
 mod client;
 mod maps;
@@ -12,8 +16,9 @@ use aya_ebpf::bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC, xdp_action};
 use aya_ebpf::helpers::generated::bpf_redirect;
 use aya_ebpf::macros::{classifier, xdp};
 use aya_ebpf::programs::{TcContext, XdpContext};
+use switcher_common::frame::Frame as _;
+use switcher_common::layers::LINK;
 use switcher_common::pipeline;
-use switcher_common::rewrite::L4;
 use switcher_common::verdict::Verdict;
 
 use crate::maps::{Maps, STAGES};
@@ -68,13 +73,12 @@ fn act(context: &XdpContext, verdict: Verdict) -> u32 {
 /// Outgoing packets of an interface. Other programs on the hook run afterwards.
 #[classifier]
 fn switcher_egress(context: TcContext) -> i32 {
-    /// As far as the pipeline reads: the fixed headers of IPv4 and TCP.
-    const HEADERS: u32 = L4 as u32 + 20;
     let (start, end) = TcFrame(&context).bounds();
     let linear = (end - start) as u32;
-    if linear < HEADERS && context.len() > linear {
+    let headers = headers(TcFrame(&context).read(LINK - 2));
+    if linear < headers && context.len() > linear {
         // Nothing to do about a failure: the packet then looks short and passes.
-        let _short = context.pull_data(HEADERS.min(context.len()));
+        let _short = context.pull_data(headers.min(context.len()));
     }
     match pipeline::egress(&mut TcFrame(&context), &Maps) {
         Verdict::Drop(_) => TC_ACT_SHOT,
@@ -84,6 +88,21 @@ fn switcher_egress(context: TcContext) -> i32 {
         | Verdict::Redirect(_)
         | Verdict::Continue(_) => TC_ACT_UNSPEC,
     }
+}
+
+/// As far as the pipeline reads in a packet of this Ethernet type, unless it has options or extension
+/// headers: those are always in the linear part, where the stack had to look at them.
+#[inline(always)]
+const fn headers(kind: Option<u16>) -> u32 {
+    const IPV4: u16 = 0x0800_u16.to_be();
+    const IPV6: u16 = 0x86dd_u16.to_be();
+    const TCP: usize = 20;
+    let bytes = match kind {
+        Some(IPV4) => LINK + 20 + TCP,
+        Some(IPV6) => LINK + 40 + TCP,
+        _ => LINK + 2 * 4 + 40 + TCP,
+    };
+    bytes as u32
 }
 
 #[cfg(not(test))]

@@ -1,10 +1,16 @@
 //! Frames over the program contexts: the only packet pointers.
 
+use core::intrinsics::is_val_statically_known;
+use core::mem::MaybeUninit;
+
 use aya_ebpf::bindings::{BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR};
+use aya_ebpf::helpers::generated::bpf_csum_update;
 use aya_ebpf::programs::{TcContext, XdpContext};
-use switcher_common::abi::TCP;
-use switcher_common::frame::{Frame, Header};
-use switcher_common::rewrite::{self, Edit, field};
+use switcher_common::abi::{Address, TCP};
+use switcher_common::checksum::{change_address, narrow};
+use switcher_common::frame::{Frame, Header, REACH};
+use switcher_common::layers::Layers;
+use switcher_common::rewrite::{self, Edit, Places, field};
 
 /// An incoming frame, still in the driver's buffer.
 pub(crate) struct XdpFrame<'a>(pub(crate) &'a XdpContext);
@@ -63,6 +69,11 @@ impl Frame for XdpFrame<'_> {
     }
 
     #[inline(always)]
+    fn layers(&self, found: Layers) -> Layers {
+        forget(found)
+    }
+
+    #[inline(always)]
     fn edit(&mut self, edit: &Edit) -> Option<()> {
         rewrite::in_place(self, edit)
     }
@@ -102,31 +113,121 @@ impl Frame for TcFrame<'_> {
     }
 
     #[inline(always)]
+    fn layers(&self, found: Layers) -> Layers {
+        forget(found)
+    }
+
+    #[inline(always)]
     fn edit(&mut self, edit: &Edit) -> Option<()> {
-        let (address, port) = edit.offsets();
-        let (check, udp) = match edit.protocol {
-            TCP => (field::TCP_CHECK, 0),
-            _ => (field::UDP_CHECK, u64::from(BPF_F_MARK_MANGLED_0)),
-        };
-        let (from, to) = (u64::from(edit.from_address), u64::from(edit.to_address));
+        let Places {
+            address,
+            port,
+            check,
+        } = edit.places();
         let pseudo = u64::from(BPF_F_PSEUDO_HDR);
+        let udp = match edit.protocol {
+            TCP => 0,
+            _ => u64::from(BPF_F_MARK_MANGLED_0),
+        };
+        let from_port = u64::from(self.read::<u16>(port)?);
+        if edit.is_v6 {
+            let from: Address = self.read(address)?;
+            let change = narrow(change_address(from, edit.address));
+            self.0
+                .l4_csum_replace(check, 0, change.into(), udp | pseudo)
+                .ok()?;
+            // The helper takes the change of the checksum for one of the whole packet's sum, as it is over
+            // IPv4, whose header has a checksum of its own. Here the address outweighs it.
+            // SAFETY: the context is this program's.
+            let _not_kept = unsafe { bpf_csum_update(self.0.skb.skb, change) };
+            self.write(address, edit.address)?;
+        } else {
+            let from = u64::from(self.read::<u32>(address)?);
+            let to = u64::from(edit.address.v4_word());
+            self.0
+                .l4_csum_replace(check, from, to, udp | pseudo | 4)
+                .ok()?;
+            let header_check = usize::from(edit.l3) + field::v4::CHECK;
+            self.0.l3_csum_replace(header_check, from, to, 4).ok()?;
+            self.write(address, edit.address.v4_word())?;
+        }
         self.0
-            .l4_csum_replace(check, from, to, udp | pseudo | 4)
+            .l4_csum_replace(check, from_port, edit.port.0.into(), udp | 2)
             .ok()?;
-        let (from_port, to_port) = (u64::from(edit.from_port.0), u64::from(edit.to_port.0));
-        self.0
-            .l4_csum_replace(check, from_port, to_port, udp | 2)
-            .ok()?;
-        self.0.l3_csum_replace(field::IP_CHECK, from, to, 4).ok()?;
-        self.write(address, edit.to_address)?;
-        self.write(port, edit.to_port.0)
+        self.write(port, edit.port.0)
     }
 }
 
+/// Hides from the verifier by which path the layers were found: it would walk the whole pipeline once for
+/// each combination of tags, options and extension headers.
+///
+/// It tracks a register through the stack only where a slot of eight bytes begins, so the first quarter
+/// stays unused.
+#[inline(always)]
+fn forget(found: Layers) -> Layers {
+    let Layers {
+        l3,
+        l4,
+        fragment,
+        protocol,
+        is_v6,
+    } = found;
+    let mut slot = MaybeUninit::<u64>::uninit();
+    let place = slot.as_mut_ptr().cast::<u16>();
+    // SAFETY: the last three quarters of the slot, written before they are read.
+    let [l3, l4, kind] = unsafe {
+        place.add(1).write_volatile(l3);
+        place.add(2).write_volatile(l4);
+        place
+            .add(3)
+            .write_volatile(u16::from(protocol) | u16::from(is_v6) << 8);
+        [
+            place.add(1).read_volatile(),
+            place.add(2).read_volatile(),
+            place.add(3).read_volatile(),
+        ]
+    };
+    Layers {
+        l3,
+        l4,
+        fragment,
+        protocol: kind as u8,
+        is_v6: kind >> 8 != 0,
+    }
+}
+
+/// A pointer to a `T` at `offset`, if the frame is that long.
 #[inline(always)]
 fn within<T>((start, end): (usize, usize), offset: usize) -> Option<*mut T> {
-    if start + offset + size_of::<T>() > end {
+    let place = if is_val_statically_known(offset) {
+        start + offset
+    } else {
+        reach(start, offset)
+    };
+    if place + size_of::<T>() > end {
         return None;
     }
-    Some((start + offset) as *mut T)
+    Some(place as *mut T)
+}
+
+/// A packet pointer plus a variable.
+///
+/// In assembly, so that the bound that the verifier needs is not optimised away as obvious, and the pointer
+/// that is compared with the frame's end stays the one that is used.
+#[inline(always)]
+fn reach(start: usize, offset: usize) -> usize {
+    let (mut place, mut bounded) = (start, offset);
+    // SAFETY: arithmetic only.
+    unsafe {
+        core::arch::asm!(
+            "{0} &= {2}",
+            "{1} += {0}",
+            inout(reg) bounded,
+            inout(reg) place,
+            const REACH - 1,
+            options(pure, nomem, nostack)
+        );
+    }
+    let _ = bounded;
+    place
 }

@@ -2,10 +2,9 @@
 
 use core::ffi::c_void;
 
-use aya_ebpf::EbpfContext as _;
 use aya_ebpf::bindings::{
     BPF_F_CURRENT_NETNS, BPF_FIB_LKUP_RET_NOT_FWDED, BPF_FIB_LKUP_RET_SUCCESS,
-    bpf_fib_lookup as FibLookup, bpf_sock_tuple, xdp_md,
+    bpf_fib_lookup as FibLookup, bpf_sock, bpf_sock_tuple as SocketTuple, xdp_md,
 };
 use aya_ebpf::helpers::generated::{
     bpf_fib_lookup, bpf_ktime_get_boot_ns, bpf_ktime_get_coarse_ns, bpf_sk_release,
@@ -13,21 +12,23 @@ use aya_ebpf::helpers::generated::{
 };
 use aya_ebpf::programs::XdpContext;
 use network_types::tcp::TcpHdr;
-use switcher_common::abi::{Address, Endpoint, TICK_SHIFT};
+use switcher_common::abi::{Endpoint, NextHop, TICK_SHIFT};
 use switcher_common::frame::Frame as _;
-use switcher_common::parse::{Carriage, Packet};
-use switcher_common::rewrite::{Hop, L4};
+use switcher_common::parse::Packet;
+use switcher_common::rewrite::Hop;
 use switcher_common::steer::{Ownership, Segment};
-use switcher_common::tables::{Route, Stack};
+use switcher_common::tables::{Route, Stack, Way};
 
 use crate::packet::XdpFrame;
 
 const AF_INET: u8 = 2;
+const AF_INET6: u8 = 10;
 /// Socket states (include/net/tcp_states.h).
 const TIME_WAIT: u32 = 6;
 const LISTEN: u32 = 10;
-/// Bytes of the IPv4 variant of `struct bpf_sock_tuple`.
+/// Bytes of the variants of `struct bpf_sock_tuple`.
 const IPV4_TUPLE: u32 = 12;
+const IPV6_TUPLE: u32 = 36;
 
 /// The network stack, asked from an XDP program.
 pub(crate) struct XdpStack<'a>(pub(crate) &'a XdpContext);
@@ -52,50 +53,23 @@ impl Stack for XdpStack<'_> {
 
     #[inline(always)]
     fn owner(&self, packet: &Packet, endpoint: &Endpoint, segment: Segment) -> Ownership {
-        let ports = u32::from(packet.source_port.0) | u32::from(endpoint.port.0) << 16;
-        let (client, server) = (packet.source.v4_word(), endpoint.address.v4_word());
-        match socket_at(self.0.ctx, client, server, ports, segment.opens) {
+        match socket_at(self.0.ctx, packet, endpoint, segment.opens) {
             Some(ownership) => ownership,
             None => Ownership::None,
         }
     }
 
     #[inline(always)]
-    fn route(
-        &self,
-        source: Address,
-        destination: Address,
-        protocol: u8,
-        carriage: Carriage,
-    ) -> Route {
-        // SAFETY: plain integers; zero is valid.
-        let mut query: FibLookup = unsafe { core::mem::zeroed() };
-        query.family = AF_INET;
-        query.l4_protocol = protocol;
-        query.ifindex = self.interface();
-        query.__bindgen_anon_1.tot_len = carriage.length;
-        query.__bindgen_anon_2.tos = carriage.tos;
-        query.__bindgen_anon_3.ipv4_src = source.v4_word();
-        query.__bindgen_anon_4.ipv4_dst = destination.v4_word();
-        // SAFETY: the context is this program's; the query outlives the call.
-        let answer = unsafe {
-            bpf_fib_lookup(
-                self.0.as_ptr(),
-                &raw mut query,
-                size_of::<FibLookup>() as i32,
-                0,
-            )
-        };
-        match answer as u32 {
+    fn route(&self, way: &Way) -> Route {
+        let mut hop = NextHop::default();
+        match next_hop(self.0.ctx, way, &mut hop) {
             BPF_FIB_LKUP_RET_SUCCESS => Route::Neighbour {
-                interface: query.ifindex,
+                interface: hop.interface,
                 hop: Hop {
-                    destination: query.dmac,
-                    source: query.smac,
+                    destination: hop.destination,
+                    source: hop.source,
                 },
-                // SAFETY: on success the field holds the MTU of the route (Linux 5.12), before that the
-                // length that was asked for and fits.
-                mtu: u32::from(unsafe { query.__bindgen_anon_1.mtu_result }),
+                mtu: hop.mtu.into(),
             },
             BPF_FIB_LKUP_RET_NOT_FWDED => Route::Local,
             _ => Route::Stack,
@@ -103,26 +77,62 @@ impl Stack for XdpStack<'_> {
     }
 }
 
-/// Looks a connection up in the socket table. A function of its own with scalar arguments: it is asked
-/// once per slot, and inlined copies would multiply what the verifier walks.
+/// Asks the FIB. A function of its own for its stack; the helper's return code.
+#[inline(never)]
+fn next_hop(context: *mut xdp_md, way: &Way, hop: &mut NextHop) -> u32 {
+    /// Aligned, so that addresses may be copied by halves.
+    #[repr(C, align(8))]
+    struct Query(FibLookup);
+    let Way {
+        source,
+        destination,
+        carriage,
+        protocol,
+    } = *way;
+    // SAFETY: plain integers; zero is valid.
+    let mut aligned: Query = unsafe { core::mem::zeroed() };
+    let query = &mut aligned.0;
+    query.l4_protocol = protocol;
+    // SAFETY: the context is this program's.
+    query.ifindex = unsafe { (*context).ingress_ifindex };
+    query.__bindgen_anon_1.tot_len = carriage.length;
+    if destination.is_v4() {
+        query.family = AF_INET;
+        query.__bindgen_anon_2.tos = carriage.class as u8;
+        query.__bindgen_anon_3.ipv4_src = source.v4_word();
+        query.__bindgen_anon_4.ipv4_dst = destination.v4_word();
+    } else {
+        query.family = AF_INET6;
+        query.__bindgen_anon_2.flowinfo = carriage.class;
+        query.__bindgen_anon_3.ipv6_src = source.words();
+        query.__bindgen_anon_4.ipv6_dst = destination.words();
+    }
+    let size = size_of::<FibLookup>() as i32;
+    // SAFETY: the context is this program's; the query outlives the call.
+    let answer = unsafe { bpf_fib_lookup(context.cast(), query, size, 0) };
+    *hop = NextHop {
+        expires: 0,
+        endpoint: 0,
+        interface: query.ifindex,
+        destination: query.dmac,
+        source: query.smac,
+        // SAFETY: on success the field holds the MTU of the route (Linux 5.12), before that the length that was
+        // asked for and fits.
+        mtu: unsafe { query.__bindgen_anon_1.mtu_result },
+    };
+    answer as u32
+}
+
+/// Looks a connection up in the socket table. A function of its own: it is asked once per slot, and inlined
+/// copies would multiply what the verifier walks.
 #[inline(never)]
 fn socket_at(
     context: *mut xdp_md,
-    client: u32,
-    server: u32,
-    ports: u32,
+    packet: &Packet,
+    endpoint: &Endpoint,
     opens: bool,
 ) -> Option<Ownership> {
-    // SAFETY: plain integers; zero is valid.
-    let mut tuple: bpf_sock_tuple = unsafe { core::mem::zeroed() };
-    tuple.__bindgen_anon_1.ipv4.saddr = client;
-    tuple.__bindgen_anon_1.ipv4.daddr = server;
-    tuple.__bindgen_anon_1.ipv4.sport = ports as u16;
-    tuple.__bindgen_anon_1.ipv4.dport = (ports >> 16) as u16;
-    let namespace = BPF_F_CURRENT_NETNS as u64;
-    // SAFETY: the context is this program's; the tuple outlives the call.
-    let socket =
-        unsafe { bpf_skc_lookup_tcp(context.cast(), &raw mut tuple, IPV4_TUPLE, namespace, 0) };
+    let socket = look_up(context, packet, endpoint);
     if socket.is_null() {
         return None;
     }
@@ -130,7 +140,7 @@ fn socket_at(
     let state = unsafe { (*socket).state };
     let ownership = match state {
         TIME_WAIT => Ownership::TimeWait,
-        LISTEN if !opens && carries_cookie(context, socket.cast(), client, server, ports) => {
+        LISTEN if !opens && carries_cookie(context, socket.cast(), packet, endpoint) => {
             Ownership::Cookie
         }
         LISTEN => Ownership::None,
@@ -141,29 +151,66 @@ fn socket_at(
     Some(ownership)
 }
 
+/// The socket of the packet's client at this endpoint, with a reference taken, or null.
+#[inline(never)]
+fn look_up(context: *mut xdp_md, packet: &Packet, endpoint: &Endpoint) -> *mut bpf_sock {
+    /// Aligned, so that addresses may be copied by halves.
+    #[repr(C, align(8))]
+    struct Tuple(SocketTuple);
+    // SAFETY: plain integers; zero is valid.
+    let mut aligned: Tuple = unsafe { core::mem::zeroed() };
+    let tuple = &mut aligned.0;
+    let bytes = if packet.is_v6 {
+        tuple.__bindgen_anon_1.ipv6.saddr = packet.source.words();
+        tuple.__bindgen_anon_1.ipv6.daddr = endpoint.address.words();
+        tuple.__bindgen_anon_1.ipv6.sport = packet.source_port.0;
+        tuple.__bindgen_anon_1.ipv6.dport = endpoint.port.0;
+        IPV6_TUPLE
+    } else {
+        tuple.__bindgen_anon_1.ipv4.saddr = packet.source.v4_word();
+        tuple.__bindgen_anon_1.ipv4.daddr = endpoint.address.v4_word();
+        tuple.__bindgen_anon_1.ipv4.sport = packet.source_port.0;
+        tuple.__bindgen_anon_1.ipv4.dport = endpoint.port.0;
+        IPV4_TUPLE
+    };
+    let namespace = BPF_F_CURRENT_NETNS as u64;
+    // SAFETY: the context is this program's; the tuple outlives the call.
+    unsafe { bpf_skc_lookup_tcp(context.cast(), tuple, bytes, namespace, 0) }
+}
+
 /// Whether the segment acknowledges a SYN cookie of this listener.
 ///
 /// A cookie is made for the listener's own address, so the helper gets the headers as they will be after
-/// the rewrite: of the IPv4 header it reads the version and the addresses.
-#[inline(always)]
+/// the rewrite: of the IP header it reads the version and the addresses.
+#[inline(never)]
 fn carries_cookie(
     context: *mut xdp_md,
     listener: *mut c_void,
-    client: u32,
-    server: u32,
-    ports: u32,
+    packet: &Packet,
+    endpoint: &Endpoint,
 ) -> bool {
-    /// Aligned, or else the compiler writes two words at once where the verifier allows only one.
+    /// Either header. Aligned, or else the compiler writes two words at once where the verifier allows only
+    /// one.
     #[repr(C, align(8))]
-    struct Ipv4([u32; 5]);
-    const VERSION: u32 = u32::from_ne_bytes([0x45, 0, 0, 0]);
+    struct Header([u32; 10]);
+    const VERSION_4: u32 = u32::from_ne_bytes([0x45, 0, 0, 0]);
+    const VERSION_6: u32 = u32::from_ne_bytes([0x60, 0, 0, 0]);
     let frame = XdpContext::new(context);
-    let Some(mut tcp) = XdpFrame(&frame).read::<TcpHdr>(L4) else {
+    let Some(mut tcp) = XdpFrame(&frame).read::<TcpHdr>(packet.l4.into()) else {
         return false;
     };
-    tcp.dest = ((ports >> 16) as u16).to_ne_bytes();
-    let mut ip = Ipv4([VERSION, 0, 0, client, server]);
-    let (ip_size, tcp_size) = (size_of_val(&ip) as u32, size_of_val(&tcp) as u32);
+    tcp.dest = endpoint.port.0.to_ne_bytes();
+    let mut ip = Header([0; 10]);
+    let ip_size = if packet.is_v6 {
+        let ([a, b, c, d], [e, f, g, h]) = (packet.source.words(), endpoint.address.words());
+        ip.0 = [VERSION_6, 0, a, b, c, d, e, f, g, h];
+        40
+    } else {
+        ip.0[0] = VERSION_4;
+        ip.0[3] = packet.source.v4_word();
+        ip.0[4] = endpoint.address.v4_word();
+        20
+    };
     // SAFETY: both headers outlive the call; the listener is held by the caller.
     let answer = unsafe {
         bpf_tcp_check_syncookie(
@@ -171,7 +218,7 @@ fn carries_cookie(
             (&raw mut ip).cast(),
             ip_size,
             (&raw mut tcp).cast(),
-            tcp_size,
+            size_of_val(&tcp) as u32,
         )
     };
     answer == 0

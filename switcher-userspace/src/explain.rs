@@ -15,10 +15,10 @@ use switcher_common::abi::{
 };
 use switcher_common::classify::{self, Class};
 use switcher_common::memory::Memory;
-use switcher_common::parse::{Carriage, Packet};
+use switcher_common::parse::Packet;
 use switcher_common::select;
 use switcher_common::steer::{How, Ownership, Segment};
-use switcher_common::tables::{Route, Stack, Tables};
+use switcher_common::tables::{Route, Stack, Tables, Way};
 use switcher_common::word::Phase;
 
 use crate::cli::MadeUpPacket;
@@ -100,16 +100,12 @@ pub fn explain(
 
 /// The same over any maps and any stack.
 pub fn over(have: &Have, memory: &Memory, stack: &impl Stack, asked: &MadeUpPacket) -> Explanation {
-    let packet = Packet {
-        source: asked.source.ip().into(),
-        destination: asked.destination.ip().into(),
-        source_port: Port::new(asked.source.port()),
-        destination_port: Port::new(asked.destination.port()),
-        protocol: match asked.protocol {
-            Protocol::Tcp => TCP,
-            Protocol::Udp => UDP,
-        },
+    let protocol = match asked.protocol {
+        Protocol::Tcp => TCP,
+        Protocol::Udp => UDP,
     };
+    let end = |end: SocketAddr| (end.ip().into(), Port::new(end.port()));
+    let packet = Packet::made_up(end(asked.source), end(asked.destination), protocol);
     let shown = Explanation {
         packet: Asked(asked).to_string(),
         kind: "not-ours",
@@ -391,7 +387,7 @@ impl Stack for Live {
         }
     }
 
-    fn route(&self, _: Address, _: Address, _: u8, _: Carriage) -> Route {
+    fn route(&self, _: &Way) -> Route {
         Route::Stack
     }
 }

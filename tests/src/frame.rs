@@ -3,7 +3,11 @@
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 use switcher_common::abi::{TCP, UDP};
-use switcher_common::rewrite::{L3, L4};
+
+/// Offset of the network header in an untagged frame.
+pub const L3: usize = 14;
+/// Offset of the transport header behind an IPv4 header without options.
+pub const L4: usize = L3 + 20;
 
 /// TCP flags.
 pub mod flag {

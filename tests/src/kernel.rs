@@ -34,7 +34,7 @@ unsafe impl<T: Pod> aya::Pod for Plain<T> {}
 
 /// Key of an entry that fills up a flow map that is to refuse more.
 const FILLER: FlowKey = FlowKey {
-    client: switcher_common::abi::Address([!0; 4]),
+    client: switcher_common::abi::Address([!0; 2]),
     port: switcher_common::abi::Port(!0),
     id: !0,
     space: !0,

@@ -9,11 +9,10 @@ use nix::sys::socket::{
     connect, listen, recv, sendto, setsockopt, socket, sockopt,
 };
 use nix::sys::time::{TimeVal, TimeValLike as _};
-use switcher_common::rewrite::{L3, L4};
 use switcher_common::steer::Ownership;
 use switcher_harness::Namespace;
 
-use crate::frame::{Build, flag};
+use crate::frame::{Build, L3, L4, flag};
 use crate::town::{
     CLIENT, GATEWAY, HERE, INSIDE, Interface, NARROW, NEIGHBOURS, OUTSIDE, State, WEB, endpoint,
     link_of,

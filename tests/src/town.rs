@@ -425,6 +425,7 @@ fn publish(memory: &mut Memory, whole: SocketAddrV4, protocol: u8, kind: u8, ind
         port,
         protocol,
         kind,
+        reserved: 0,
     };
     memory.publish(key, index);
 }

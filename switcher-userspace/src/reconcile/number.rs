@@ -142,6 +142,7 @@ pub(super) fn service_key(address: SocketAddr, protocol: u8) -> AddressKey {
         port,
         protocol,
         kind: address_kind::SERVICE,
+        reserved: 0,
     }
 }
 
@@ -152,5 +153,6 @@ pub(super) const fn endpoint_key(endpoint: &Endpoint) -> AddressKey {
         port: endpoint.port,
         protocol: endpoint.protocol,
         kind: address_kind::ENDPOINT,
+        reserved: 0,
     }
 }

@@ -30,14 +30,6 @@ pub(super) fn cases() -> Vec<Case> {
             Reason::NotOurs,
         ),
         pass(
-            "IPv4 options",
-            &Build {
-                options: vec![[1, 1, 1, 0]],
-                ..syn.clone()
-            },
-            Reason::Options,
-        ),
-        pass(
             "the first fragment",
             &fragment(&syn, 0x2000),
             Reason::Fragment,
@@ -47,14 +39,13 @@ pub(super) fn cases() -> Vec<Case> {
             &fragment(&syn, 0x00b9),
             Reason::Fragment,
         ),
-        raw(
-            "an Ethernet type that is not IPv4",
-            Reason::NotIpv4,
-            |frame| {
-                frame[12..14].copy_from_slice(&[0x86, 0xdd]);
-            },
-        ),
-        raw("a VLAN tag", Reason::NotIpv4, |frame| {
+        raw("an Ethernet type that is not IP", Reason::NotIp, |frame| {
+            frame[12..14].copy_from_slice(&[0x08, 0x06]);
+        }),
+        raw("IPv6 that is not", Reason::Malformed, |frame| {
+            frame[12..14].copy_from_slice(&[0x86, 0xdd]);
+        }),
+        raw("a VLAN tag in front of nothing", Reason::NotIp, |frame| {
             frame[12..14].copy_from_slice(&[0x81, 0x00]);
         }),
         raw("ICMP", Reason::Protocol, |frame| {

@@ -75,6 +75,7 @@ fn load(program: &mut Program) -> anyhow::Result<()> {
     let loaded = match program {
         Program::Xdp(program) => program.load(),
         Program::SchedClassifier(program) => program.load(),
+        Program::CgroupSockAddr(program) => program.load(),
         other => bail!(
             "nobody taught `inspect` about {:?} programs",
             other.prog_type()
