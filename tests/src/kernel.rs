@@ -9,13 +9,13 @@ use aya::maps::{
 };
 use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader};
-use aya_obj::generated::bpf_map_type;
 use bytemuck::{Pod, Zeroable};
 use nix::time::{ClockId, clock_gettime};
 use switcher::datapath::kernel::OBJECT;
+use switcher::datapath::pinned::{udp_flow_map, window_map};
 use switcher_common::abi::{
     AddressKey, Counters, FlowKey, GroupState, NEXT_HOPS, NextHop, Note, TICK_SHIFT, Tag, Times,
-    UDP_FLOWS, known_port, map,
+    known_port, map,
 };
 use switcher_common::memory::{FlowMap, Memory};
 use switcher_common::tables::Tables as _;
@@ -258,13 +258,10 @@ impl Kernel {
         } else {
             flows.capacity
         };
-        let (kind, room, flags) = match outer {
-            map::WINDOWS => (bpf_map_type::BPF_MAP_TYPE_HASH, room as u32, 1),
-            _ => (bpf_map_type::BPF_MAP_TYPE_LRU_HASH, UDP_FLOWS, 0),
-        };
-        let (key, value) = (size_of::<FlowKey>() as u32, size_of::<Tag>() as u32);
-        let definition = aya_obj::Map::new_from_params(kind as u32, key, value, room, flags);
-        let data = MapData::create(definition, "flows", None)?;
+        let data = MapData::from_fd(match outer {
+            map::WINDOWS => window_map(room as u32),
+            _ => udp_flow_map(),
+        }?)?;
         let mut outer = ArrayOfMaps::<_, MapData>::try_from(self.data(outer)?)?;
         outer.set(u32::from(group), &data, 0)?;
         let whole = match outer.get(&u32::from(group), 0) {

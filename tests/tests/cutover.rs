@@ -2,14 +2,14 @@
 //! new colour from the first that begins after the command returned.
 
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Result, ensure};
-use switcher_harness::agent::{Output, binary};
+use anyhow::Result;
+use switcher_harness::agent::binary;
 use switcher_harness::config::{GROUP, Settings};
-use switcher_harness::load::{Kind, Report};
+use switcher_harness::flips::{judge, switch};
+use switcher_harness::load::Kind;
 use switcher_harness::stats::Counters;
-use switcher_harness::topology::COLOURS;
 use switcher_harness::{Load, Mode, Plan, Stand, netns, privilege};
 
 /// Switches of one combination.
@@ -113,94 +113,6 @@ fn closing_windows(mode: Mode) -> Result<()> {
     let kernel = Counters::read(&stand.topology.client)?.since(&before);
     println!("{mode}, windows closed: {}; {kernel:?}", report.summary());
     judge(&report, kernel, &switches, &[Kind::KeepAlive, Kind::New])
-}
-
-/// A switch, and the colour that is live after it.
-struct Switch {
-    to: &'static str,
-    output: Output,
-}
-
-fn switch(stand: &Stand, number: usize) -> Result<Switch> {
-    let (verb, to) = if number.is_multiple_of(2) {
-        ("flip", COLOURS[1])
-    } else {
-        ("rollback", COLOURS[0])
-    };
-    let output = stand.agent.cli(&[verb, GROUP, "--json"])?.expect(0)?;
-    let answer = output.json()?;
-    ensure!(
-        answer["to"] == to,
-        "{verb} number {number} went elsewhere: {answer}"
-    );
-    Ok(Switch { to, output })
-}
-
-fn judge(report: &Report, kernel: Counters, switches: &[Switch], kinds: &[Kind]) -> Result<()> {
-    let failures = report.failures();
-    ensure!(
-        failures.is_empty(),
-        "{} failures:\n{}",
-        failures.len(),
-        first(&failures)
-    );
-    for kind in kinds {
-        ensure!(report.count(*kind) > 0, "the load had no {kind}");
-    }
-    ensure!(
-        kernel.resets + kernel.failed_opens == 0,
-        "the clients' kernel counted {kernel:?}"
-    );
-    let ends = switches
-        .iter()
-        .skip(1)
-        .map(|next| next.output.begun)
-        .chain([Instant::now()]);
-    let (mut judged, mut strays) = (0, Vec::new());
-    for (switch, end) in switches.iter().zip(ends) {
-        judged += report.begun_between(switch.output.ended, end);
-        strays.extend(report.strays(switch.to, switch.output.ended, end));
-    }
-    let took = switches.iter().map(|switch| switch.output.took());
-    println!(
-        "  {judged} new connections between switches; commands took {}",
-        spread(took.collect())
-    );
-    ensure!(
-        judged > switches.len(),
-        "only {judged} new connections began between {} switches",
-        switches.len()
-    );
-    ensure!(
-        strays.is_empty(),
-        "{} strays:\n{}",
-        strays.len(),
-        first(&strays)
-    );
-    Ok(())
-}
-
-fn spread(mut times: Vec<Duration>) -> String {
-    times.sort();
-    let at = |share: usize| {
-        times
-            .get(times.len() * share / 100)
-            .copied()
-            .unwrap_or_default()
-    };
-    format!(
-        "{:?} (median), {:?} (longest)",
-        at(50),
-        times.last().copied().unwrap_or_default()
-    )
-}
-
-fn first(lines: &[String]) -> String {
-    lines
-        .iter()
-        .take(10)
-        .map(|line| format!("  {line}\n"))
-        .collect()
 }
 
 /// One at a time: each has as many clients as the processors bear.

@@ -1,11 +1,10 @@
 //! `cargo xtask inspect`: instruction counts, so that a change in them is seen in review.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 
-use crate::cargo::{cargo, line};
+use crate::cargo::{cargo, output};
 use crate::setup::{self, Need};
 
 /// Where `--save` writes.
@@ -71,19 +70,6 @@ fn save(tables: &str) -> anyhow::Result<()> {
         .with_context(|| format!("writing {SAVED}"))?;
     println!("saved to {SAVED}");
     Ok(())
-}
-
-/// What `command` prints; its errors go to the terminal.
-fn output(command: &mut Command) -> anyhow::Result<String> {
-    let line = line(command);
-    let output = command
-        .stderr(Stdio::inherit())
-        .output()
-        .with_context(|| format!("starting `{line}`"))?;
-    if !output.status.success() {
-        bail!("`{line}` failed ({})", output.status);
-    }
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 #[cfg(test)]

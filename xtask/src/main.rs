@@ -6,6 +6,7 @@ mod cargo;
 mod check;
 mod demo;
 mod inspect;
+mod kernels;
 mod progress;
 mod setup;
 mod test;

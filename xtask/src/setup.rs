@@ -7,7 +7,7 @@ mod step;
 use anyhow::bail;
 
 use have::Have;
-pub(crate) use have::is_root;
+pub(crate) use have::{candidates, in_path, is_root};
 pub(crate) use next::Need;
 use step::Step;
 
@@ -25,6 +25,11 @@ pub(crate) fn run() -> anyhow::Result<()> {
 /// Makes the host fit for `need`; silent if it is.
 pub(crate) fn ensure(need: Need) -> anyhow::Result<()> {
     install(need).map(drop)
+}
+
+/// Installs Debian packages that only one task needs.
+pub(crate) fn install_packages(packages: &[&str]) -> anyhow::Result<()> {
+    Step::Packages(packages.iter().map(|&package| package.to_owned()).collect()).take()
 }
 
 /// Whether anything had to be done.

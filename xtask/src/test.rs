@@ -6,10 +6,14 @@ use std::process::Stdio;
 use anyhow::{Context as _, bail};
 
 use crate::cargo::{self, HOST_PACKAGES, cargo};
+use crate::kernels::{self, Extent};
 use crate::setup::{self, Need};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
+    /// Only the machines with other kernels, and in full: even where that takes long for want of KVM
+    #[arg(long)]
+    kernels: bool,
     /// Passed on to `cargo test`: a filter, `--test kernel`, `-- --nocapture`
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     args: Vec<String>,
@@ -24,7 +28,15 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     // Tests of the command line and the agent start the binary, which `cargo test` alone does not build.
     // `--tests` because what is built together shares its dependencies with the tests.
     cargo::run(cargo(["build", "--bins", "--tests"]).args(HOST_PACKAGES))?;
-    run_tests(args)
+    if args.kernels {
+        return kernels::run(Extent::All);
+    }
+    run_tests(args)?;
+    // A part of the suite was asked for, and that was it.
+    if !args.args.is_empty() {
+        return Ok(());
+    }
+    kernels::run(Extent::Suite)
 }
 
 /// Passes the runners' output on and adds up their closing lines.

@@ -105,7 +105,7 @@ impl Pinned {
         if self.maps.windows.exists(group)? {
             return Ok(());
         }
-        let map = flow_map(MapKind::Hash, flows, sys::NO_PREALLOC)
+        let map = window_map(flows)
             .with_context(|| format!("no flow map of {flows} flows for group {group}"))?;
         sys::set_inner(self.maps.windows.outer(), group.into(), map)
             .with_context(|| format!("the flow map of group {group} can't be put in place"))
@@ -376,7 +376,7 @@ impl Pinned {
         if !remembers_flows(service) || flows.exists(service.group)? {
             return Ok(());
         }
-        let map = flow_map(MapKind::LruHash, UDP_FLOWS, 0)
+        let map = udp_flow_map()
             .with_context(|| format!("no UDP flow map for group {}", service.group))?;
         sys::set_inner(flows.outer(), service.group.into(), map)
             .with_context(|| format!("the UDP flow map of group {}", service.group))
@@ -488,6 +488,22 @@ fn not_permitted(error: std::io::Error) -> anyhow::Error {
         _ => "BPF maps can't be made",
     };
     anyhow::Error::new(error).context(advice)
+}
+
+/// An empty flow map for a window.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn window_map(flows: u32) -> std::io::Result<OwnedFd> {
+    flow_map(MapKind::Hash, flows, sys::NO_PREALLOC)
+}
+
+/// An empty map for a group's UDP flows.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn udp_flow_map() -> std::io::Result<OwnedFd> {
+    flow_map(MapKind::LruHash, UDP_FLOWS, 0)
 }
 
 fn flow_map(kind: MapKind, flows: u32, flags: u32) -> std::io::Result<OwnedFd> {

@@ -1,6 +1,8 @@
 //! The few uses of bpf(2) that aya has no safe way to: maps of maps with empty elements, batches, and
 //! links whose failure is to be told apart. Numbers are from include/uapi/linux/bpf.h.
 
+mod types;
+
 use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -89,7 +91,15 @@ pub(super) fn create_map(
         inner_map_fd: u32,
         numa_node: u32,
         name: [u8; 16],
+        interface: u32,
+        btf_fd: u32,
+        btf_key: u32,
+        btf_value: u32,
     }
+    let types = match kind {
+        MapKind::Hash | MapKind::LruHash => Some(types::load(key_size, value_size)?),
+        MapKind::Array | MapKind::ArrayOfMaps => None,
+    };
     let mut short_name = [0; 16];
     for (to, from) in short_name.iter_mut().take(15).zip(name.bytes()) {
         *to = from;
@@ -103,6 +113,10 @@ pub(super) fn create_map(
         inner_map_fd: inner.map_or(0, raw),
         numa_node: 0,
         name: short_name,
+        interface: 0,
+        btf_fd: types.as_ref().map_or(0, |types| raw(types.as_fd())),
+        btf_key: types.as_ref().map_or(0, |_| types::KEY),
+        btf_value: types.as_ref().map_or(0, |_| types::VALUE),
     };
     // SAFETY: the attributes hold no pointers; on success the call returns a new descriptor.
     unsafe { bpf_open(MAP_CREATE, attributes) }

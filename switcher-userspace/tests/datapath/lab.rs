@@ -167,3 +167,12 @@ pub(crate) fn mount_once() {
         }
     });
 }
+
+/// Whether this kernel has tcx hooks: Linux 6.6.
+pub(crate) fn has_tcx() -> bool {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").expect("it is there");
+    let mut numbers = release
+        .split(['.', '-'])
+        .map_while(|part| part.parse::<u32>().ok());
+    (numbers.next(), numbers.next()) >= (Some(6), Some(6))
+}

@@ -40,7 +40,11 @@ fn attaches_in_both_modes_and_pins() {
         let datapath = lab.open(mode);
         assert!(datapath.attachments()[0].attached);
         assert_eq!(lab.xdp().0, seen);
-        assert!(lab.pins().xdp(DEVICE).exists() && lab.pins().egress(DEVICE).exists());
+        let egress = match lab::has_tcx() {
+            true => lab.pins().egress(DEVICE),
+            false => lab.pins().clsact(DEVICE),
+        };
+        assert!(lab.pins().xdp(DEVICE).exists() && egress.exists());
         drop(datapath);
         assert_eq!(lab.xdp().0, seen, "traffic does not need the agent");
     }
@@ -279,7 +283,8 @@ fn replies_are_met_by_clsact_where_there_is_no_tcx() {
         assert_eq!(lab.filters(), 1, "it stays, and there is one");
     }
     drop(lab.open(XdpMode::Generic));
-    assert_eq!(lab.filters(), 0, "tcx has taken over");
+    let left = usize::from(!lab::has_tcx());
+    assert_eq!(lab.filters(), left, "tcx takes over where there is one");
 }
 
 #[test]

@@ -6,6 +6,7 @@
 pub mod agent;
 pub mod chance;
 pub mod config;
+pub mod flips;
 pub mod flood;
 pub mod interrupt;
 pub mod load;

@@ -42,7 +42,14 @@ impl Stand {
         settings: Settings,
         binary: &Path,
     ) -> Result<Self> {
-        let topology = Topology::new(mode, offloads)?;
+        Self::on(Topology::new(mode, offloads)?, settings, binary)
+    }
+
+    /// On a network that is there, with the agent yet to be started.
+    ///
+    /// # Errors
+    /// When a part of it can't be had; says which.
+    pub fn on(topology: Topology, settings: Settings, binary: &Path) -> Result<Self> {
         let servers = Fleet::start(&topology, settings.servers)?;
         let place = Place::new()?;
         let config = settings.render(&topology, &place);

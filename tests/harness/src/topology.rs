@@ -12,6 +12,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use anyhow::Result;
 
 use crate::Namespace;
+use crate::netns::run;
 
 /// The address that clients know.
 pub const VIP: Ipv4Addr = Ipv4Addr::new(10, 77, 1, 1);
@@ -51,6 +52,70 @@ pub struct Topology {
     pub switch: Namespace,
     /// The hosts of blue and green; empty in mode `local`.
     pub backends: Vec<Namespace>,
+    /// The switch's interface towards clients, where programs see its frames.
+    outer: &'static str,
+}
+
+/// What is between client and switch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Link {
+    /// A veth pair.
+    Veth,
+    /// A VLAN on a veth pair, whose frames carry their tag.
+    Vlan,
+    /// Two network cards of this machine with a cable between them: for the client, for the switch.
+    Cards(String, String),
+}
+
+/// The interface below [`INTERFACE`] in [`Link::Vlan`].
+const TRUNK: &str = "trunk0";
+
+impl Link {
+    /// The name of the interface that frames come in by.
+    const fn carrier(&self) -> &'static str {
+        match self {
+            Self::Veth | Self::Cards(..) => INTERFACE,
+            Self::Vlan => TRUNK,
+        }
+    }
+
+    fn lay(&self, client: &Namespace, switch: &Namespace) -> Result<()> {
+        match self {
+            Self::Veth => link(client, INTERFACE, switch, INTERFACE),
+            Self::Vlan => {
+                link(client, TRUNK, switch, TRUNK)?;
+                for namespace in [client, switch] {
+                    // Else the tag travels beside the frame, and programs don't see it.
+                    let untagged = ["-K", TRUNK, "rxvlan", "off", "txvlan", "off"];
+                    namespace.run("ethtool", &untagged)?;
+                    namespace.ip(&format!(
+                        "link add link {TRUNK} name {INTERFACE} type vlan id 7"
+                    ))?;
+                    namespace.ip(&format!("link set {INTERFACE} up"))?;
+                }
+                client.run("ethtool", &["-K", TRUNK, "gro", "on"]).map(drop)
+            }
+            Self::Cards(left, right) => {
+                for (namespace, card) in [(client, left), (switch, right)] {
+                    run("ip", &["link", "set", card, "down"])?;
+                    run(
+                        "ip",
+                        &[
+                            "link",
+                            "set",
+                            card,
+                            "netns",
+                            namespace.name(),
+                            "name",
+                            INTERFACE,
+                        ],
+                    )?;
+                    namespace.ip(&format!("link set {INTERFACE} up"))?;
+                }
+                Ok(())
+            }
+        }
+    }
 }
 
 /// One server that a colour has.
@@ -75,9 +140,17 @@ impl Topology {
     /// # Errors
     /// Without the privilege, or when a tool is missing.
     pub fn new(mode: Mode, offloads: bool) -> Result<Self> {
+        Self::over(&Link::Veth, mode, offloads)
+    }
+
+    /// The same, with something else between client and switch.
+    ///
+    /// # Errors
+    /// As for [`Topology::new`].
+    pub fn over(between: &Link, mode: Mode, offloads: bool) -> Result<Self> {
         let client = Namespace::new("client")?;
         let switch = Namespace::new("switch")?;
-        link(&client, INTERFACE, &switch, INTERFACE)?;
+        between.lay(&client, &switch)?;
         address(&client, INTERFACE, "10.77.0.2/24")?;
         address(&switch, INTERFACE, "10.77.0.1/24")?;
         address(&switch, INTERFACE, &format!("{VIP}/32"))?;
@@ -87,6 +160,7 @@ impl Topology {
             client,
             switch,
             backends: Vec::new(),
+            outer: between.carrier(),
         };
         if mode == Mode::Routed {
             topology.add_backends()?;
@@ -112,7 +186,9 @@ impl Topology {
     #[must_use]
     pub fn interfaces(&self) -> Vec<String> {
         let inner = (1..=self.backends.len()).map(|number| format!("be{number}"));
-        std::iter::once(INTERFACE.to_owned()).chain(inner).collect()
+        std::iter::once(self.outer.to_owned())
+            .chain(inner)
+            .collect()
     }
 
     /// `number` servers for each colour, the first colour's first.

@@ -129,7 +129,7 @@ fn offered() -> Vec<String> {
 }
 
 /// The packages that `apt-cache policy` names a candidate for.
-fn candidates(policy: &str) -> Vec<String> {
+pub(crate) fn candidates(policy: &str) -> Vec<String> {
     let mut package = "";
     let mut found = Vec::new();
     for line in policy.lines() {
@@ -199,7 +199,7 @@ fn missing_programs() -> Vec<&'static str> {
 }
 
 /// Also where root's programs are, which others have no path to.
-fn in_path(program: &str) -> Option<PathBuf> {
+pub(crate) fn in_path(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path)
         .chain(["/usr/sbin".into(), "/sbin".into()])

@@ -1,0 +1,304 @@
+//! Tests that other kernels may see differently, in virtual machines with Debian's kernels.
+//!
+//! A kernel's package is downloaded and unpacked, not installed. The machine's file system is an archive
+//! in its memory, made here: test binaries, the agent, what they start, modules, and `switcher-guest` as
+//! the first process, whose lines on the console say what came of it.
+
+mod archive;
+mod image;
+mod machine;
+mod modules;
+mod package;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+
+use crate::cargo::{HOST_PACKAGES, cargo};
+use crate::progress;
+use crate::setup::{self, in_path};
+use archive::Archive;
+use machine::{Accelerator, Machine};
+use package::Package;
+
+/// Kernel series, oldest first. Debian 12 carries both.
+const SERIES: [&str; 2] = ["6.1", "6.12"];
+/// What the task starts here, and the Debian package of each.
+const PROGRAMS: [(&str, &str); 3] = [
+    ("qemu-system-x86_64", "qemu-system-x86"),
+    ("xz", "xz-utils"),
+    ("strip", "binutils"),
+];
+/// How long a machine may take to start.
+const START: Duration = Duration::from_secs(60);
+/// Seconds that a test binary may take; without KVM a machine is some twenty times slower.
+const PATIENCE: u64 = 120;
+const PATIENCE_EMULATED: u64 = 600;
+
+/// A test binary that machines run.
+struct Run {
+    /// The test target.
+    target: &'static str,
+    /// Its arguments.
+    arguments: &'static str,
+    /// Whether it is also run by the suite where there is no KVM.
+    emulated: bool,
+}
+
+/// In this order.
+const RUNS: [Run; 3] = [
+    Run {
+        target: "kernel",
+        arguments: "--skip random_frames",
+        emulated: true,
+    },
+    Run {
+        target: "datapath",
+        arguments: "",
+        emulated: false,
+    },
+    Run {
+        target: "roads",
+        arguments: "",
+        emulated: false,
+    },
+];
+
+/// How much is asked for.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Extent {
+    /// Everything on every kernel, however long it takes; what can't be had is an error.
+    All,
+    /// As part of the suite: what can be had, and in emulation only some of it.
+    Suite,
+}
+
+/// Boots every kernel and runs the tests. Prints why, if that can't be done here.
+pub(crate) fn run(extent: Extent) -> anyhow::Result<()> {
+    let directory = directory()?;
+    let packages = match prepare(&directory) {
+        Ok(packages) => packages,
+        Err(error) if extent == Extent::Suite => {
+            println!("kernels: skipped: {error:#}");
+            return Ok(());
+        }
+        Err(error) => return Err(error),
+    };
+    let binaries = binaries()?;
+    let base = image::base(&binaries)?;
+    let accelerator = accelerator(&directory, &packages, &binaries)?;
+    let emulated = accelerator == Accelerator::Emulation && extent == Extent::Suite;
+    let packages = if emulated {
+        &packages[..1]
+    } else {
+        &packages[..]
+    };
+    let runs: Vec<&Run> = RUNS
+        .iter()
+        .filter(|run| run.emulated || !emulated)
+        .collect();
+    if emulated {
+        println!(
+            "kernels: without KVM only the packet cases on {}; `cargo xtask test --kernels` runs everything",
+            SERIES[0]
+        );
+    }
+    let mut failed = Vec::new();
+    for package in packages {
+        let done = test(&directory, package, &base, &runs, &binaries, accelerator);
+        failed.extend(
+            done.err()
+                .map(|error| format!("{}: {error:#}", package.release)),
+        );
+    }
+    if failed.is_empty() {
+        return Ok(());
+    }
+    bail!("kernels: {}", failed.join("; "))
+}
+
+/// Where kernels and images are kept.
+fn directory() -> anyhow::Result<PathBuf> {
+    let own = std::env::current_exe().context("finding this task's own binary")?;
+    // target/PROFILE/xtask
+    let target = own
+        .ancestors()
+        .nth(2)
+        .context("not in a target directory")?;
+    let directory = target.join("kernels");
+    std::fs::create_dir_all(&directory)
+        .with_context(|| format!("making {}", directory.display()))?;
+    Ok(directory)
+}
+
+/// Programs and packages. An error says what is missing.
+fn prepare(directory: &Path) -> anyhow::Result<Vec<Package>> {
+    if std::env::consts::ARCH != "x86_64" {
+        bail!(
+            "the machines have x86_64 processors, and this one is {}",
+            std::env::consts::ARCH
+        );
+    }
+    let missing: Vec<&str> = PROGRAMS
+        .into_iter()
+        .filter(|(program, _package)| in_path(program).is_none())
+        .map(|(_program, package)| package)
+        .collect();
+    if in_path("apt-get").is_none() {
+        bail!("Debian's packages have the kernels, and there is no apt-get here");
+    }
+    if !missing.is_empty() {
+        if !setup::is_root() {
+            bail!("{} can't be installed without root", missing.join(" "));
+        }
+        setup::install_packages(&missing)?;
+    }
+    SERIES
+        .iter()
+        .map(|series| Package::fetch(series, directory))
+        .collect()
+}
+
+/// Executables of this project, by what they are called in a machine.
+struct Binaries {
+    tests: Vec<(&'static str, PathBuf)>,
+    agent: PathBuf,
+    guest: PathBuf,
+}
+
+/// Builds them; nothing is left to do where the suite was built before.
+fn binaries() -> anyhow::Result<Binaries> {
+    let messages = crate::cargo::output(
+        cargo(["build", "--bins", "--tests"])
+            .args(HOST_PACKAGES)
+            .arg("--message-format=json-render-diagnostics"),
+    )?;
+    let find = |name: &str, kind: &str| {
+        let found = messages
+            .lines()
+            .find_map(|line| executable(line, name, kind));
+        found.with_context(|| format!("cargo built no {kind} {name}"))
+    };
+    let tests = RUNS
+        .iter()
+        .map(|run| Ok((run.target, find(run.target, "test")?)));
+    Ok(Binaries {
+        tests: tests.collect::<anyhow::Result<_>>()?,
+        agent: find("switcher", "bin")?,
+        guest: find("switcher-guest", "bin")?,
+    })
+}
+
+/// The executable that a message of cargo's is about, if it is the one we look for.
+fn executable(message: &str, name: &str, kind: &str) -> Option<PathBuf> {
+    let message: serde_json::Value = serde_json::from_str(message).ok()?;
+    let target = &message["target"];
+    let is_test = message["profile"]["test"] == true;
+    let ours = target["name"] == name && target["kind"][0] == kind && is_test == (kind == "test");
+    ours.then(|| message["executable"].as_str().map(PathBuf::from))?
+}
+
+/// KVM if it boots a kernel, which only trying tells.
+fn accelerator(
+    directory: &Path,
+    packages: &[Package],
+    binaries: &Binaries,
+) -> anyhow::Result<Accelerator> {
+    let Some(package) = packages.first() else {
+        return Ok(Accelerator::Emulation);
+    };
+    let image = directory.join("probe.cpio");
+    image::probe(&binaries.guest)?.write(&[&image::modules(package, &[])?], &image)?;
+    let begun = Instant::now();
+    match machine::kvm(&package.kernel, &image) {
+        Ok(accelerator) => Ok(accelerator),
+        Err(error) => {
+            println!(
+                "kernels: emulated, because {error:#} (tried for {:.0} s)",
+                begun.elapsed().as_secs_f64()
+            );
+            Ok(Accelerator::Emulation)
+        }
+    }
+}
+
+fn test(
+    directory: &Path,
+    package: &Package,
+    base: &Archive,
+    runs: &[&Run],
+    binaries: &Binaries,
+    accelerator: Accelerator,
+) -> anyhow::Result<()> {
+    let image = directory.join(format!("{}.cpio", package.release));
+    let patience = match accelerator {
+        Accelerator::Kvm(_) => PATIENCE,
+        Accelerator::Emulation => PATIENCE_EMULATED,
+    };
+    let mut plan = String::new();
+    for run in runs {
+        if binaries
+            .tests
+            .iter()
+            .any(|(target, _)| *target == run.target)
+        {
+            plan += &format!(
+                "{patience} {0} /guest/{0} --test-threads 2 {1}\n",
+                run.target, run.arguments
+            );
+        }
+    }
+    let mut own = image::modules(package, &modules::WANTED)?;
+    own.file("guest/plan", 0o644, plan.as_bytes());
+    base.write(&[&own], &image)?;
+    let most = START + Duration::from_secs(patience * runs.len() as u64);
+    let begun = Instant::now();
+    let machine = Machine {
+        kernel: &package.kernel,
+        image: &image,
+        accelerator,
+    };
+    let failed = machine.boot(most, |line| println!("{}: {line}", package.release))?;
+    println!(
+        "{}: {:.0} s",
+        package.release,
+        begun.elapsed().as_secs_f64()
+    );
+    match failed {
+        0 => Ok(()),
+        failed => bail!("{failed} of {} test binaries failed", runs.len()),
+    }
+}
+
+/// `program ARGUMENTS`, shown while it runs.
+fn step(what: &str, program: &str, arguments: &[&str], directory: &Path) -> anyhow::Result<()> {
+    let mut command = Command::new(program);
+    command.args(arguments).current_dir(directory);
+    progress::run(what, &mut command)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn executables_are_told_apart() {
+        let message = |kind: &str, test: bool| {
+            format!(
+                r#"{{"reason":"compiler-artifact","target":{{"name":"kernel","kind":["{kind}"]}},"profile":{{"test":{test}}},"executable":"/x"}}"#
+            )
+        };
+        assert_eq!(
+            executable(&message("test", true), "kernel", "test"),
+            Some("/x".into())
+        );
+        assert_eq!(
+            executable(&message("bin", false), "kernel", "bin"),
+            Some("/x".into())
+        );
+        assert_eq!(executable(&message("bin", true), "kernel", "bin"), None);
+        assert_eq!(executable(&message("test", true), "roads", "test"), None);
+    }
+}
