@@ -78,10 +78,15 @@ pub struct Memory {
 impl Memory {
     /// Makes an address reachable: an entry of `ADDRESSES` and of `PORTS`.
     pub fn publish(&mut self, key: AddressKey, index: u16) {
-        self.addresses.insert(key, index);
+        let known = self.addresses.insert(key, index).is_some();
         let entry = self.ports.entry(key.port.number()).or_default();
-        *port_code(entry, &key) =
-            port_entry_code(self.addresses.iter().map(|(k, i)| (*k, *i)), &key);
+        let code = port_code(entry, &key);
+        *code = match *code {
+            // Of several the port says no more than that.
+            MANY => MANY,
+            other if other == 0 || known => index + 1,
+            _ => MANY,
+        };
     }
 
     /// Writes a table's buckets.

@@ -23,7 +23,7 @@ mod tests;
 mod tidy;
 mod want;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 use switcher_common::word::Phase;
 use thiserror::Error;
@@ -31,6 +31,7 @@ use thiserror::Error;
 use crate::config::ResolveError;
 use crate::datapath::memory::Memory;
 use crate::datapath::{Change, GroupIndex, Have};
+use number::Numbers;
 use space::Space;
 
 pub use crate::health::Standing;
@@ -204,9 +205,12 @@ struct Planner {
     state: Memory,
     seed: u64,
     space: Space,
+    numbers: Numbers,
     changes: Vec<Change>,
     switches: Vec<Change>,
     summary: Vec<String>,
+    /// What the summary has.
+    said: HashSet<String>,
     unfinished: Vec<String>,
     /// Groups with an open window, which must stay as they are.
     busy: BTreeSet<GroupIndex>,
@@ -224,9 +228,11 @@ impl Planner {
             state: Memory::from(have.clone()),
             seed,
             space: Space::besides(have.tables_in_use()),
+            numbers: Numbers::new(have),
             changes: Vec::new(),
             switches: Vec::new(),
             summary: Vec::new(),
+            said: HashSet::new(),
             unfinished: Vec::new(),
             busy: busy.map(|(index, _)| *index).collect(),
             services: BTreeSet::new(),
@@ -244,7 +250,7 @@ impl Planner {
     }
 
     fn say(&mut self, sentence: String) {
-        if !self.summary.contains(&sentence) {
+        if self.said.insert(sentence.clone()) {
             self.summary.push(sentence);
         }
     }

@@ -18,6 +18,8 @@ use super::{Attachment, Change, Datapath, GroupIndex, Have, HaveGroup, HaveServi
 pub struct Memory {
     have: Have,
     words: BTreeMap<GroupIndex, Word>,
+    /// Addresses by which a service is reached.
+    published: BTreeMap<u16, usize>,
     /// Instants at which words change their meaning.
     pub times: BTreeMap<GroupIndex, Times>,
     /// Groups with a flow map, and its capacity.
@@ -43,7 +45,12 @@ pub struct Memory {
 impl From<Have> for Memory {
     fn from(have: Have) -> Self {
         let words = have.groups.iter().map(|(&i, g)| (i, g.word)).collect();
+        let mut published = BTreeMap::new();
+        for (_, index) in have.addresses.iter().filter(|(key, _)| is_service(key)) {
+            *published.entry(*index).or_default() += 1;
+        }
         Self {
+            published,
             have,
             words,
             ..Self::default()
@@ -101,12 +108,17 @@ impl Memory {
             } => self.set_service(*index, name, service),
             Change::SetWord { group, word } => self.set_word(*group, *word),
             Change::Publish { key, index } => {
-                self.have.addresses.insert(*key, *index);
-                self.mark_published();
+                let old = self.have.addresses.insert(*key, *index);
+                if is_service(key) {
+                    *self.published.entry(*index).or_default() += 1;
+                    self.mark_published(*index);
+                    old.into_iter().for_each(|old| self.withdraw(old));
+                }
             }
             Change::Unpublish { key } => {
-                self.have.addresses.remove(key);
-                self.mark_published();
+                let old = self.have.addresses.remove(key);
+                let old = old.filter(|_| is_service(key));
+                old.into_iter().for_each(|old| self.withdraw(old));
             }
             Change::Switch { group, slot } => {
                 let word = self.word(*group);
@@ -128,7 +140,7 @@ impl Memory {
             self.have.services.remove(&index);
             return;
         }
-        let published = is_published(&self.have.addresses, index);
+        let published = self.published.contains_key(&index);
         let entry = HaveService {
             name: name.into(),
             service: *service,
@@ -141,24 +153,40 @@ impl Memory {
     fn fill(&mut self, table: TableRef, buckets: &[u16]) {
         let range = |table: TableRef| table.first()..table.first() + (1 << table.bits());
         let new = range(table);
-        self.have.tables.retain(|other, _| {
-            let old = range(TableRef(*other));
-            old.end <= new.start || new.end <= old.start
-        });
-        self.have.tables.insert(table.0, buckets.to_vec());
+        // Tables are in the order of where they begin, and none overlaps another.
+        let number = |bucket: u32| (bucket / TableRef::UNIT) << 5;
+        let tables = &mut self.have.tables;
+        let (before, behind) = (number(new.start), number(new.end));
+        let before = tables.range(..before).next_back().map(|(other, _)| *other);
+        let before = before.filter(|other| range(TableRef(*other)).end > new.start);
+        let within = tables
+            .range(number(new.start)..behind)
+            .map(|(other, _)| *other);
+        for gone in within.chain(before).collect::<Vec<_>>() {
+            tables.remove(&gone);
+        }
+        tables.insert(table.0, buckets.to_vec());
     }
 
-    fn mark_published(&mut self) {
-        for (index, service) in &mut self.have.services {
-            service.published = is_published(&self.have.addresses, *index);
+    fn withdraw(&mut self, index: u16) {
+        if let Some(addresses) = self.published.get_mut(&index) {
+            *addresses -= 1;
+            if *addresses == 0 {
+                self.published.remove(&index);
+            }
+        }
+        self.mark_published(index);
+    }
+
+    fn mark_published(&mut self, index: u16) {
+        if let Some(service) = self.have.services.get_mut(&index) {
+            service.published = self.published.contains_key(&index);
         }
     }
 }
 
-fn is_published(addresses: &BTreeMap<AddressKey, u16>, index: u16) -> bool {
-    addresses
-        .iter()
-        .any(|(key, i)| key.kind == address_kind::SERVICE && *i == index)
+fn is_service(key: &AddressKey) -> bool {
+    key.kind == address_kind::SERVICE
 }
 
 impl Datapath for Memory {

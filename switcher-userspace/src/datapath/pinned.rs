@@ -1,6 +1,6 @@
 //! The pinned maps at work: read back, changed, waited for. Needs no program and no lock.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::atomic::Ordering;
@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use switcher_common::abi::{
     AddressKey, BUCKETS_PER_ELEMENT, COLOURS, CanaryShare, Counters, Endpoint, FlowKey, GroupName,
-    GroupState, MAX_BUCKETS, MAX_GROUPS, NAME, PortEntry, SLOTS, Service, ServiceName, Settings,
-    TableRef, Tag, UDP, UDP_FLOWS, address_kind, endpoint_flags, known_port, service_flags,
+    GroupState, MAX_BUCKETS, MAX_GROUPS, NAME, Port, PortEntry, SLOTS, Service, ServiceName,
+    Settings, TableRef, Tag, UDP, UDP_FLOWS, address_kind, endpoint_flags, known_port,
+    service_flags,
 };
 use switcher_common::memory::{port_code, port_entry_code};
 use switcher_common::verdict::Reason;
@@ -21,12 +22,15 @@ use super::sys::{self, MapKind};
 use super::table::{Maps, Plain, collect};
 use super::{Canary, Change, Colour, GroupIndex, Have, HaveGroup, HaveService, Mix, Slot};
 
+/// What is published, by what shares a field of [`PortEntry`]: port, protocol, kind.
+type Published = HashMap<(Port, u8, u8), BTreeMap<AddressKey, u16>>;
+
 /// The pinned maps. Whoever is not the agent should only read, or store a word in an emergency.
 pub struct Pinned {
     pub(super) pins: Pins,
     pub(super) maps: Maps,
     grace: Grace,
-    published: Option<BTreeMap<AddressKey, u16>>,
+    published: Option<Published>,
 }
 
 impl Pinned {
@@ -192,6 +196,9 @@ impl Pinned {
         &self,
         addresses: &BTreeMap<AddressKey, u16>,
     ) -> anyhow::Result<BTreeMap<u16, HaveService>> {
+        let published = addresses.iter();
+        let published = published.filter(|(key, _)| key.kind == address_kind::SERVICE);
+        let published: BTreeSet<u16> = published.map(|(_, index)| *index).collect();
         let mut services = BTreeMap::new();
         for index in 0..self.maps.services.len() as u16 {
             let service = self.maps.services.get(index.into());
@@ -200,13 +207,10 @@ impl Pinned {
             }
             let Plain(named) = self.maps.service_names.get(&index.into(), 0)?;
             let name = text(&named.name).with_context(|| format!("name of service {index}"))?;
-            let published = addresses
-                .iter()
-                .any(|(key, found)| key.kind == address_kind::SERVICE && *found == index);
             let have = HaveService {
                 name,
                 service,
-                published,
+                published: published.contains(&index),
             };
             services.insert(index, have);
         }
@@ -364,7 +368,8 @@ impl Pinned {
         }
         self.maps.services.set(index.into(), service);
         self.maps.service_names.set(index.into(), Plain(name), 0)?;
-        if old.has(service_flags::PRESENT) {
+        let goes_on = old.group == service.group && remembers_flows(service);
+        if remembers_flows(&old) && !goes_on {
             self.drop_udp_flows(old.group)?;
         }
         Ok(())
@@ -400,7 +405,7 @@ impl Pinned {
         addresses
             .insert(Plain(key), u32::from(index), 0)
             .with_context(|| format!("{key:?} can't be published"))?;
-        self.published()?.insert(key, index);
+        self.published(&key)?.insert(key, index);
         self.code_port(&key)
     }
 
@@ -410,20 +415,26 @@ impl Pinned {
             Err(_) if self.maps.addresses.get(&Plain(key), 0).is_err() => {}
             Err(error) => return Err(error).context("an address can't be withdrawn"),
         }
-        self.published()?.remove(&key);
+        self.published(&key)?.remove(&key);
         self.code_port(&key)
     }
 
-    /// What is published, remembered: there is one writer.
-    fn published(&mut self) -> anyhow::Result<&mut BTreeMap<AddressKey, u16>> {
+    /// What is published beside a key, remembered: there is one writer.
+    fn published(&mut self, key: &AddressKey) -> anyhow::Result<&mut BTreeMap<AddressKey, u16>> {
+        let class = |key: &AddressKey| (key.port, key.protocol, key.kind);
         if self.published.is_none() {
-            self.published = Some(self.addresses()?);
+            let mut all = Published::new();
+            for (key, index) in self.addresses()? {
+                all.entry(class(&key)).or_default().insert(key, index);
+            }
+            self.published = Some(all);
         }
-        Ok(self.published.get_or_insert_default())
+        let all = self.published.get_or_insert_default();
+        Ok(all.entry(class(key)).or_default())
     }
 
     fn code_port(&mut self, key: &AddressKey) -> anyhow::Result<()> {
-        let published = self.published()?.iter();
+        let published = self.published(key)?.iter();
         let code = port_entry_code(published.map(|(key, index)| (*key, *index)), key);
         let port = usize::from(key.port.number());
         let mut entry = self.maps.ports.get(port);

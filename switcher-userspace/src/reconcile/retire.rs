@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use switcher_common::abi::{AddressKey, Endpoint, Service, address_kind};
+use switcher_common::abi::{AddressKey, Endpoint, MAX_ENDPOINTS, Service, address_kind};
 use switcher_common::word::Word;
 
 use super::{Planner, Refusal, Want};
@@ -85,13 +85,23 @@ impl Planner {
 
     /// Endpoints that neither the configuration nor a table that stays, nor the window of a busy group
     /// needs.
-    fn unwanted_endpoints(&self) -> Vec<u16> {
+    fn unwanted_endpoints(&self) -> BTreeSet<u16> {
         let have = self.have();
-        let mut needed: BTreeSet<u16> = self.endpoints.clone();
+        let mut needed = vec![false; MAX_ENDPOINTS as usize];
+        let mut need = |id: &u16| {
+            if let Some(needed) = needed.get_mut(usize::from(*id)) {
+                *needed = true;
+            }
+        };
+        self.endpoints.iter().for_each(&mut need);
         let stays = have.services.iter();
         let stays = stays.filter(|(index, _)| self.services.contains(index));
         for table in stays.flat_map(|(_, have)| have.service.tables) {
-            needed.extend(have.tables.get(&table.0).into_iter().flatten());
+            have.tables
+                .get(&table.0)
+                .into_iter()
+                .flatten()
+                .for_each(&mut need);
         }
         let busy = |endpoint: &Endpoint| {
             let service = have.services.get(&endpoint.service);
@@ -99,12 +109,12 @@ impl Planner {
         };
         let endpoints = have.endpoints.iter();
         endpoints
-            .filter(|(id, endpoint)| !needed.contains(id) && !busy(endpoint))
+            .filter(|(id, endpoint)| !needed[usize::from(**id)] && !busy(endpoint))
             .map(|(id, _)| *id)
             .collect()
     }
 
-    fn unwanted_addresses(&self, endpoints: &[u16]) -> Vec<AddressKey> {
+    fn unwanted_addresses(&self, endpoints: &BTreeSet<u16>) -> Vec<AddressKey> {
         let have = self.have();
         let stays = |key: &AddressKey, index: &u16| {
             if key.kind == address_kind::ENDPOINT {

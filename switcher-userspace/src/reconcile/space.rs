@@ -7,6 +7,8 @@ use switcher_common::abi::{MAX_BUCKETS, TableRef};
 #[derive(Clone)]
 pub(super) struct Space {
     taken: Vec<bool>,
+    /// By the logarithm of a size: there is no free range of it below this unit.
+    from: [usize; 32],
 }
 
 /// No range is large enough.
@@ -30,17 +32,21 @@ impl Space {
                 .take(units(table.bits()))
                 .for_each(|unit| *unit = true);
         }
-        Self { taken }
+        Self {
+            taken,
+            from: [0; 32],
+        }
     }
 
     /// The first free range for a table of `1 << bits` buckets.
     pub(super) fn take(&mut self, bits: u32) -> Result<TableRef, Exhausted> {
         let wanted = units(bits);
-        let mut first = 0;
-        for range in self.taken.chunk_by(|a, b| a == b) {
+        let mut first = self.from[bits as usize];
+        for range in self.taken[first..].chunk_by(|a, b| a == b) {
             let (length, free) = (range.len(), !range[0]);
             if free && length >= wanted {
                 self.taken[first..first + wanted].fill(true);
+                self.from[bits as usize] = first + wanted;
                 return Ok(TableRef::new(first as u32 * TableRef::UNIT, bits));
             }
             first += length;
