@@ -2,6 +2,7 @@
 
 pub mod cases;
 pub mod frame;
+pub mod fuzz;
 pub mod kernel;
 pub mod site;
 pub mod town;

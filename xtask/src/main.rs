@@ -5,6 +5,7 @@ mod build;
 mod cargo;
 mod check;
 mod demo;
+mod fuzz;
 mod inspect;
 mod kernels;
 mod progress;
@@ -31,6 +32,8 @@ enum Task {
     Test(test::Args),
     /// Show how many instructions each kernel program has, as compiled and as verified
     Inspect(inspect::Args),
+    /// Feed the core with frames that nobody thought of
+    Fuzz(fuzz::Args),
     /// Measure the data path
     Bench(bench::Args),
 }
@@ -43,6 +46,7 @@ fn main() -> ExitCode {
         Task::Check => check::run(),
         Task::Test(args) => test::run(&args),
         Task::Inspect(args) => inspect::run(&args),
+        Task::Fuzz(args) => fuzz::run(&args),
         Task::Bench(args) => bench::run(&args),
     };
     match done {

@@ -12,7 +12,9 @@ use super::{Binaries, modules};
 use crate::setup::in_path;
 
 /// Programs of this host that tests start; those that are missing are missed by the test that needs them.
-const PROGRAMS: [&str; 16] = [
+const PROGRAMS: [&str; 18] = [
+    "bash",
+    "timeout",
     "ip", "tc", "ethtool", "nsenter", "unshare", "setpriv", "sh", "sleep", "cat", "kill", "mount",
     "umount", "ping", "sysctl", "true", "tcpdump",
 ];
