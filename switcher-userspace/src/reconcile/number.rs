@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use switcher_common::abi::{
     Address, AddressKey, COLOURS, Endpoint, MAX_COUNTERS, MAX_ENDPOINTS, MAX_GROUPS, MAX_SERVICES,
-    Port, address_kind, service_flags,
+    Port, Service, address_kind, service_flags,
 };
 
 use super::{Planner, Refusal, WantGroup, WantService};

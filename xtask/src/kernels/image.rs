@@ -13,10 +13,8 @@ use crate::setup::in_path;
 
 /// Programs of this host that tests start; those that are missing are missed by the test that needs them.
 const PROGRAMS: [&str; 18] = [
-    "bash",
-    "timeout",
-    "ip", "tc", "ethtool", "nsenter", "unshare", "setpriv", "sh", "sleep", "cat", "kill", "mount",
-    "umount", "ping", "sysctl", "true", "tcpdump",
+    "bash", "timeout", "ip", "tc", "ethtool", "nsenter", "unshare", "setpriv", "sh", "sleep",
+    "cat", "kill", "mount", "umount", "ping", "sysctl", "true", "tcpdump",
 ];
 /// Where the guest looks for them: the kernel's own `PATH` for its first process.
 const BIN: &str = "bin";
