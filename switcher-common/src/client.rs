@@ -15,7 +15,8 @@ use crate::classify;
 use crate::select::{self, Steered};
 use crate::steer::{self, How};
 use crate::tables::{Count, Tables};
-use crate::word::Word;
+use crate::verdict::Reason;
+use crate::word::{Word, flags};
 
 /// What a socket asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,36 +44,43 @@ pub struct Way {
     pub address: Address,
     /// Its port.
     pub port: Port,
+    /// Nowhere: the group is paused, and the call has to fail.
+    pub held: bool,
+}
+
+/// What time it is.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock<N, B> {
+    /// In ticks of [`crate::abi::TICK_SHIFT`].
+    pub ticks: N,
+    /// In nanoseconds of `CLOCK_BOOTTIME`.
+    pub nanoseconds: B,
 }
 
 /// A socket connects: the current table's choice, from now on. Nothing if the address is no VIP, or not
 /// one that sockets are steered for.
 #[inline(always)]
-pub fn connect<T: Tables>(ask: &Ask, tables: &T) -> Option<Way> {
+pub fn connect<T: Tables>(ask: &Ask, tables: &T, nanoseconds: impl FnOnce() -> u64) -> Option<Way> {
     let (front, service) = classify::front_at(ask.address, ask.port, ask.protocol, tables)?;
-    let id = chosen(ask, service, tables.word(service.group), tables)?;
-    let steered = Steered {
-        endpoint: id,
-        how: How::Current,
-        begins: true,
-    };
+    let word = select::word_at(service.group, tables, nanoseconds);
+    let steered = begin(service, word, chosen(ask, service, word, tables)?);
     way(front, service, steered, tables)
 }
 
 /// An unconnected socket sends a datagram: a flow that is known stays where it is, as it does for clients
 /// from outside.
 #[inline(always)]
-pub fn send<T: Tables>(ask: &Ask, tables: &T, now: impl FnOnce() -> u32) -> Option<Way> {
+pub fn send<T: Tables>(
+    ask: &Ask,
+    tables: &T,
+    clock: Clock<impl FnOnce() -> u32, impl FnOnce() -> u64>,
+) -> Option<Way> {
     let (front, service) = classify::front_at(ask.address, ask.port, ask.protocol, tables)?;
-    let word = tables.word(service.group);
+    let word = select::word_at(service.group, tables, clock.nanoseconds);
     let new = chosen(ask, service, word, tables)?;
     let once = service_flags::PER_PACKET | service_flags::PREVIEW;
     let steered = if service.flags & once != 0 {
-        Steered {
-            endpoint: new,
-            how: How::Current,
-            begins: true,
-        }
+        begin(service, word, new)
     } else {
         let key = FlowKey {
             client: stand_in(ask.cookie),
@@ -80,9 +88,22 @@ pub fn send<T: Tables>(ask: &Ask, tables: &T, now: impl FnOnce() -> u32) -> Opti
             id: front,
             space: flow_space::UDP,
         };
-        select::remembered(key, service, word, new, tables, now())
+        select::remembered(key, service, word, new, tables, (clock.ticks)())
     };
     way(front, service, steered, tables)
+}
+
+/// A new flow, which a paused group lets in by the preview only.
+#[inline(always)]
+const fn begin(service: &Service, word: Word, endpoint: u16) -> Steered {
+    if word.has(flags::PAUSED) && !service.has(service_flags::PREVIEW) {
+        return Steered::PAUSED;
+    }
+    Steered {
+        endpoint,
+        how: How::Current,
+        begins: true,
+    }
 }
 
 /// The endpoint whose own address this is.
@@ -106,16 +127,27 @@ fn chosen<T: Tables>(ask: &Ask, service: &Service, word: Word, tables: &T) -> Op
         stand_in(ask.cookie)
     };
     let hash = steer::hash(tables.settings().seed, client, 0);
-    select::choice(service, slot, hash, tables)
+    let id = select::choice(service, slot, hash, tables)?;
+    local(id, service, tables).map(|_| id)
 }
 
 /// Checks the endpoint, and counts.
 #[inline(always)]
 fn way<T: Tables>(front: u16, service: &Service, steered: Steered, tables: &T) -> Option<Way> {
+    let held = steered.how == How::Paused;
+    if held {
+        tables.count_reason(Reason::Paused);
+        return Some(Way {
+            front,
+            preview: false,
+            id: 0,
+            address: service.address,
+            port: service.port,
+            held,
+        });
+    }
     let id = steered.endpoint;
-    let endpoint = tables
-        .endpoint(id)
-        .filter(|endpoint| is_local(endpoint) && endpoint.protocol == service.protocol)?;
+    let endpoint = local(id, service, tables)?;
     if steered.begins {
         tables.count(endpoint.counter, Count::Connection);
     }
@@ -125,7 +157,16 @@ fn way<T: Tables>(front: u16, service: &Service, steered: Steered, tables: &T) -
         id,
         address: endpoint.address,
         port: endpoint.port,
+        held,
     })
+}
+
+/// An endpoint that sockets may be given.
+#[inline(always)]
+fn local<'a, T: Tables>(id: u16, service: &Service, tables: &'a T) -> Option<&'a Endpoint> {
+    tables
+        .endpoint(id)
+        .filter(|endpoint| is_local(endpoint) && endpoint.protocol == service.protocol)
 }
 
 /// In use, and nothing forwards packets to it by other means than its address.

@@ -23,7 +23,7 @@ pub struct Steered {
 
 impl Steered {
     /// Nowhere.
-    const PAUSED: Self = Self {
+    pub(crate) const PAUSED: Self = Self {
         endpoint: 0,
         how: How::Paused,
         begins: false,
@@ -33,11 +33,21 @@ impl Steered {
 /// A group's word as it counts now. One load, and no clock, unless the word says that it takes more.
 #[inline(always)]
 fn word_now<T: Tables, S: Stack>(group: u16, tables: &T, stack: &S) -> Word {
+    word_at(group, tables, || stack.nanoseconds())
+}
+
+/// The same, from a clock: `CLOCK_BOOTTIME` in nanoseconds.
+#[inline(always)]
+pub(crate) fn word_at<T: Tables>(
+    group: u16,
+    tables: &T,
+    nanoseconds: impl FnOnce() -> u64,
+) -> Word {
     let word = tables.word(group);
     if word.flags() & (flags::TIMED | flags::PAUSED) == 0 {
         return word;
     }
-    word.at(&tables.times(group), stack.nanoseconds())
+    word.at(&tables.times(group), nanoseconds())
 }
 
 /// Where a packet goes that came by the VIP; nothing if the word's slot has no table.

@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 
 use switcher_common::abi::client::{Exception, SocketNote};
 use switcher_common::abi::{
-    Address, AddressKey, Endpoint, Port, Service, TCP, TableRef, UDP, address_kind, endpoint_flags,
-    service_flags,
+    Address, AddressKey, Endpoint, Port, Service, TCP, TableRef, Times, UDP, address_kind,
+    endpoint_flags, service_flags,
 };
-use switcher_common::client::{Ask, Way, connect, direct, send};
+use switcher_common::client::{Ask, Clock, Way, connect, direct, send};
 use switcher_common::memory::{FlowMap, Memory};
 use switcher_common::tables::Tables as _;
-use switcher_common::word::Word;
+use switcher_common::verdict::Reason;
+use switcher_common::word::{Word, flags};
 
 const VIP: Address = Address::v4([10, 0, 0, 1]);
 const PORT: Port = Port::new(80);
@@ -22,10 +23,10 @@ fn each_socket_is_a_client_of_its_own() {
     let memory = memory(TCP, 0);
     let mut seen = BTreeMap::new();
     for cookie in 0..10_000 {
-        let way = connect(&ask(TCP, cookie), &memory).expect("a way");
+        let way = connect(&ask(TCP, cookie), &memory, never).expect("a way");
         *seen.entry(way.id).or_insert(0) += 1;
         assert_eq!(
-            connect(&ask(TCP, cookie), &memory),
+            connect(&ask(TCP, cookie), &memory, never),
             Some(way),
             "the same again"
         );
@@ -45,7 +46,7 @@ fn the_word_decides_and_previews_take_the_other() {
         ..ask(TCP, 7)
     };
     let ports = |memory: &Memory| {
-        let way = |ask| connect(ask, memory).expect("a way").port.number();
+        let way = |ask| connect(ask, memory, never).expect("a way").port.number();
         (way(&ask(TCP, 7)) / 100, way(&preview) / 100)
     };
     assert_eq!(ports(&memory), (81, 82));
@@ -56,7 +57,11 @@ fn the_word_decides_and_previews_take_the_other() {
 #[test]
 fn by_source_this_host_is_one_client() {
     let memory = memory(TCP, service_flags::BY_SOURCE);
-    let way = |cookie| connect(&ask(TCP, cookie), &memory).expect("a way").id;
+    let way = |cookie| {
+        connect(&ask(TCP, cookie), &memory, never)
+            .expect("a way")
+            .id
+    };
     assert!((1..100).all(|cookie| way(cookie) == way(0)));
 }
 
@@ -67,12 +72,12 @@ fn what_is_no_vip_or_reached_by_other_means_is_left_alone() {
         address: Address::v4([10, 0, 0, 2]),
         ..ask(TCP, 1)
     };
-    assert_eq!(connect(&elsewhere, &memory), None);
-    assert_eq!(connect(&ask(UDP, 1), &memory), None);
+    assert_eq!(connect(&elsewhere, &memory, never), None);
+    assert_eq!(connect(&ask(UDP, 1), &memory, never), None);
     for endpoint in memory.endpoints.values_mut() {
         endpoint.flags |= endpoint_flags::ROUTED;
     }
-    assert_eq!(connect(&ask(TCP, 1), &memory), None);
+    assert_eq!(connect(&ask(TCP, 1), &memory, never), None);
     assert_eq!(direct(&to_endpoint(TCP), &memory), None);
     assert!(memory.counters.borrow().is_empty());
 }
@@ -82,7 +87,7 @@ fn a_flow_stays_and_a_datagram_does_not() {
     for (flags, stays) in [(0, true), (service_flags::PER_PACKET, false)] {
         let mut memory = memory(UDP, flags);
         let port = |memory: &Memory, now| {
-            let way = send(&ask(UDP, 7), memory, || now).expect("a way");
+            let way = send(&ask(UDP, 7), memory, clock(now)).expect("a way");
             way.port.number() / 100
         };
         assert_eq!(port(&memory, 100), 81);
@@ -95,7 +100,7 @@ fn a_flow_stays_and_a_datagram_does_not() {
 #[test]
 fn a_peer_is_shown_as_what_was_asked_for() {
     let memory = memory(TCP, 0);
-    let way = connect(&ask(TCP, 7), &memory).expect("a way");
+    let way = connect(&ask(TCP, 7), &memory, never).expect("a way");
     let mut note = SocketNote::default();
     assert_eq!(note.peer(way.address, way.port), None);
     note.connects(&ask(TCP, 7), &way);
@@ -111,7 +116,7 @@ fn a_source_is_shown_as_what_was_spoken_to_last() {
         shown.map(|(address, port)| (address, port.number()))
     };
     let mut note = SocketNote::default();
-    let way = send(&ask(UDP, 7), &memory, || 1).expect("a way");
+    let way = send(&ask(UDP, 7), &memory, clock(1)).expect("a way");
     assert_eq!(
         source(&note, &way),
         None,
@@ -128,7 +133,7 @@ fn a_source_is_shown_as_what_was_spoken_to_last() {
         port: PREVIEW,
         ..ask(UDP, 7)
     };
-    let staging = send(&preview, &memory, || 1).expect("a way");
+    let staging = send(&preview, &memory, clock(1)).expect("a way");
     note.sends(&staging);
     assert_eq!(source(&note, &staging), Some((VIP, 9080)));
     assert_eq!(source(&note, &way), Some((VIP, 80)));
@@ -142,6 +147,51 @@ fn a_source_is_shown_as_what_was_spoken_to_last() {
             .iter()
             .all(|it| it.front == Exception::DIRECT)
     );
+}
+
+#[test]
+fn a_paused_group_lets_in_what_is_known_and_previews() {
+    let mut memory = memory(UDP, 0);
+    assert!(!send(&ask(UDP, 7), &memory, clock(1)).expect("a way").held);
+    memory.words.insert(0, memory.word(0).with(flags::PAUSED));
+    memory.times.insert(
+        0,
+        Times {
+            paused_until: 10,
+            ..Times::default()
+        },
+    );
+    let at = |nanoseconds: u64| move || nanoseconds;
+    let clock = |nanoseconds| Clock {
+        ticks: || 1,
+        nanoseconds: at(nanoseconds),
+    };
+    assert!(!send(&ask(UDP, 7), &memory, clock(5)).expect("a way").held);
+    assert!(send(&ask(UDP, 8), &memory, clock(5)).expect("a way").held);
+    assert!(connect(&ask(UDP, 8), &memory, at(5)).expect("a way").held);
+    let preview = Ask {
+        port: PREVIEW,
+        ..ask(UDP, 8)
+    };
+    assert!(!connect(&preview, &memory, at(5)).expect("a way").held);
+    assert!(!connect(&ask(UDP, 8), &memory, at(10)).expect("a way").held);
+    assert_eq!(memory.reasons.borrow()[&Reason::Paused], 2);
+    for endpoint in memory.endpoints.values_mut() {
+        endpoint.flags |= endpoint_flags::ROUTED;
+    }
+    assert_eq!(connect(&ask(UDP, 8), &memory, at(5)), None, "not steered");
+}
+
+/// Only a timed or paused word needs a clock.
+fn never() -> u64 {
+    panic!("the clock was asked")
+}
+
+fn clock(ticks: u32) -> Clock<impl FnOnce() -> u32, impl FnOnce() -> u64> {
+    Clock {
+        ticks: move || ticks,
+        nanoseconds: never,
+    }
 }
 
 fn ask(protocol: u8, cookie: u64) -> Ask {

@@ -6,26 +6,22 @@
 
 use aya_ebpf::EbpfContext as _;
 use aya_ebpf::helpers::generated::{
-    bpf_get_netns_cookie, bpf_get_socket_cookie, bpf_ktime_get_coarse_ns,
+    bpf_get_netns_cookie, bpf_get_socket_cookie, bpf_ktime_get_boot_ns, bpf_ktime_get_coarse_ns,
 };
 use aya_ebpf::macros::cgroup_sock_addr;
 use aya_ebpf::programs::SockAddrContext;
 use switcher_common::abi::client::{SocketNote, socket_flags};
 use switcher_common::abi::{Address, Port, TCP, TICK_SHIFT, UDP};
-use switcher_common::client::{self, Ask};
+use switcher_common::client::{self, Ask, Clock};
 use switcher_common::tables::Tables as _;
 
 use crate::maps::{CLIENTS, Maps, SOCKETS};
-
-/// The system call goes on. The only answer that all hooks may give.
-const GO_ON: i32 = 1;
 
 macro_rules! hooks {
     ($($hook:ident, $name:ident, $work:ident::<$family:ident>;)+) => {$(
         #[cgroup_sock_addr($hook)]
         fn $name(context: SockAddrContext) -> i32 {
-            let _nothing_to_do = $work(&Call::<$family>::new(&context));
-            GO_ON
+            i32::from($work(&Call::<$family>::new(&context)))
         }
     )+};
 }
@@ -41,56 +37,89 @@ hooks! {
     getpeername6, switcher_getpeername6, peer::<V6>;
 }
 
-/// `connect(2)` of a TCP or UDP socket.
+/// `connect(2)` of a TCP or UDP socket. False if it has to fail, which it does with EPERM.
 #[inline(always)]
-fn connect<F: Family>(call: &Call<'_, F>) -> Option<()> {
-    let ask = call.ask()?;
-    let way = client::connect(&ask, &Maps)?;
+fn connect<F: Family>(call: &Call<'_, F>) -> bool {
+    let Some(ask) = call.ask() else {
+        return true;
+    };
+    let Some(way) = client::connect(&ask, &Maps, nanoseconds) else {
+        return true;
+    };
     if way.address == ask.address && way.port == ask.port {
-        return None;
+        return !way.held;
     }
     // Without memory for it the peer's name is the endpoint's: no reason to fail.
     if let Some(note) = call.make_note() {
         note.connects(&ask, &way);
     }
     call.say(way.address, way.port);
-    Some(())
+    true
 }
 
-/// `sendto(2)` and `sendmsg(2)` of an unconnected UDP socket.
+/// `sendto(2)` and `sendmsg(2)` of an unconnected UDP socket. False likewise.
 #[inline(always)]
-fn send<F: Family>(call: &Call<'_, F>) -> Option<()> {
-    // SAFETY: no arguments.
-    let now = || (unsafe { bpf_ktime_get_coarse_ns() } >> TICK_SHIFT) as u32;
-    let ask = call.ask()?;
-    if let Some(way) = client::send(&ask, &Maps, now) {
-        call.make_note()?.sends(&way);
-        if way.address != ask.address || way.port != ask.port {
-            call.say(way.address, way.port);
+fn send<F: Family>(call: &Call<'_, F>) -> bool {
+    let Some(ask) = call.ask() else {
+        return true;
+    };
+    let clock = Clock { ticks, nanoseconds };
+    let Some(way) = client::send(&ask, &Maps, clock) else {
+        if let Some(endpoint) = client::direct(&ask, &Maps)
+            && let Some(note) = call.make_note()
+        {
+            note.sends_directly(endpoint);
         }
-        return Some(());
+        return true;
+    };
+    if way.held {
+        return false;
     }
-    let endpoint = client::direct(&ask, &Maps)?;
-    call.make_note()?.sends_directly(endpoint);
-    Some(())
+    // Without memory for the note its answer would come from a stranger.
+    let Some(note) = call.make_note() else {
+        return false;
+    };
+    note.sends(&way);
+    if way.address != ask.address || way.port != ask.port {
+        call.say(way.address, way.port);
+    }
+    true
 }
 
 /// `recvfrom(2)` and `recvmsg(2)` of a UDP socket, with the source about to be told.
 #[inline(always)]
-fn receive<F: Family>(call: &Call<'_, F>) -> Option<()> {
-    let (address, port) = call.address()?;
-    let (address, port) = call.note()?.source(address, port, UDP, &Maps)?;
-    call.say(address, port);
-    Some(())
+fn receive<F: Family>(call: &Call<'_, F>) -> bool {
+    if let Some((address, port)) = call.address()
+        && let Some(note) = call.note()
+        && let Some((address, port)) = note.source(address, port, UDP, &Maps)
+    {
+        call.say(address, port);
+    }
+    true
 }
 
 /// `getpeername(2)`.
 #[inline(always)]
-fn peer<F: Family>(call: &Call<'_, F>) -> Option<()> {
-    let (address, port) = call.address()?;
-    let (address, port) = call.note()?.peer(address, port)?;
-    call.say(address, port);
-    Some(())
+fn peer<F: Family>(call: &Call<'_, F>) -> bool {
+    if let Some((address, port)) = call.address()
+        && let Some(note) = call.note()
+        && let Some((address, port)) = note.peer(address, port)
+    {
+        call.say(address, port);
+    }
+    true
+}
+
+#[inline(always)]
+fn ticks() -> u32 {
+    // SAFETY: no arguments.
+    (unsafe { bpf_ktime_get_coarse_ns() } >> TICK_SHIFT) as u32
+}
+
+#[inline(always)]
+fn nanoseconds() -> u64 {
+    // SAFETY: no arguments.
+    unsafe { bpf_ktime_get_boot_ns() }
 }
 
 /// A system call with a socket address. Fields of the context are read and written one by one: the verifier

@@ -117,6 +117,7 @@ pub(super) fn egress(
     }
 }
 
+/// First on its hook: whoever ends the chain before it would keep the VIP from replies.
 fn tcx(pins: &Pins, program: &SchedClassifier, interface: &Interface) -> anyhow::Result<()> {
     let pin = pins.egress(&interface.name);
     let program = program.fd()?.as_fd();
@@ -128,7 +129,7 @@ fn tcx(pins: &Pins, program: &SchedClassifier, interface: &Interface) -> anyhow:
         drop(link);
         remove_link(&pin)?;
     }
-    let link = sys::create_link(program, interface.index, Hook::TcxEgress, 0)
+    let link = sys::create_link(program, interface.index, Hook::TcxEgress, sys::FIRST)
         .map_err(|error| refusal::egress(interface, "tcx", error))?;
     pin_link(&link, &pin)
 }

@@ -57,6 +57,8 @@ pub(super) enum Hook {
 
 /// XDP in the kernel's receive path.
 pub(super) const XDP_GENERIC: u32 = 1 << 1;
+/// Before all others on a tcx hook.
+pub(super) const FIRST: u32 = 1 << 3;
 /// XDP in the driver.
 pub(super) const XDP_NATIVE: u32 = 1 << 2;
 

@@ -1,11 +1,11 @@
-//! What the bench compares Switcher with, and what feeds frames to both.
+//! What the bench compares Switcher with, what feeds frames to both, and strangers on the hooks.
 #![no_std]
 #![no_main]
 
-use aya_ebpf::bindings::xdp_action;
-use aya_ebpf::macros::{map, xdp};
+use aya_ebpf::bindings::{TC_ACT_OK, xdp_action};
+use aya_ebpf::macros::{classifier, map, xdp};
 use aya_ebpf::maps::{Array, ProgramArray};
-use aya_ebpf::programs::XdpContext;
+use aya_ebpf::programs::{TcContext, XdpContext};
 use switcher_tests_ebpf::{ENDPOINT, Plan, SERVICE};
 
 /// Offsets of Ethernet frames with IPv4 headers without options.
@@ -36,6 +36,12 @@ static TARGETS: ProgramArray = ProgramArray::with_max_entries(4, 0);
 #[xdp]
 fn empty(_context: XdpContext) -> u32 {
     xdp_action::XDP_PASS
+}
+
+/// Somebody on the egress hook who lets everything pass, and nobody else have a look.
+#[classifier]
+fn has_the_last_word(_context: TcContext) -> i32 {
+    TC_ACT_OK as i32
 }
 
 /// One service and one endpoint, both in the code.
