@@ -9,7 +9,7 @@ use switcher_harness::config::{GROUP, Settings};
 use switcher_harness::load::Connection;
 use switcher_harness::servers::{EchoServer, HttpServer, Identity, colour_of};
 use switcher_harness::topology::{ECHO, VIP, WEB};
-use switcher_harness::{Mode, Namespace, Stand, netns, privilege};
+use switcher_harness::{Cgroup, Mode, Namespace, Stand, netns, privilege};
 
 /// Reaches the idle colour.
 const PREVIEW: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(VIP), 9080);
@@ -31,6 +31,7 @@ tests! {
     other_namespaces_are_left_alone;
     the_agent_may_die_and_come_back;
     off_by_the_configuration;
+    a_part_of_the_processes;
 }
 
 fn connections_of_this_host_follow_the_switch() -> Result<()> {
@@ -170,6 +171,37 @@ fn off_by_the_configuration() -> Result<()> {
     ensure!(said.contains("/proc: not in a cgroup v2"), "{said}");
     let mut outside = stand.topology.client.inside(|| Connection::open(web()))??;
     ensure!(outside.colour()? == "blue", "not blue");
+    Ok(())
+}
+
+fn a_part_of_the_processes() -> Result<()> {
+    let cgroup = Cgroup::new()?;
+    let mut stand = stand()?;
+    let switch = stand.topology.switch.path();
+    // Who answers, or nobody.
+    let asks = || -> Result<String> {
+        let shell = format!(
+            "exec nsenter --net={} timeout 5 bash -c 'exec 3<>/dev/tcp/{VIP}/{WEB} && \
+             printf \"GET / HTTP/1.1\\r\\n\\r\\n\" >&3 && grep -m1 X-Colour <&3'",
+            switch.display()
+        );
+        let output = cgroup.enter(&shell).output()?;
+        Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    };
+    ensure!(asks()? == "X-Colour: blue", "it is below the root");
+    // From the root of the hierarchy to the part: the old programs go.
+    stand.agent.stop()?;
+    let key = format!("[agent]\ncgroup = {:?}\n", cgroup.path());
+    let config = std::fs::read_to_string(stand.agent.place().config())?;
+    stand
+        .agent
+        .write_config(&config.replacen("[agent]\n", &key, 1))?;
+    stand.agent.start()?;
+    ensure!(asks()? == "X-Colour: blue", "it is in the part");
+    let refused = stand.topology.switch.inside(|| TcpStream::connect(web()))?;
+    ensure!(refused.is_err(), "this process is not");
+    stand.agent.cli(&["flip", GROUP])?.expect(0)?;
+    ensure!(asks()? == "X-Colour: green", "flipped");
     Ok(())
 }
 

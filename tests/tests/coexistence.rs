@@ -1,14 +1,18 @@
 //! Strangers on the same hooks: named where they are in the way, and never touched.
 
+use std::fs::File;
+use std::os::fd::{AsFd as _, AsRawFd as _};
+
 use anyhow::{Context as _, Result, ensure};
-use aya::Ebpf;
 use aya::programs::tc::{SchedClassifier, TcAttachType};
-use aya::programs::{Xdp, XdpMode};
+use aya::programs::{CgroupSockAddr, Xdp, XdpMode};
+use aya::{Ebpf, EbpfLoader};
+use nix::libc;
 use switcher_harness::agent::binary;
 use switcher_harness::config::Settings;
 use switcher_harness::load::Connection;
 use switcher_harness::topology::INTERFACE;
-use switcher_harness::{Mode, Namespace, Stand, netns, privilege};
+use switcher_harness::{Cgroup, Mode, Namespace, Stand, netns, privilege};
 
 #[test]
 fn an_xdp_program_is_named_and_left_alone() {
@@ -18,6 +22,11 @@ fn an_xdp_program_is_named_and_left_alone() {
 #[test]
 fn programs_on_the_egress_hook_are_neighbours() {
     run("programs_on_the_egress_hook_are_neighbours", egress);
+}
+
+#[test]
+fn a_cgroup_that_somebody_has_to_himself_is_told() {
+    run("a_cgroup_that_somebody_has_to_himself_is_told", cgroup);
 }
 
 /// The object with the strangers.
@@ -78,6 +87,63 @@ fn egress() -> Result<()> {
         .expect(0)?;
     let shown = on_egress(&stand.topology.switch)?;
     ensure!(shown == [early, late], "{shown:?}, not {early} and {late}");
+    Ok(())
+}
+
+fn cgroup() -> Result<()> {
+    let cgroup = Cgroup::new()?;
+    let mut object = EbpfLoader::new().load(switcher::datapath::kernel::OBJECT)?;
+    // Any program will do. It knows no namespace, so it does nothing.
+    let program = object.program_mut("switcher_connect4");
+    let program: &mut CgroupSockAddr = program.context("not there")?.try_into()?;
+    program.load()?;
+    let directory = File::open(cgroup.path())?;
+    attach_alone(&directory, program)?;
+
+    let mut stand = Stand::without_agent(Mode::Local, true, Settings::default(), &binary()?)?;
+    let config = std::fs::read_to_string(stand.agent.place().config())?;
+    let key = format!("[agent]\ncgroup = {:?}\n", cgroup.path());
+    stand
+        .agent
+        .write_config(&config.replacen("[agent]\n", &key, 1))?;
+    stand.agent.start()?;
+    let clients = stand.agent.json(&["status"])?["local_clients"].clone();
+    ensure!(clients["state"] == "refused", "{clients}");
+    let reason = clients["reason"].as_str().unwrap_or_default();
+    ensure!(
+        reason.contains("connect4") && reason.contains("allows no other"),
+        "{reason}"
+    );
+    reaches_blue(&stand)?;
+
+    detach(&directory)?;
+    stand.agent.stop()?;
+    stand.agent.start()?;
+    let clients = stand.agent.json(&["status"])?["local_clients"].clone();
+    ensure!(clients["state"] == "on", "{clients}");
+    Ok(())
+}
+
+/// By `BPF_PROG_ATTACH` without flags, which links do not know: nobody else may attach beside or below.
+fn attach_alone(cgroup: &File, program: &CgroupSockAddr) -> Result<()> {
+    const PROG_ATTACH: i32 = 8;
+    let program = program.fd()?.as_fd().as_raw_fd();
+    bpf(PROG_ATTACH, cgroup, program).context("attaching alone")
+}
+
+fn detach(cgroup: &File) -> Result<()> {
+    const PROG_DETACH: i32 = 9;
+    bpf(PROG_DETACH, cgroup, 0).context("detaching")
+}
+
+fn bpf(command: i32, cgroup: &File, program: i32) -> Result<()> {
+    const CONNECT4: i32 = 10;
+    // target_fd, attach_bpf_fd, attach_type, attach_flags
+    let attributes = [cgroup.as_raw_fd(), program, CONNECT4, 0];
+    let size = size_of_val(&attributes);
+    // SAFETY: the attributes hold no pointers and outlive the call.
+    let done = unsafe { libc::syscall(libc::SYS_bpf, command, attributes.as_ptr(), size) };
+    nix::errno::Errno::result(done)?;
     Ok(())
 }
 

@@ -4,6 +4,7 @@
 //! dropped, also in a panic. What a killed run left behind, [`netns::sweep`] removes.
 
 pub mod agent;
+pub mod cgroup;
 pub mod chance;
 pub mod config;
 pub mod flips;
@@ -20,6 +21,7 @@ pub mod topology;
 pub mod unique;
 
 pub use agent::{Agent, Place};
+pub use cgroup::Cgroup;
 pub use load::{Load, Plan};
 pub use netns::Namespace;
 pub use stand::Stand;
