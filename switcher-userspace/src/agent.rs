@@ -13,12 +13,14 @@ mod elsewhere;
 mod group;
 mod handle;
 mod orders;
+mod pause;
 mod recall;
 mod runner;
 mod settings;
 mod start;
 mod status;
 mod tend;
+mod terms;
 #[cfg(test)]
 pub(crate) mod tests;
 mod wait;

@@ -114,11 +114,39 @@ pub enum Command {
     Rollback(RollbackArgs),
     /// Stop a flip that is being prepared; after the switch this means rollback
     Abort(AbortArgs),
+    /// Keep a switch that would undo itself
+    Confirm(GroupArgs),
+    /// Give more time to confirm a switch
+    Extend {
+        /// The group
+        group: String,
+        /// How much longer than it would be
+        #[arg(value_parser = duration)]
+        duration: Duration,
+        /// What every change takes.
+        #[command(flatten)]
+        change: ChangeArgs,
+    },
+    /// Hold new connections for a while; those that exist go on
+    ///
+    /// For the seconds in which a database changes hands. Clients try again by themselves.
+    Pause {
+        /// The group
+        group: String,
+        /// For how long at most
+        #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
+        time: Duration,
+        /// What every change takes.
+        #[command(flatten)]
+        change: ChangeArgs,
+    },
+    /// Let new connections in again
+    Resume(GroupArgs),
     /// Wait until something holds for a group
     Wait {
         /// The group
         group: String,
-        /// What to wait for: switched, settled, drained, idle, healthy=COLOUR, rollback-eligible
+        /// What to wait for: scheduled, switched, settled, drained, idle, healthy=COLOUR, rollback-eligible
         #[arg(long = "for", value_name = "CONDITION")]
         condition: WaitCondition,
         /// Give up after this long, with exit code 8 [default: never]
@@ -181,6 +209,15 @@ pub struct FlipArgs {
     /// Don't ask for the colour's health; this is recorded
     #[arg(long)]
     pub force: bool,
+    /// Switch at this instant, and not as soon as possible: +5s, or such as 2026-11-28T12:00:00Z
+    #[arg(long, value_name = "TIME")]
+    pub at: Option<String>,
+    /// Go back after this long, agent or no agent, unless it is confirmed [default: the group's]
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub confirm_within: Option<Duration>,
+    /// Don't wait to be confirmed, whatever the group's default is
+    #[arg(long, conflicts_with = "confirm_within")]
+    pub no_confirm: bool,
     /// What every change takes.
     #[command(flatten)]
     pub change: ChangeArgs,
@@ -216,6 +253,16 @@ pub struct AbortArgs {
     /// What changes that take time also take.
     #[command(flatten)]
     pub wait: WaitArgs,
+}
+
+/// Arguments of `confirm` and `resume`.
+#[derive(Clone, Debug, Args)]
+pub struct GroupArgs {
+    /// The group
+    pub group: String,
+    /// What every change takes.
+    #[command(flatten)]
+    pub change: ChangeArgs,
 }
 
 /// Arguments of `emergency`.
@@ -264,7 +311,7 @@ pub struct ChangeArgs {
 /// What changes that take time also take.
 #[derive(Clone, Debug, Default, Args)]
 pub struct WaitArgs {
-    /// Return when this holds: switched, settled, drained, idle, healthy=COLOUR, rollback-eligible
+    /// Return when this holds: scheduled, switched, settled, drained, idle, healthy=COLOUR, rollback-eligible
     #[arg(long, value_name = "CONDITION")]
     pub wait: Option<WaitCondition>,
     /// Stop waiting after this long, with exit code 8 [default: never]

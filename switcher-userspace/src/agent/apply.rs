@@ -18,7 +18,7 @@ use crate::exit::{Exit, Failure};
 use crate::health;
 use crate::journal::Who;
 use crate::reconcile::{Plan, Refusal, Want, plan};
-use crate::release::{Event, Timing, resume};
+use crate::release::{Event, Found, Timing, resume};
 
 /// Answers that an applied configuration still waits for: the switches it has begun.
 pub(super) type Switches = Vec<oneshot::Receiver<Result<ChangeAnswer, Failure>>>;
@@ -97,7 +97,11 @@ impl Runner {
         for (name, group) in &mut want.groups {
             self.complete(name, group);
             // A group that is new to the kernel may not be new to us: the host was started again.
-            if let Ok(Some(record)) = self.journal.group(name) {
+            if let Ok(Some(mut record)) = self.journal.group(name) {
+                // What nobody had confirmed when the host went down is not kept.
+                if let Some(from) = self.unconfirmed(name, &record.live) {
+                    record.live = from;
+                }
                 if group.colours.contains(&record.live) {
                     group.initial = record.live;
                 } else {
@@ -122,6 +126,13 @@ impl Runner {
             }
         }
         have
+    }
+
+    /// The colour before, if the recorded one was to be confirmed and was not.
+    fn unconfirmed(&self, name: &str, live: &str) -> Option<String> {
+        let open = self.journal.open_cutovers(name).ok()?;
+        let last = open.into_iter().rfind(|record| record.result.is_some())?;
+        (last.to == live && last.to_confirm().is_some()).then_some(last.from)
     }
 
     /// Changes the kernel step by step. Switches are begun, not waited for.
@@ -201,8 +212,12 @@ impl Runner {
             .collect();
         let now = Timestamp::now();
         let id = self.journal.fresh_id(now);
+        let found = Found {
+            have,
+            times: self.datapath.times(index),
+        };
         let recorded = record.clone().map(|it| (it.live, it.previous, it.revision));
-        let (state, effects) = resume(have, recorded, intents, timing, id, self.clock.now());
+        let (state, effects) = resume(found, recorded, intents, timing, id, self.clock.now());
         let is_new = record.is_none();
         let (since, by) = match record {
             Some(record) => (record.since, record.by),

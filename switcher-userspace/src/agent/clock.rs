@@ -1,33 +1,29 @@
-//! Monotonic time for deadlines, wall time for people.
+//! The time since boot for deadlines, wall time for people.
+//!
+//! `CLOCK_BOOTTIME` is what programs go by: nobody sets it, it goes on while the host is suspended, and what
+//! was read from it is still right for the next agent.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
+use crate::datapath::times::boot_nanoseconds;
 use crate::release::Millis;
 
 /// Both clocks.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Clock {
-    start: Instant,
-}
+pub(super) struct Clock;
 
 impl Clock {
-    pub(super) fn new() -> Self {
-        Self {
-            start: Instant::now(),
-        }
-    }
-
-    /// The runner's monotonic clock.
+    /// The runner's clock.
     pub(super) fn now(self) -> Millis {
-        Millis(0) + self.start.elapsed()
+        Millis(boot_nanoseconds() / 1_000_000)
     }
 
     /// How long until then.
     pub(super) fn until(self, then: Millis) -> Duration {
         // A timer that fires within the millisecond before its time would find nothing to do.
-        (Duration::from_millis(then.0)).saturating_sub(self.start.elapsed())
+        Duration::from_millis(then.0).saturating_sub(Duration::from_nanos(boot_nanoseconds()))
     }
 
     /// What clocks on the wall will show then.

@@ -9,10 +9,11 @@ use tracing::{error, info, warn};
 
 use super::Runner;
 use super::group::{Counted, Gate};
+use crate::api::model::ChangeAnswer;
 use crate::datapath::Datapath;
 use crate::exit::{Exit, Failure};
 use crate::journal::{self, CutoverRecord, Who};
-use crate::release::{Count, Cutover, Effect, End, Event, Outcome, Record, Stage, Why};
+use crate::release::{Count, Cutover, Effect, End, Event, Kind, Outcome, Record, Stage, Why};
 
 /// How long a held word is obeyed if the agent dies before it drains. Longer than it waits.
 const HELD_AT_MOST: Duration = Duration::from_secs(4);
@@ -48,6 +49,12 @@ impl Runner {
                 self.ask_gate(name);
             }
             Effect::Hold => self.datapath.hold_until(group.index, HELD_AT_MOST),
+            Effect::SetTimes(times) => {
+                self.datapath.set_times(group.index, times);
+                if let Err(error) = self.datapath.settle() {
+                    warn!(group = name, "no grace period: {error:#}");
+                }
+            }
             Effect::Store(word) => {
                 if matches!(group.state.stage, Stage::Switching(_)) {
                     group.stored = Some(Instant::now());
@@ -110,7 +117,9 @@ impl Runner {
             .waiting
             .get(&cutover.id)
             .map(|waiting| waiting.who.clone());
-        let record = CutoverRecord::new(name, cutover, who.unwrap_or_default(), Timestamp::now());
+        let who = who.unwrap_or_else(|| by_itself(cutover));
+        let mut record = CutoverRecord::new(name, cutover, who, Timestamp::now());
+        record.at = cutover.terms.at.map(|at| self.clock.wall(at));
         info!(
             group = name,
             cutover = cutover.id,
@@ -222,6 +231,8 @@ impl Runner {
                 record.revision = Some(group.state.revision);
                 record.stored = record.stored.or(Some(now));
                 record.settled = record.settled.or(Some(now));
+                let by = group.state.confirm_by();
+                record.confirm_by = by.map(|by| self.clock.wall(by));
                 let us = record.store_to_settled_us;
                 info!(
                     group = name,
@@ -256,12 +267,25 @@ impl Runner {
                 );
                 self.journal.put_cutover(&record, None)
             }
-            Record::Found(cutover) => {
-                let actor = "somebody, without the agent".to_owned();
-                let who = Who {
-                    actor,
-                    reason: None,
+            Record::Confirmed { id } => {
+                let Some(record) = group.records.get_mut(&id) else {
+                    return;
                 };
+                record.confirmed = Some(now);
+                info!(group = name, cutover = id, "{} is confirmed", record.to);
+                self.journal.put_cutover(&record.clone(), None)
+            }
+            Record::Extended { id } => {
+                let Some(record) = group.records.get_mut(&id) else {
+                    return;
+                };
+                let by = group.state.confirm_by();
+                record.confirm_by = by.map(|by| self.clock.wall(by));
+                info!(group = name, cutover = id, by = ?record.confirm_by, "prolonged");
+                self.journal.put_cutover(&record.clone(), None)
+            }
+            Record::Found(cutover) => {
+                let who = by_itself(&cutover);
                 let mut record = CutoverRecord::new(name, &cutover, who, now);
                 record.stage = journal::Stage::Draining;
                 record.result = Some(End::Switched);
@@ -291,7 +315,12 @@ impl Runner {
         };
         let answer = match outcome {
             Outcome::Switched => Ok(group.answer(id, false)),
+            Outcome::Scheduled => Ok(ChangeAnswer {
+                result: End::Scheduled,
+                ..group.answer(id, false)
+            }),
             Outcome::Unchanged => Ok(group.answer(id, true)),
+            Outcome::Kept { cutover } => Ok(group.answer(&cutover, false)),
             Outcome::Stopped { cutover } => {
                 let mut answer = group.answer(&cutover, true);
                 (answer.id, answer.result) = (Some(cutover), End::Aborted);
@@ -323,13 +352,28 @@ fn refused_tags(datapath: &dyn Datapath) -> u64 {
     refused.map_or(0, |(_, count)| *count)
 }
 
+/// Who is behind a cut-over that nobody ordered.
+fn by_itself(cutover: &Cutover) -> Who {
+    let (actor, reason) = match cutover.kind {
+        Kind::Rollback => ("the kernel", Some("it was not confirmed in time")),
+        Kind::Flip | Kind::Update | Kind::Emergency => ("somebody, without the agent", None),
+    };
+    Who {
+        actor: actor.to_owned(),
+        reason: reason.map(ToOwned::to_owned),
+    }
+}
+
 /// How an order failed.
 pub(super) fn failure(outcome: Outcome) -> Failure {
     let new = |exit, why: String| Failure::new(exit, "", why);
     match outcome {
-        Outcome::Switched | Outcome::Unchanged | Outcome::Stopped { .. } => {
-            new(Exit::Unexpected, "it did not fail".to_owned())
-        }
+        Outcome::Switched
+        | Outcome::Scheduled
+        | Outcome::Unchanged
+        | Outcome::Kept { .. }
+        | Outcome::Held
+        | Outcome::Stopped { .. } => new(Exit::Unexpected, "it did not fail".to_owned()),
         Outcome::Aborted => new(
             Exit::Precondition,
             "it was stopped before anything was switched".to_owned(),
@@ -357,6 +401,8 @@ pub(super) fn failure(outcome: Outcome) -> Failure {
                 Why::WhichColour => Exit::Usage,
                 Why::Precondition | Why::Busy => Exit::Precondition,
                 Why::NotEligible => Exit::Refused,
+                Why::Unconfirmed => Exit::WaitingForPerson,
+                Why::Expired => Exit::RolledBack,
             };
             new(exit, refusal.detail).advise(refusal.advice)
         }

@@ -6,10 +6,13 @@ use tokio::sync::oneshot;
 use super::Runner;
 use super::effects::failure;
 use super::group::{Group, Waiting};
+use super::terms::duration;
 use crate::api::model::{ChangeAnswer, ChangeRequest};
 use crate::exit::{Exit, Failure};
-use crate::journal::Who;
-use crate::release::{Effect, End, Event, Foreseen, Kind, Order, Outcome, foresee};
+use crate::journal::{CutoverRecord, Who};
+use crate::release::{
+    Effect, End, Event, Foreseen, GroupState, Kind, Order, Outcome, Terms, foresee,
+};
 
 /// What is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +23,14 @@ pub enum Verb {
     Rollback,
     /// An end to what is going on.
     Abort,
+    /// That a switch stays.
+    Confirm,
+    /// That it may stay for longer without.
+    Extend,
+    /// No new flows for a while; see [`Runner::pause`].
+    Pause,
+    /// New flows again.
+    Resume,
 }
 
 /// What is asked of which group, and by whom.
@@ -40,6 +51,7 @@ type Answer = Result<ChangeAnswer, Failure>;
 impl Runner {
     /// Carries out an order. The answer comes when the switch has settled, or with the refusal.
     pub fn order(&mut self, asked: Asked, reply: oneshot::Sender<Answer>) {
+        debug_assert!(!asked.verb.is_pause(), "answered at once");
         let tried = asked.tried();
         let id = self.journal.fresh_id(Timestamp::now());
         if let Err(failure) = asked
@@ -56,7 +68,13 @@ impl Runner {
             who,
         } = asked;
         let dry_run = request.dry_run;
-        let event = event(verb, request, id.clone());
+        let event = match self.event(verb, &name, request, id.clone()) {
+            Ok(event) => event,
+            Err(failure) => {
+                let _gone = reply.send(Err(Failure { tried, ..failure }));
+                return;
+            }
+        };
         if dry_run {
             let answer = self.foresee(&name, &id, event);
             let _gone = reply.send(answer.map_err(|failure| Failure { tried, ..failure }));
@@ -90,8 +108,8 @@ impl Runner {
             state,
         } = foreseen;
         let unchanged = match outcome {
-            Outcome::Switched => false,
-            Outcome::Unchanged | Outcome::Stopped { .. } => true,
+            Outcome::Switched | Outcome::Scheduled => false,
+            Outcome::Unchanged | Outcome::Stopped { .. } | Outcome::Kept { .. } => true,
             other => return Err(failure(other)),
         };
         let begun = effects.iter().find_map(|effect| match effect {
@@ -99,6 +117,7 @@ impl Runner {
             _ => None,
         });
         let mut steps = self.steps(name, &effects);
+        steps.extend(self.by_itself(&state));
         if let Some(window) = state.window().filter(|_| !unchanged) {
             let timing = &state.timing;
             if timing.tagged {
@@ -111,6 +130,7 @@ impl Runner {
                 "wait until no flow is left on {from}, for at most {deadline}"
             ));
         }
+        let confirm_by = state.confirm_by().map(|by| self.clock.wall(by));
         let (kind, forced) = begun.map_or((Kind::Flip, false), |it| (it.kind, it.forced));
         Ok(ChangeAnswer {
             id: None,
@@ -118,18 +138,37 @@ impl Runner {
             kind,
             from: group.state.live.clone(),
             to: state.live,
-            result: if matches!(outcome, Outcome::Stopped { .. }) {
-                End::Aborted
-            } else {
-                End::Switched
+            result: match outcome {
+                Outcome::Stopped { .. } => End::Aborted,
+                Outcome::Scheduled => End::Scheduled,
+                _ => End::Switched,
             },
             revision: state.revision,
             store_to_settled_us: None,
             forced,
             unchanged,
             dry_run: true,
+            at: None,
+            confirm_by,
             steps,
         })
+    }
+
+    /// What the kernel would do by its clock, in words.
+    fn by_itself(&self, state: &GroupState) -> Vec<String> {
+        let mut steps = Vec::new();
+        if let Some(at) = state.cutover().and_then(|cutover| cutover.terms.at) {
+            let at = self.clock.wall(at);
+            steps.push(format!("at {at:.0} the kernel sends new flows there"));
+        }
+        if let Some(by) = state.confirm_by() {
+            let (by, from) = (self.clock.wall(by), state.cutover().map(|it| &*it.from));
+            let from = from.unwrap_or_default();
+            steps.push(format!(
+                "at {by:.0} the kernel goes back to {from}, unless it was confirmed"
+            ));
+        }
+        steps
     }
 
     /// Effects in words, without those that only concern the agent.
@@ -144,6 +183,7 @@ impl Runner {
             Effect::Reply { .. } | Effect::Record(_) | Effect::CountFlows => None,
             Effect::Prepare { .. }
             | Effect::CheckHealth { .. }
+            | Effect::SetTimes(_)
             | Effect::Store(_)
             | Effect::Abandon(_)
             | Effect::Settle { .. }
@@ -175,6 +215,8 @@ impl Group {
             forced: record.is_some_and(|record| record.forced),
             unchanged,
             dry_run: false,
+            at: record.and_then(|record| record.at),
+            confirm_by: record.and_then(CutoverRecord::to_confirm),
             steps: Vec::new(),
         }
     }
@@ -182,58 +224,91 @@ impl Group {
 
 impl Asked {
     /// In words.
-    fn tried(&self) -> String {
+    pub(super) fn tried(&self) -> String {
         let group = &self.group;
         match (self.verb, &self.request.to) {
             (Verb::Flip, Some(to)) => format!("flip {group} to {to}"),
             (Verb::Flip, None) => format!("flip {group}"),
             (Verb::Rollback, _) => format!("roll back {group}"),
             (Verb::Abort, _) => format!("abort {group}"),
+            (Verb::Confirm, _) => format!("confirm {group}"),
+            (Verb::Extend, _) => format!("extend the time to confirm {group}"),
+            (Verb::Pause, _) => format!("pause {group}"),
+            (Verb::Resume, _) => format!("resume {group}"),
         }
     }
 
     /// Each verb has its own fields.
-    fn check(&self) -> Result<(), Failure> {
-        let ChangeRequest {
-            to, force, hard, ..
-        } = &self.request;
-        let odd = match self.verb {
-            Verb::Flip => hard.then_some("hard"),
-            Verb::Rollback | Verb::Abort if to.is_some() => Some("to"),
-            Verb::Rollback | Verb::Abort if *force => Some("force"),
-            Verb::Abort => hard.then_some("hard"),
-            Verb::Rollback => None,
-        };
-        odd.map_or(Ok(()), |field| {
-            Err(Failure::new(
-                Exit::Usage,
-                "",
-                format!("field `{field}` has no meaning here"),
-            ))
-        })
+    pub(super) fn check(&self) -> Result<(), Failure> {
+        let request = &self.request;
+        let flip = self.verb == Verb::Flip;
+        let lasts = matches!(self.verb, Verb::Extend | Verb::Pause);
+        let fields = [
+            ("to", request.to.is_some(), flip),
+            ("force", request.force, flip),
+            ("hard", request.hard, self.verb == Verb::Rollback),
+            ("at", request.at.is_some(), flip),
+            ("confirm_within", request.confirm_within.is_some(), flip),
+            ("no_confirm", request.no_confirm, flip),
+            ("for", request.duration.is_some(), lasts),
+        ];
+        let refuse = |why: String| Err(Failure::new(Exit::Usage, "", why));
+        for (field, given, takes) in fields {
+            if given && !takes {
+                return refuse(format!("field `{field}` has no meaning here"));
+            }
+        }
+        if lasts && request.duration.is_none() {
+            return refuse("field `for` is missing: say for how long".to_owned());
+        }
+        if request.no_confirm && request.confirm_within.is_some() {
+            return refuse("either `confirm_within` or `no_confirm`".to_owned());
+        }
+        Ok(())
     }
 }
 
-fn event(verb: Verb, request: ChangeRequest, id: String) -> Event {
-    let ChangeRequest {
-        to,
-        force,
-        hard,
-        if_revision,
-        if_live,
-        ..
-    } = request;
-    let order = Order {
-        id,
-        to,
-        force,
-        hard,
-        if_revision,
-        if_live,
-    };
-    match verb {
-        Verb::Flip => Event::Flip(order),
-        Verb::Rollback => Event::Rollback(order),
-        Verb::Abort => Event::Abort(order),
+impl Runner {
+    fn event(
+        &self,
+        verb: Verb,
+        name: &str,
+        request: ChangeRequest,
+        id: String,
+    ) -> Result<Event, Failure> {
+        let terms = match verb {
+            Verb::Flip => self.terms(name, &request)?,
+            _ => Terms::default(),
+        };
+        let by = match &request.duration {
+            Some(text) => duration("for", text)?,
+            None => std::time::Duration::ZERO,
+        };
+        let ChangeRequest {
+            to,
+            force,
+            hard,
+            if_revision,
+            if_live,
+            ..
+        } = request;
+        let order = Order {
+            id,
+            to,
+            force,
+            hard,
+            if_revision,
+            if_live,
+            terms,
+        };
+        Ok(match verb {
+            Verb::Flip => Event::Flip(order),
+            Verb::Rollback => Event::Rollback(order),
+            Verb::Abort => Event::Abort(order),
+            Verb::Confirm => Event::Confirm(order),
+            Verb::Extend => Event::Extend { order, by },
+            Verb::Pause => Event::Pause { order, time: by },
+            Verb::Resume => Event::Resume(order),
+        })
     }
 }

@@ -115,7 +115,7 @@ impl Runner {
         };
         let preparing = match &group.state.stage {
             Stage::Preparing(preparing) => Some(preparing.cutover.id.as_str()),
-            Stage::Idle | Stage::Switching(_) | Stage::Draining(_) => None,
+            Stage::Idle | Stage::Switching(_) | Stage::Confirming(_) | Stage::Draining(_) => None,
         };
         let Some(gate) = group
             .gate
@@ -161,6 +161,12 @@ impl Runner {
                 self.feed(&name, Event::Timer);
             }
         }
+        let over = |group: &&Group| group.state.paused_until().is_some_and(|until| until <= now);
+        let over = self.groups.values().filter(over);
+        let over: Vec<_> = over.map(|group| group.name.clone()).collect();
+        for name in over {
+            self.feed(&name, Event::PauseOver);
+        }
         if self.looked.elapsed() >= LOOK_EVERY {
             self.looked = Instant::now();
             self.look();
@@ -169,11 +175,14 @@ impl Runner {
 
     fn until_next(&self) -> Duration {
         let wakes = self.groups.values().filter_map(|group| group.wake);
+        let pauses = self.groups.values();
+        let pauses = pauses.filter_map(|group| group.state.paused_until());
         let gates = self.groups.values().filter_map(|group| group.gate.as_ref());
         let gates = gates.filter(|gate| !gate.passed).map(|gate| gate.patience);
         let look = LOOK_EVERY.saturating_sub(self.looked.elapsed());
         wakes
             .chain(gates)
+            .chain(pauses)
             .map(|at| self.clock.until(at))
             .fold(look, Ord::min)
     }

@@ -28,6 +28,9 @@ fn of_group(name: &str, from: &GroupConfig, to: &GroupConfig) -> Vec<String> {
     let group = format!("group {name}");
     let mut changed = |what, from: String, to: String| say(&mut all, &group, what, &from, &to);
     changed("initial", from.initial.clone(), to.initial.clone());
+    let confirm = |it: Option<Duration>| it.map_or_else(|| "never".to_owned(), said);
+    let before = confirm(from.confirm_within);
+    changed("confirm_within", before, confirm(to.confirm_within));
     let Drain {
         arm,
         learn,

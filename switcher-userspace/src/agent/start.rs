@@ -87,7 +87,7 @@ fn runner(
         groups: BTreeMap::new(),
         health: Book::default(),
         monitor,
-        clock: Clock::new(),
+        clock: Clock,
         started_at: Timestamp::now(),
         unfinished: BTreeSet::new(),
         untended: BTreeSet::new(),

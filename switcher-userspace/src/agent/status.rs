@@ -137,6 +137,8 @@ impl Runner {
             deadline: state
                 .window()
                 .map(|window| self.clock.wall(window.deadline)),
+            at: cutover.terms.at.map(|at| self.clock.wall(at)),
+            confirm_by: state.confirm_by().map(|by| self.clock.wall(by)),
         });
         Some(GroupStatus {
             name: name.to_owned(),
@@ -147,6 +149,7 @@ impl Runner {
             epoch: state.word.epoch(),
             since: group.since,
             by: group.by.clone(),
+            paused_until: state.paused_until().map(|until| self.clock.wall(until)),
             next: self.next(group),
             window: self.window_status(group),
             colours: colours.collect(),
@@ -327,7 +330,24 @@ impl Runner {
             })
         };
         match &group.state.stage {
+            Stage::Idle | Stage::Draining(_) if group.state.paused_until().is_some() => {
+                let until = group.state.paused_until().unwrap_or_default();
+                at(until, "new connections are let in again".to_owned())
+            }
             Stage::Idle | Stage::Switching(_) => None,
+            Stage::Preparing(preparing) if preparing.scheduled => {
+                let to = &preparing.cutover.to;
+                let then = preparing.cutover.terms.at.unwrap_or_default();
+                at(then, format!("new connections go to {to}"))
+            }
+            Stage::Confirming(window) => {
+                let by = group.state.confirm_by().unwrap_or(window.deadline);
+                let from = &window.cutover.from;
+                at(
+                    by,
+                    format!("{from} is live again, unless this is confirmed"),
+                )
+            }
             Stage::Preparing(preparing) => {
                 let to = &preparing.cutover.to;
                 match (&group.gate, preparing.armed) {

@@ -3,5 +3,6 @@
 mod health;
 mod life;
 pub(crate) mod stand;
+mod timed;
 
 pub(crate) use stand::{Stand, config};

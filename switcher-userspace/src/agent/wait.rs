@@ -1,6 +1,7 @@
 //! Whether what somebody waits for holds.
 
 use super::Runner;
+use crate::api::model::ChangeAnswer;
 use crate::cli::WaitCondition;
 use crate::exit::{Exit, Failure};
 use crate::health::Verdict;
@@ -13,6 +14,8 @@ pub enum Met {
     Yes,
     /// Not yet, and what it looks like now.
     NotYet(String),
+    /// Not yet, and not before a person acts.
+    Waits(String),
 }
 
 impl Runner {
@@ -29,6 +32,11 @@ impl Runner {
     ) -> Result<Met, Failure> {
         let state = &self.group(name)?.state;
         Ok(match condition {
+            WaitCondition::Scheduled => {
+                self.undone(name, cutover)?;
+                let waits = matches!(&state.stage, Stage::Preparing(it) if !it.scheduled);
+                holds(!waits, || format!("the group is {}", state.phase()))
+            }
             WaitCondition::Switched | WaitCondition::Settled => {
                 self.undone(name, cutover)?;
                 holds(!before_settled(state), || {
@@ -37,9 +45,12 @@ impl Runner {
             }
             WaitCondition::Drained => {
                 self.undone(name, cutover)?;
-                holds(state.cutover().is_none(), || left(state))
+                over(state.cutover().is_none(), state)
             }
-            WaitCondition::Idle => holds(state.cutover().is_none(), || left(state)),
+            WaitCondition::Idle => {
+                let idle = state.cutover().is_none() && state.paused_until().is_none();
+                over(idle, state)
+            }
             WaitCondition::Healthy { colour } => {
                 let colours = self.config.groups.get(name).map(|group| &group.colours);
                 if !colours.is_some_and(|colours| colours.contains(colour)) {
@@ -64,6 +75,23 @@ impl Runner {
         })
     }
 
+    /// The cut-over that is going on: what somebody who waits means.
+    #[must_use]
+    pub fn under_way(&self, name: &str) -> Option<String> {
+        let cutover = self.groups.get(name)?.state.cutover()?;
+        Some(cutover.id.clone()).filter(|id| !id.is_empty())
+    }
+
+    /// What has become of a cut-over that an order was answered for.
+    #[must_use]
+    pub fn outcome(&self, name: &str, id: &str) -> Option<ChangeAnswer> {
+        let group = self.groups.get(name)?;
+        group
+            .records
+            .contains_key(id)
+            .then(|| group.answer(id, false))
+    }
+
     /// That the cut-over waited for was stopped or undone.
     fn undone(&self, name: &str, cutover: Option<&str>) -> Result<(), Failure> {
         let record = match cutover {
@@ -85,7 +113,7 @@ impl Runner {
                 "was stopped before anything was switched",
             ),
             Some(End::Failed) => (Exit::Unexpected, "could not be carried out"),
-            Some(End::Switched | End::Succeeded) | None => return Ok(()),
+            Some(End::Scheduled | End::Switched | End::Succeeded) | None => return Ok(()),
         };
         Err(Failure::new(exit, "", format!("cut-over {id} {why}"))
             .advise(format!("`switcher show {id}` says more")))
@@ -103,7 +131,15 @@ fn holds(condition: bool, otherwise: impl FnOnce() -> String) -> Met {
 fn before_settled(state: &GroupState) -> bool {
     match state.stage {
         Stage::Preparing(_) | Stage::Switching(_) => true,
-        Stage::Idle | Stage::Draining(_) => false,
+        Stage::Idle | Stage::Confirming(_) | Stage::Draining(_) => false,
+    }
+}
+
+/// As [`holds`], of a window that has to end.
+fn over(condition: bool, state: &GroupState) -> Met {
+    match holds(condition, || left(state)) {
+        Met::NotYet(now) if matches!(state.stage, Stage::Confirming(_)) => Met::Waits(now),
+        met => met,
     }
 }
 

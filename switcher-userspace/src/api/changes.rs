@@ -13,8 +13,10 @@ use super::problem::{Refused, body, header};
 use super::wait::{Patience, until};
 use super::{Api, Peer};
 use crate::agent::{Asked, Verb};
+use crate::cli::WaitCondition;
 use crate::exit::{Exit, Failure};
 use crate::journal::Who;
+use crate::release::End;
 
 /// The longest reason that is kept, in characters.
 const REASON_MAX: usize = 1000;
@@ -48,6 +50,22 @@ pub(super) async fn abort(from: From, bytes: Bytes) -> Response {
     change(Verb::Abort, from, bytes).await.into_response()
 }
 
+pub(super) async fn confirm(from: From, bytes: Bytes) -> Response {
+    change(Verb::Confirm, from, bytes).await.into_response()
+}
+
+pub(super) async fn extend(from: From, bytes: Bytes) -> Response {
+    change(Verb::Extend, from, bytes).await.into_response()
+}
+
+pub(super) async fn pause(from: From, bytes: Bytes) -> Response {
+    change(Verb::Pause, from, bytes).await.into_response()
+}
+
+pub(super) async fn resume(from: From, bytes: Bytes) -> Response {
+    change(Verb::Resume, from, bytes).await.into_response()
+}
+
 async fn change(verb: Verb, from: From, bytes: Bytes) -> Result<Response, Refused> {
     let (State(api), ConnectInfo(peer), Path(group), Query(options), headers) = from;
     peer.may_change(api.own_uid)?;
@@ -65,22 +83,42 @@ async fn change(verb: Verb, from: From, bytes: Bytes) -> Result<Response, Refuse
         request,
         who,
     };
+    if matches!(verb, Verb::Pause | Verb::Resume) {
+        let held = async {
+            let answer = api.agent.ask(move |runner| runner.pause(&asked)).await;
+            ready(answer.and_then(|answer| answer))
+        };
+        return once(&api, key, same, held).await;
+    }
     once(&api, key, same, carry_out(&api, asked, patience)).await
 }
 
 async fn carry_out(
     api: &Api,
     asked: Asked,
-    patience: Option<(crate::cli::WaitCondition, Option<std::time::Duration>)>,
+    patience: Option<(WaitCondition, Option<std::time::Duration>)>,
 ) -> Ready {
     let group = asked.group.clone();
     let carried_out = async {
-        let answer: ChangeAnswer = api
+        let mut answer: ChangeAnswer = api
             .agent
             .ask_later(move |runner, reply| runner.order(asked, reply))
             .await??;
-        if let Some((condition, timeout)) = patience.filter(|_| !answer.dry_run) {
+        if answer.dry_run {
+            return Ok(answer);
+        }
+        // A switch set for an instant is answered for when it is made, unless somebody has other wishes.
+        let scheduled = answer.result == End::Scheduled;
+        let patience = patience.or_else(|| scheduled.then_some((WaitCondition::Settled, None)));
+        if let Some((condition, timeout)) = patience {
             until(api, &group, &condition, timeout, answer.id.as_deref()).await?;
+            if let (true, Some(id)) = (condition != WaitCondition::Scheduled, answer.id.clone()) {
+                let now = api
+                    .agent
+                    .ask(move |runner| runner.outcome(&group, &id))
+                    .await?;
+                answer = now.filter(|_| scheduled).unwrap_or(answer);
+            }
         }
         Ok(answer)
     };

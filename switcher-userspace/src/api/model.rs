@@ -77,6 +77,9 @@ pub struct GroupStatus {
     pub since: Timestamp,
     /// Who has made it so.
     pub by: String,
+    /// Until when new flows are held, at most.
+    #[serde(default)]
+    pub paused_until: Option<Timestamp>,
     /// What will happen by itself.
     pub next: Option<NextStatus>,
     /// The window, while one is open.
@@ -181,9 +184,15 @@ pub struct CutoverStatus {
     pub stage: String,
     /// When its window ends at the latest.
     pub deadline: Option<Timestamp>,
+    /// The instant it is set for.
+    #[serde(default)]
+    pub at: Option<Timestamp>,
+    /// When it undoes itself unless it is confirmed.
+    #[serde(default)]
+    pub confirm_by: Option<Timestamp>,
 }
 
-/// `POST /v1/groups/{group}/flip`, `…/rollback` and `…/abort`.
+/// `POST /v1/groups/{group}/flip`, `…/rollback`, `…/abort`, `…/confirm`, `…/extend`, `…/pause` and `…/resume`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ChangeRequest {
@@ -193,6 +202,18 @@ pub struct ChangeRequest {
     /// Flip: don't ask for its health.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub force: bool,
+    /// Flip: when, as a time with its offset (RFC 3339) or `+5s`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub at: Option<String>,
+    /// Flip: it undoes itself after this long unless it is confirmed; the group's default if not given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub confirm_within: Option<String>,
+    /// Flip: it stays, whatever the group's default says.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub no_confirm: bool,
+    /// Extend: how much longer; pause: for how long at most.
+    #[serde(rename = "for", skip_serializing_if = "Option::is_none")]
+    pub duration: Option<String>,
     /// Rollback: move existing flows, too.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub hard: bool,
@@ -238,8 +259,29 @@ pub struct ChangeAnswer {
     pub unchanged: bool,
     /// Nothing was done.
     pub dry_run: bool,
+    /// The instant it is, or was, set for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<Timestamp>,
+    /// When it undoes itself unless it is confirmed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confirm_by: Option<Timestamp>,
     /// For a dry run: what would be done, in order.
     pub steps: Vec<String>,
+}
+
+/// The answer to a pause and to its end.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PauseAnswer {
+    /// The group.
+    pub group: String,
+    /// The colour that is live.
+    pub live: String,
+    /// Until when new flows are held, at most.
+    pub paused_until: Option<Timestamp>,
+    /// It was as asked for.
+    pub unchanged: bool,
+    /// Nothing was done.
+    pub dry_run: bool,
 }
 
 /// `GET /v1/history`.

@@ -28,8 +28,21 @@ async fn status_is_as_promised() {
             .collect::<Vec<_>>()
     };
     let expected = [
-        "by", "colours", "cutover", "epoch", "live", "name", "next", "phase", "previous",
-        "revision", "rollback", "since", "warnings", "window",
+        "by",
+        "colours",
+        "cutover",
+        "epoch",
+        "live",
+        "name",
+        "next",
+        "paused_until",
+        "phase",
+        "previous",
+        "revision",
+        "rollback",
+        "since",
+        "warnings",
+        "window",
     ];
     assert_eq!(keys(group), expected);
     let expected = [

@@ -34,7 +34,9 @@ pub(super) async fn wait(
     let Some((condition, patience)) = patience.understand()? else {
         return Err(Refused::malformed("say what to wait for: ?for=CONDITION"));
     };
-    until(&api, &group, &condition, patience, None).await?;
+    let name = group.clone();
+    let cutover = api.agent.ask(move |runner| runner.under_way(&name)).await?;
+    until(&api, &group, &condition, patience, cutover.as_deref()).await?;
     Ok(Json(one(&api, group).await?))
 }
 
@@ -77,17 +79,18 @@ pub(super) async fn until(
             .agent
             .ask(move |runner| runner.met(&name, &wanted, cutover.as_deref()))
             .await?;
-        let now = match met.map_err(|failure| Failure {
+        let (late, now) = match met.map_err(|failure| Failure {
             tried: tried.clone(),
             ..failure
         })? {
             Met::Yes => return Ok(()),
-            Met::NotYet(now) => now,
+            Met::NotYet(now) => (Exit::TimedOut, now),
+            Met::Waits(now) => (Exit::WaitingForPerson, now),
         };
         if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
             let after = humantime::format_duration(patience.unwrap_or_default());
             return Err(
-                Failure::new(Exit::TimedOut, tried, format!("not within {after}: {now}"))
+                Failure::new(late, tried, format!("not within {after}: {now}"))
                     .advise("what is under way goes on; `switcher status` shows it"),
             );
         }

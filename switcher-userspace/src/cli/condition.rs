@@ -6,6 +6,8 @@ use std::str::FromStr;
 /// What can be waited for. Written the same on the command line and in the API.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum WaitCondition {
+    /// The switch is made, or set for an instant to come.
+    Scheduled,
     /// The new colour is stored.
     Switched,
     /// No CPU can act on the old colour any more.
@@ -29,6 +31,7 @@ impl FromStr for WaitCondition {
     fn from_str(text: &str) -> Result<Self, String> {
         Ok(match text.split_once('=') {
             None => match text {
+                "scheduled" => Self::Scheduled,
                 "switched" => Self::Switched,
                 "settled" => Self::Settled,
                 "drained" => Self::Drained,
@@ -46,11 +49,12 @@ impl FromStr for WaitCondition {
 }
 
 const ALLOWED: &str =
-    "choose switched, settled, drained, idle, healthy=COLOUR or rollback-eligible";
+    "choose scheduled, switched, settled, drained, idle, healthy=COLOUR or rollback-eligible";
 
 impl Display for WaitCondition {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Scheduled => f.pad("scheduled"),
             Self::Switched => f.pad("switched"),
             Self::Settled => f.pad("settled"),
             Self::Drained => f.pad("drained"),
@@ -68,6 +72,7 @@ mod tests {
     #[test]
     fn conditions_are_read_as_they_are_written() {
         let all = [
+            "scheduled",
             "switched",
             "settled",
             "drained",

@@ -27,7 +27,7 @@ pub(super) fn run(
     }
     let client = Client::new(&globals.socket);
     let answer: ChangeAnswer = converse(client.post(&path, request))?;
-    output.print(&answer, |_| describe(&answer))?;
+    output.print(&answer, |_| describe(verb, &answer))?;
     Ok(Exit::Done)
 }
 
@@ -52,17 +52,16 @@ pub(super) fn request(change: ChangeArgs) -> ChangeRequest {
 
 /// `timeout=` with a duration.
 pub(super) fn query(timeout: Duration) -> String {
-    format!(
-        "timeout={}",
-        encode(
-            &humantime::format_duration(timeout)
-                .to_string()
-                .replace(' ', "")
-        )
-    )
+    format!("timeout={}", encode(&written(timeout)))
 }
 
-fn describe(answer: &ChangeAnswer) -> String {
+/// A duration in one word, as it is read.
+pub(super) fn written(duration: Duration) -> String {
+    let text = humantime::format_duration(duration).to_string();
+    text.replace(' ', "")
+}
+
+fn describe(verb: &str, answer: &ChangeAnswer) -> String {
     let ChangeAnswer {
         group,
         from,
@@ -74,6 +73,17 @@ fn describe(answer: &ChangeAnswer) -> String {
         return foreseen(answer);
     }
     let id = answer.id.as_deref().unwrap_or_default();
+    let unless = answer.confirm_by.map_or_else(String::new, |by| {
+        format!("; goes back to {from} at {by:.0} unless it is confirmed")
+    });
+    match verb {
+        "confirm" => return format!("{group}: {to} is confirmed (cut-over {id})"),
+        "extend" => return format!("{group}: {to} (cut-over {id}){unless}"),
+        _ => {}
+    }
+    if let (End::Scheduled, Some(at)) = (answer.result, answer.at) {
+        return format!("{group}: {from} -> {to} at {at:.0} (cut-over {id})");
+    }
     match (answer.result, answer.unchanged) {
         (End::Aborted, _) => format!("{group}: cut-over {id} stopped; {to} stays live"),
         (_, true) => format!("{group}: {to} is live already (revision {revision})"),
@@ -88,7 +98,9 @@ fn describe(answer: &ChangeAnswer) -> String {
                 .map_or_else(String::new, |micros| {
                     format!(", settled after {}", micros_said(micros))
                 });
-            format!("{group}: {from} -> {to}, {verb}{settled} (cut-over {id}, revision {revision})")
+            format!(
+                "{group}: {from} -> {to}, {verb}{settled} (cut-over {id}, revision {revision}){unless}"
+            )
         }
     }
 }
@@ -129,7 +141,7 @@ mod tests {
     fn an_answer_is_one_line() {
         let flip = answer();
         assert_eq!(
-            describe(&flip),
+            describe("flip", &flip),
             "shop: blue -> green, switched, settled after 4.2 ms (cut-over c, revision 3)"
         );
         let stopped = ChangeAnswer {
@@ -138,14 +150,44 @@ mod tests {
             ..answer()
         };
         assert_eq!(
-            describe(&stopped),
+            describe("flip", &stopped),
             "shop: cut-over c stopped; blue stays live"
         );
         let same = ChangeAnswer {
             unchanged: true,
             ..answer()
         };
-        assert_eq!(describe(&same), "shop: green is live already (revision 3)");
+        assert_eq!(
+            describe("flip", &same),
+            "shop: green is live already (revision 3)"
+        );
+    }
+
+    #[test]
+    fn what_is_not_final_says_so() {
+        let at = "2026-11-28T12:00:00Z".parse().ok();
+        let unconfirmed = ChangeAnswer {
+            confirm_by: at,
+            ..answer()
+        };
+        let text = describe("flip", &unconfirmed);
+        assert!(
+            text.ends_with("; goes back to blue at 2026-11-28T12:00:00Z unless it is confirmed"),
+            "{text}"
+        );
+        let set = ChangeAnswer {
+            at,
+            result: End::Scheduled,
+            ..answer()
+        };
+        assert_eq!(
+            describe("flip", &set),
+            "shop: blue -> green at 2026-11-28T12:00:00Z (cut-over c)"
+        );
+        assert_eq!(
+            describe("confirm", &answer()),
+            "shop: green is confirmed (cut-over c)"
+        );
     }
 
     #[test]
@@ -156,7 +198,7 @@ mod tests {
             steps,
             ..answer()
         };
-        let text = describe(&dry);
+        let text = describe("flip", &dry);
         assert!(
             text.contains("nothing was changed") && text.ends_with("\n  1. store\n  2. wait"),
             "{text}"
@@ -184,6 +226,8 @@ mod tests {
             forced: false,
             unchanged: false,
             dry_run: false,
+            at: None,
+            confirm_by: None,
             steps: Vec::new(),
         }
     }

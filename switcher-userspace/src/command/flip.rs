@@ -11,12 +11,18 @@ pub(super) fn run(globals: &Globals, output: &Output, args: FlipArgs) -> Result<
         group,
         colour,
         force,
+        at,
+        confirm_within,
+        no_confirm,
         change,
         wait,
     } = args;
     let request = ChangeRequest {
         to: colour,
         force,
+        at,
+        confirm_within: confirm_within.map(change::written),
+        no_confirm,
         ..change::request(change)
     };
     change::run(globals, output, ("flip", &group), &request, &wait)

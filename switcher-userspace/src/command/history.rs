@@ -57,6 +57,7 @@ pub(super) fn result(result: Option<End>) -> Cell {
     match result {
         None => Cell::new("in progress", Tint::Strong),
         Some(end @ (End::Switched | End::Succeeded)) => Cell::new(end.name(), Tint::Good),
+        Some(end @ End::Scheduled) => Cell::new(end.name(), Tint::Strong),
         Some(end @ (End::RolledBack | End::Aborted)) => Cell::new(end.name(), Tint::Warning),
         Some(end @ End::Failed) => Cell::new(end.name(), Tint::Bad),
     }

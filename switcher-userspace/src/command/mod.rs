@@ -6,12 +6,14 @@ mod apply;
 mod change;
 mod check;
 mod completion;
+mod confirm;
 mod detach;
 mod doctor;
 mod emergency;
 mod explain;
 mod flip;
 mod history;
+mod pause;
 mod plan;
 mod rollback;
 mod show;
@@ -39,6 +41,18 @@ pub fn run(cli: Cli, output: &Output) -> Result<Exit, Failure> {
         Command::Flip(args) => flip::run(&globals, output, args),
         Command::Rollback(args) => rollback::run(&globals, output, args),
         Command::Abort(args) => abort::run(&globals, output, args),
+        Command::Confirm(args) => confirm::run(&globals, output, args),
+        Command::Extend {
+            group,
+            duration,
+            change,
+        } => confirm::extend(&globals, output, &group, duration, change),
+        Command::Pause {
+            group,
+            time,
+            change,
+        } => pause::run(&globals, output, &group, time, change),
+        Command::Resume(args) => pause::resume(&globals, output, args),
         Command::Wait {
             group,
             condition,

@@ -51,6 +51,16 @@ fn describe(output: &Output, record: &CutoverRecord) -> String {
         ),
         ("ended", time(record.ended).into()),
     ];
+    let terms = [
+        ("set for", record.at),
+        ("confirm by", record.confirm_by),
+        ("confirmed", record.confirmed),
+    ];
+    rows.extend(
+        terms
+            .into_iter()
+            .filter_map(|(name, at)| Some((name, time(Some(at?)).into()))),
+    );
     if record.leftovers > 0 {
         let left = format!("{} connections were left at the deadline", record.leftovers);
         rows.push(("leftovers", Cell::new(left, Tint::Warning)));

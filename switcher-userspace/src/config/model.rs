@@ -58,6 +58,8 @@ pub struct GroupConfig {
     pub initial: String,
     /// The group's colours: in the order written, or sorted when they come from the endpoints.
     pub colours: Vec<String>,
+    /// A flip undoes itself after this long unless it is confirmed; none if it stays.
+    pub confirm_within: Option<Duration>,
     /// How long the phases of a window last.
     pub drain: Drain,
     /// How endpoints are checked.

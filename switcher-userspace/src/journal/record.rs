@@ -5,7 +5,7 @@ use rusqlite::types::Type;
 use rusqlite::{Connection, Error, Row, params};
 use serde::{Deserialize, Serialize};
 
-use crate::release::{Cutover, End, Intent, Kind};
+use crate::release::{Cutover, End, Intent, Kind, Terms};
 
 /// What is recorded of a group.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,6 +100,15 @@ pub struct CutoverRecord {
     pub store_to_settled_us: Option<u64>,
     /// Flows that were still elsewhere at the deadline.
     pub leftovers: u64,
+    /// The instant that the switch was set for.
+    #[serde(default)]
+    pub at: Option<Timestamp>,
+    /// When it undoes itself unless it is confirmed.
+    #[serde(default)]
+    pub confirm_by: Option<Timestamp>,
+    /// When it was confirmed.
+    #[serde(default)]
+    pub confirmed: Option<Timestamp>,
 }
 
 /// The answer to a change, kept for whoever sends the same change again.
@@ -164,6 +173,7 @@ impl CutoverRecord {
             slot,
             forced,
             hard,
+            terms: _,
         } = cutover.clone();
         let Who { actor, reason } = who;
         Self {
@@ -186,7 +196,16 @@ impl CutoverRecord {
             ended: None,
             store_to_settled_us: None,
             leftovers: 0,
+            at: None,
+            confirm_by: None,
+            confirmed: None,
         }
+    }
+
+    /// When it undoes itself, as long as nobody has confirmed it.
+    #[must_use]
+    pub fn to_confirm(&self) -> Option<Timestamp> {
+        self.confirm_by.filter(|_| self.confirmed.is_none())
     }
 
     /// What a restarted agent has to finish or undo.
@@ -210,10 +229,12 @@ impl CutoverRecord {
             slot,
             forced,
             hard,
+            terms: Terms::default(),
         };
         Intent {
             cutover,
             switched: self.result.is_some(),
+            unconfirmed: self.to_confirm().is_some(),
         }
     }
 
@@ -238,12 +259,17 @@ impl CutoverRecord {
             ended,
             store_to_settled_us,
             leftovers,
+            at,
+            confirm_by,
+            confirmed,
         } = self;
         let time = |time: &Option<Timestamp>| time.map(|time| time.to_string());
         let sql = "INSERT INTO cutovers VALUES
-            (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19)
+            (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19,
+             ?20, ?21, ?22)
             ON CONFLICT (id) DO UPDATE SET stage = ?11, result = ?12, revision = ?13, stored = ?15,
-            settled = ?16, ended = ?17, store_to_settled_us = ?18, leftovers = ?19";
+            settled = ?16, ended = ?17, store_to_settled_us = ?18, leftovers = ?19, confirm_by = ?21,
+            confirmed = ?22";
         db.prepare_cached(sql)?
             .execute(params![
                 id,
@@ -265,6 +291,9 @@ impl CutoverRecord {
                 time(ended),
                 store_to_settled_us.map(number),
                 number(*leftovers),
+                time(at),
+                time(confirm_by),
+                time(confirmed),
             ])
             .map(drop)
     }
@@ -296,6 +325,9 @@ impl CutoverRecord {
             ended: timestamp(row, "ended")?,
             store_to_settled_us: count("store_to_settled_us")?,
             leftovers: count("leftovers")?.unwrap_or(0),
+            at: timestamp(row, "at")?,
+            confirm_by: timestamp(row, "confirm_by")?,
+            confirmed: timestamp(row, "confirmed")?,
         })
     }
 }

@@ -4,7 +4,7 @@ use anyhow::{Context, ensure};
 use rusqlite::Connection;
 
 /// Version of the tables below.
-pub(super) const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 2;
 
 const TABLES: &str = "
     CREATE TABLE meta (key TEXT PRIMARY KEY, value ANY) STRICT;
@@ -48,7 +48,14 @@ const TABLES: &str = "
     ) STRICT;
 ";
 
-/// Makes the tables in a new file, accepts those of this version.
+/// What each later version has added, the second one first.
+const ADDED: [&str; VERSION as usize - 1] = ["
+    ALTER TABLE cutovers ADD COLUMN at TEXT;
+    ALTER TABLE cutovers ADD COLUMN confirm_by TEXT;
+    ALTER TABLE cutovers ADD COLUMN confirmed TEXT;
+"];
+
+/// Makes the tables in a new file, brings those of earlier versions up to date.
 pub(super) fn prepare(db: &Connection) -> anyhow::Result<()> {
     let damaged =
         "it can't be read: move it away, and the agent takes what is live from the kernel";
@@ -64,8 +71,13 @@ pub(super) fn prepare(db: &Connection) -> anyhow::Result<()> {
         .context(damaged)?;
     db.pragma_update(None, "synchronous", "FULL")?;
     db.busy_timeout(std::time::Duration::from_secs(2))?;
-    if version == 0 {
-        let make = format!("BEGIN; {TABLES} PRAGMA user_version = {VERSION}; COMMIT;");
+    if version < VERSION {
+        let tables = if version == 0 { TABLES } else { "" };
+        let added = ADDED
+            .get(version.saturating_sub(1) as usize..)
+            .unwrap_or_default();
+        let added = added.concat();
+        let make = format!("BEGIN; {tables} {added} PRAGMA user_version = {VERSION}; COMMIT;");
         db.execute_batch(&make).context("make its tables")?;
     }
     Ok(())

@@ -1,7 +1,7 @@
 use tempfile::TempDir;
 
 use super::*;
-use crate::release::{Cutover, End, Kind};
+use crate::release::{Cutover, End, Kind, Terms};
 
 #[test]
 fn an_intent_becomes_a_result() {
@@ -169,6 +169,7 @@ fn journal() -> (TempDir, Journal) {
 
 fn record(id: &str, group: &str, second: i64) -> CutoverRecord {
     let cutover = Cutover {
+        terms: Terms::default(),
         id: id.into(),
         kind: Kind::Flip,
         from: "blue".into(),

@@ -1,8 +1,8 @@
 //! What somebody asks of a group: accepted, refused, or nothing to do.
 
 use super::event::{Effect, Order, Outcome, Refusal, Why};
-use super::preparing;
 use super::state::{Cutover, End, GroupState, Kind, Millis, Preparing, Stage, Window};
+use super::{preparing, scheduled};
 use crate::datapath::Slot;
 
 /// From idle, or in a window. Nothing to do if the colour is live.
@@ -12,6 +12,9 @@ pub(super) fn flip(state: &mut GroupState, stage: Stage, order: Order, now: Mill
         Ok(None) => answer(state, stage, order.id, Outcome::Unchanged),
         Ok(Some((to, slot))) => {
             let cutover = cutover(state, order, Kind::Flip, to, slot);
+            if let Err(refusal) = scheduled::possible(state, &cutover, now) {
+                return answer(state, stage, cutover.id, Outcome::Refused(refusal));
+            }
             preparing::begin(state, cutover, window_of(stage), now)
         }
     }
@@ -29,8 +32,8 @@ pub(super) fn rollback(
         return answer(state, stage, order.id, Outcome::Refused(refusal));
     }
     match stage {
-        Stage::Preparing(preparing) if preparing.before.is_none() => {
-            stop(state, preparing, order.id, now)
+        Stage::Preparing(preparing) if preparing.before.is_none() || preparing.scheduled => {
+            stop(state, preparing, order, now)
         }
         Stage::Preparing(preparing) => {
             let mut effects =
@@ -39,7 +42,7 @@ pub(super) fn rollback(
             effects.extend(back(state, stage, order, now));
             effects
         }
-        stage @ (Stage::Idle | Stage::Switching(_) | Stage::Draining(_)) => {
+        stage @ (Stage::Idle | Stage::Switching(_) | Stage::Confirming(_) | Stage::Draining(_)) => {
             back(state, stage, order, now)
         }
     }
@@ -78,8 +81,10 @@ pub(super) fn abort(
         return answer(state, stage, order.id, Outcome::Refused(refusal));
     }
     let refusal = match stage {
-        Stage::Preparing(preparing) => return stop(state, preparing, order.id, now),
-        Stage::Switching(ref window) | Stage::Draining(ref window) => match window.cutover.kind {
+        Stage::Preparing(preparing) => return stop(state, preparing, order, now),
+        Stage::Switching(ref window)
+        | Stage::Confirming(ref window)
+        | Stage::Draining(ref window) => match window.cutover.kind {
             Kind::Flip | Kind::Emergency => return back(state, stage, order, now),
             Kind::Rollback => busy(
                 "it is rolling back already",
@@ -99,18 +104,27 @@ pub(super) fn abort(
 }
 
 /// Stops what is being prepared, and says so to both sides.
-fn stop(state: &mut GroupState, preparing: Preparing, id: String, now: Millis) -> Vec<Effect> {
+fn stop(state: &mut GroupState, preparing: Preparing, order: Order, now: Millis) -> Vec<Effect> {
+    if preparing.stopping.is_some() {
+        let refusal = busy("it is being stopped already", "look at `status`");
+        let stage = Stage::Preparing(preparing);
+        return answer(state, stage, order.id, Outcome::Refused(refusal));
+    }
+    if preparing.scheduled {
+        let (outcome, end) = (Outcome::Aborted, End::Aborted);
+        return scheduled::stop(state, preparing, outcome, end, Some(order));
+    }
     let cutover = preparing.cutover.id.clone();
     let mut effects = preparing::call_off(state, preparing, Outcome::Aborted, End::Aborted, now);
     effects.push(Effect::Reply {
-        id,
+        id: order.id,
         outcome: Outcome::Stopped { cutover },
     });
     effects
 }
 
 /// To the previous colour.
-fn back(state: &mut GroupState, stage: Stage, order: Order, now: Millis) -> Vec<Effect> {
+pub(super) fn back(state: &mut GroupState, stage: Stage, order: Order, now: Millis) -> Vec<Effect> {
     let target = state
         .previous
         .as_ref()
@@ -177,6 +191,14 @@ fn colours(state: &GroupState) -> String {
 fn not_busy(stage: &Stage) -> Result<(), Refusal> {
     match stage {
         Stage::Idle | Stage::Draining(_) => Ok(()),
+        Stage::Confirming(Window { cutover, .. }) => {
+            let detail = format!(
+                "{cutover} (cut-over {}) is waiting to be confirmed",
+                cutover.id
+            );
+            let advice = "`confirm` or `rollback` it first";
+            Err(Refusal::new(Why::Unconfirmed, detail, advice))
+        }
         Stage::Preparing(Preparing { cutover, .. }) | Stage::Switching(Window { cutover, .. }) => {
             let detail = format!("{cutover} (cut-over {}) is in progress", cutover.id);
             Err(busy(&detail, "wait for it, or stop it with `abort`"))
@@ -184,11 +206,11 @@ fn not_busy(stage: &Stage) -> Result<(), Refusal> {
     }
 }
 
-fn busy(detail: &str, advice: &str) -> Refusal {
+pub(super) fn busy(detail: &str, advice: &str) -> Refusal {
     Refusal::new(Why::Busy, detail, advice)
 }
 
-fn preconditions(state: &GroupState, order: &Order) -> Result<(), Refusal> {
+pub(super) fn preconditions(state: &GroupState, order: &Order) -> Result<(), Refusal> {
     if let Some(revision) = order.if_revision
         && revision != state.revision
     {
@@ -221,6 +243,7 @@ fn cutover(state: &GroupState, order: Order, kind: Kind, to: String, slot: Slot)
         slot,
         forced: order.force,
         hard: order.hard,
+        terms: order.terms,
     }
 }
 
@@ -228,11 +251,18 @@ fn window_of(stage: Stage) -> Option<Window> {
     match stage {
         Stage::Idle => None,
         Stage::Preparing(preparing) => preparing.before,
-        Stage::Switching(window) | Stage::Draining(window) => Some(window),
+        Stage::Switching(window) | Stage::Confirming(window) | Stage::Draining(window) => {
+            Some(window)
+        }
     }
 }
 
-fn answer(state: &mut GroupState, stage: Stage, id: String, outcome: Outcome) -> Vec<Effect> {
+pub(super) fn answer(
+    state: &mut GroupState,
+    stage: Stage,
+    id: String,
+    outcome: Outcome,
+) -> Vec<Effect> {
     state.stage = stage;
     vec![Effect::Reply { id, outcome }]
 }

@@ -4,9 +4,10 @@ use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use switcher_common::abi::Times;
 use switcher_common::word::{Phase, Word};
 
-use super::state::{Cutover, End, Millis};
+use super::state::{Cutover, End, Millis, Terms};
 use crate::datapath::Slot;
 
 /// Something that has happened.
@@ -25,6 +26,26 @@ pub enum Event {
     },
     /// Somebody wants what is going on to be stopped.
     Abort(Order),
+    /// Somebody wants a switch that would undo itself to stay.
+    Confirm(Order),
+    /// Somebody wants it to undo itself later than it would.
+    Extend {
+        /// By whom it was asked.
+        order: Order,
+        /// How much later.
+        by: Duration,
+    },
+    /// Somebody wants new flows to be held.
+    Pause {
+        /// By whom it was asked.
+        order: Order,
+        /// For how long at most.
+        time: Duration,
+    },
+    /// Somebody wants new flows to be let in again.
+    Resume(Order),
+    /// The time of a pause is over.
+    PauseOver,
     /// Answers [`Effect::Prepare`].
     Prepared {
         /// The cut-over.
@@ -88,6 +109,8 @@ pub struct Order {
     pub if_revision: Option<u64>,
     /// Only if this colour is live.
     pub if_live: Option<String>,
+    /// For a flip: when, and whether it stays.
+    pub terms: Terms,
 }
 
 /// One thing that keeps an operation from being carried out.
@@ -121,6 +144,8 @@ pub enum Effect {
     },
     /// Sets until when a held word is to be obeyed, should the agent die: comes before the store.
     Hold,
+    /// Stores instants, and waits until no CPU can act on older ones.
+    SetTimes(Times),
     /// Stores the steering word.
     Store(Word),
     /// Gives up flows of other colours: UDP flows that began before an epoch are void, and connections of
@@ -165,7 +190,17 @@ pub enum Record {
         /// Flows that were still elsewhere at the deadline.
         leftovers: u64,
     },
-    /// A cut-over that somebody made behind the agent's back.
+    /// A cut-over that would have undone itself stays.
+    Confirmed {
+        /// The cut-over.
+        id: String,
+    },
+    /// It undoes itself later than it would have.
+    Extended {
+        /// The cut-over.
+        id: String,
+    },
+    /// A cut-over that somebody made behind the agent's back, or the program by itself.
     Found(Cutover),
 }
 
@@ -174,8 +209,17 @@ pub enum Record {
 pub enum Outcome {
     /// It is switched and settled.
     Switched,
+    /// The word is stored, and switches by itself when its time has come.
+    Scheduled,
     /// The colour asked for was live already.
     Unchanged,
+    /// A cut-over stays now, or for longer.
+    Kept {
+        /// The cut-over.
+        cutover: String,
+    },
+    /// New flows are held, or let in again.
+    Held,
     /// What was going on has been stopped; nothing had been switched.
     Stopped {
         /// The cut-over that was stopped.
@@ -220,6 +264,10 @@ pub enum Why {
     Busy,
     /// There is nothing to roll back to.
     NotEligible,
+    /// A switch is waiting for somebody to confirm it.
+    Unconfirmed,
+    /// The time to confirm it is over.
+    Expired,
 }
 
 impl fmt::Display for Effect {
@@ -236,6 +284,9 @@ impl fmt::Display for Effect {
                 )
             }
             Self::Hold => formatter.write_str("limit how long new connections may wait"),
+            Self::SetTimes(_) => {
+                formatter.write_str("set the instants at which the kernel acts by itself")
+            }
             Self::Store(word) => {
                 let (current, previous) = (word.current(), word.previous());
                 let what = match word.phase() {

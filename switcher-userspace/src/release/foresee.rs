@@ -51,6 +51,7 @@ pub fn foresee(
                     outcome: reply,
                 } if to == id => outcome = Some(reply.clone()),
                 Effect::Reply { .. }
+                | Effect::SetTimes(_)
                 | Effect::Store(_)
                 | Effect::Abandon(_)
                 | Effect::CloseWindow

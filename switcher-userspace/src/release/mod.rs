@@ -13,14 +13,26 @@
 //!     │                                                        └──────────┘│
 //!     └────────────────────────────────────────────────────────────────────┘
 //!                     settled, after a hard rollback
+//!
+//!   with `confirm`:                    settled                  confirmed
+//!   ┌───────────┐ ─────> ┌───────────┐ ──────> ┌────────────┐ ───────────> ┌──────────┐
+//!   │ preparing │  Store │ switching │         │ confirming │              │ draining │
+//!   └───────────┘        └───────────┘         └────────────┘              └──────────┘
+//!     ^  ^   └───────────────┘ time has come         │
+//!     │  └─ with `at`: Store first, then wait        │ time is over, rollback, abort
+//!     └──────────────────────────────────────────────┘ (as a rollback)
 //! ```
 //!
 //! - *idle*: the word is steady. Entered at the end of a window, and when nothing could be prepared.
 //! - *preparing*: the intent is being written, the window opened, the target's health asked, SYNs tagged.
 //!   Entered from idle and, with the window that is open kept in mind, from draining and switching.
 //! - *switching*: the word is stored, and some CPU may still act on the one before.
+//! - *confirming*: the word has a way back, which the program takes when the time is over, agent or no agent;
+//!   the agent then makes an ordinary rollback of it. Entered from switching. Flows are learnt meanwhile.
 //! - *draining*: flows of the other endpoints are learnt (word phase `open`) and then waited for (word
 //!   phase `draining`).
+//!
+//! A pause is none of these states: new flows are held by a flag of the word, whatever else goes on.
 //!
 //! A group has a live colour in every state. `Abort` wins until the word is stored; from then on it is a
 //! rollback. The runner carries out effects in order, and answers the ones that ask something
@@ -28,10 +40,13 @@
 //! [`Effect::WakeAt`]) with an event.
 
 mod asked;
+mod confirming;
 mod event;
 mod foresee;
+mod pause;
 mod preparing;
 mod resume;
+mod scheduled;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -39,9 +54,9 @@ mod window;
 
 pub use event::{Blocker, Count, Effect, Event, Order, Outcome, Record, Refusal, Why};
 pub use foresee::{Foreseen, foresee};
-pub use resume::{Intent, resume};
+pub use resume::{Found, Intent, resume};
 pub use state::{
-    Cutover, End, GroupState, Kind, Millis, Preparing, Stage, Timing, Window, ready_slots,
+    Cutover, End, GroupState, Kind, Millis, Preparing, Stage, Terms, Timing, Window, ready_slots,
 };
 
 /// Advances a group: takes what has happened, returns what is to be done, in order.
@@ -53,6 +68,11 @@ pub fn step(state: &mut GroupState, event: Event, now: Millis) -> Vec<Effect> {
         (stage, Event::Rollback(order)) => asked::rollback(state, stage, order, now),
         (stage, Event::Update { id, slot }) => asked::update(state, stage, id, slot, now),
         (stage, Event::Abort(order)) => asked::abort(state, stage, order, now),
+        (stage, Event::Confirm(order)) => confirming::confirm(state, stage, order, now),
+        (stage, Event::Extend { order, by }) => confirming::extend(state, stage, order, by, now),
+        (stage, Event::Pause { order, time }) => pause::pause(state, stage, order, time, now),
+        (stage, Event::Resume(order)) => pause::resume(state, stage, order),
+        (stage, Event::PauseOver) => pause::over(state, stage, now),
 
         (Stage::Preparing(preparing), Event::Prepared { id }) if preparing.is(&id) => {
             preparing::prepared(state, preparing, now)
@@ -64,9 +84,17 @@ pub fn step(state: &mut GroupState, event: Event, now: Millis) -> Vec<Effect> {
             preparing::health(state, preparing, blockers, now)
         }
         (Stage::Preparing(preparing), Event::Timer) => preparing::proceed(state, preparing, now),
+        (Stage::Preparing(preparing), Event::Settled { id }) if preparing.is(&id) => {
+            scheduled::stopped(state, preparing, now)
+        }
 
         (Stage::Switching(window), Event::Settled { id }) if window.cutover.id == id => {
             window::settled(state, window, now)
+        }
+
+        (Stage::Confirming(window), Event::Timer) => confirming::wake(state, window, now),
+        (Stage::Confirming(window), Event::Flows(count)) => {
+            confirming::counted(state, window, count, now)
         }
 
         (Stage::Draining(window), Event::Timer) => {
@@ -84,7 +112,11 @@ pub fn step(state: &mut GroupState, event: Event, now: Millis) -> Vec<Effect> {
 
         // Answers and timers that nobody waits for any more.
         (
-            stage @ (Stage::Idle | Stage::Preparing(_) | Stage::Switching(_) | Stage::Draining(_)),
+            stage @ (Stage::Idle
+            | Stage::Preparing(_)
+            | Stage::Switching(_)
+            | Stage::Confirming(_)
+            | Stage::Draining(_)),
             Event::Prepared { .. }
             | Event::Unprepared { .. }
             | Event::Health { .. }

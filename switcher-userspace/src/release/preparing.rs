@@ -1,8 +1,10 @@
 //! From an order to the store.
 
-use switcher_common::word::{Phase, Word};
+use switcher_common::abi::Times;
+use switcher_common::word::{Phase, Word, flags};
 
-use super::event::{Blocker, Effect, Outcome, Record};
+use super::event::{Blocker, COUNT_EVERY, Effect, Outcome, Record};
+use super::scheduled;
 use super::state::{Cutover, End, GroupState, Kind, Millis, Preparing, Stage, Window};
 use crate::datapath::refilled;
 
@@ -30,6 +32,8 @@ pub(super) fn begin(
         prepared: false,
         healthy: !gated,
         armed: None,
+        scheduled: false,
+        stopping: None,
         before,
     });
     effects
@@ -42,7 +46,7 @@ pub(super) fn prepared(
     now: Millis,
 ) -> Vec<Effect> {
     preparing.prepared = true;
-    if !needs_arming(state, &preparing.cutover) {
+    if preparing.cutover.terms.at.is_some() || !needs_arming(state, &preparing.cutover) {
         return proceed(state, preparing, now);
     }
     let armed = now + state.timing.arm;
@@ -84,6 +88,9 @@ pub(super) fn fail(
 
 /// Switches if nothing is waited for any more.
 pub(super) fn proceed(state: &mut GroupState, preparing: Preparing, now: Millis) -> Vec<Effect> {
+    if let Some(at) = preparing.cutover.terms.at {
+        return scheduled::proceed(state, preparing, at, now);
+    }
     let armed = preparing.armed.is_none_or(|armed| armed <= now);
     if preparing.prepared && preparing.healthy && armed {
         return switch(state, preparing, now);
@@ -100,11 +107,16 @@ pub(super) fn call_off(
     end: End,
     now: Millis,
 ) -> Vec<Effect> {
+    if preparing.scheduled {
+        return scheduled::stop(state, preparing, outcome, end, None);
+    }
     let Preparing {
         cutover,
         prepared,
         healthy: _,
         armed,
+        scheduled: _,
+        stopping: _,
         before,
     } = preparing;
     let mut effects = Vec::new();
@@ -141,6 +153,10 @@ pub(super) fn call_off(
 
 /// The window goes on where it was when something else came in between.
 fn resume_window(state: &mut GroupState, window: Window, now: Millis) -> Effect {
+    if window.settled && state.word.has(flags::TIMED) {
+        state.stage = Stage::Confirming(window);
+        return Effect::WakeAt(now + COUNT_EVERY);
+    }
     if window.settled {
         state.stage = Stage::Draining(window);
         return Effect::WakeAt(now);
@@ -156,27 +172,47 @@ fn switch(state: &mut GroupState, preparing: Preparing, now: Millis) -> Vec<Effe
         cutover, before, ..
     } = preparing;
     state.word = target_word(state, &cutover);
-    let mut effects = vec![Effect::Store(state.word)];
+    let mut effects = Vec::new();
+    if let Some(confirm) = cutover.terms.confirm {
+        state.times = Times {
+            arm_at: 0,
+            activate_at: 0,
+            revert_at: (now + confirm).nanoseconds(),
+            ..state.times
+        };
+        state.word = state.word.with(flags::TIMED);
+        effects.push(Effect::SetTimes(state.times));
+    }
+    effects.push(Effect::Store(state.word));
     if cutover.hard {
         effects.push(Effect::Abandon(state.word.epoch()));
     }
     effects.push(Effect::Settle {
         id: cutover.id.clone(),
     });
-    if let Some(window) = before {
-        effects.extend(superseded(window, &cutover));
-    }
+    effects.extend(go_live(state, cutover, before, now));
+    effects
+}
+
+/// From now on the cut-over's colour is live.
+pub(super) fn go_live(
+    state: &mut GroupState,
+    cutover: Cutover,
+    before: Option<Window>,
+    now: Millis,
+) -> Vec<Effect> {
+    let effects = before.map(|window| superseded(window, &cutover));
     state.slots.insert(cutover.to.clone(), cutover.slot);
     if cutover.to != state.live {
         state.previous = Some(std::mem::replace(&mut state.live, cutover.to.clone()));
         state.revision += 1;
     }
     state.stage = Stage::Switching(Window::new(cutover, &state.timing, now));
-    effects
+    effects.unwrap_or_default()
 }
 
 /// The word that a cut-over stores.
-fn target_word(state: &GroupState, cutover: &Cutover) -> Word {
+pub(super) fn target_word(state: &GroupState, cutover: &Cutover) -> Word {
     let Cutover {
         kind, slot, hard, ..
     } = *cutover;

@@ -2,12 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use switcher_common::word::{Phase, Word};
+use switcher_common::abi::Times;
+use switcher_common::word::{Phase, Word, flags};
 
+use super::confirming;
 use super::event::{Effect, Outcome, Record};
 use super::preparing::superseded;
+use super::scheduled::way_back;
 use super::state::{
-    Cutover, End, GroupState, Kind, Millis, Preparing, Stage, Timing, Window, ready_slots,
+    Cutover, End, GroupState, Kind, Millis, Preparing, Stage, Terms, Timing, Window, ready_slots,
 };
 use crate::datapath::{HaveGroup, Slot};
 
@@ -18,13 +21,24 @@ pub struct Intent {
     pub cutover: Cutover,
     /// Whether it was recorded as switched.
     pub switched: bool,
+    /// Whether it was to undo itself, and nobody had confirmed it.
+    pub unconfirmed: bool,
+}
+
+/// The kernel's half of a group.
+#[derive(Clone, Copy, Debug)]
+pub struct Found<'a> {
+    /// Its names, slots and word.
+    pub have: &'a HaveGroup,
+    /// When the word changes its meaning.
+    pub times: Times,
 }
 
 /// A group as the kernel has it, with what the journal knows of it: the kernel is the truth, and what was
 /// going on is finished or undone against it. `id` is for the cut-over that somebody made meanwhile.
 #[must_use]
 pub fn resume(
-    have: &HaveGroup,
+    Found { have, times }: Found<'_>,
     recorded: Option<(String, Option<String>, u64)>,
     open: Vec<Intent>,
     timing: Timing,
@@ -32,10 +46,16 @@ pub fn resume(
     now: Millis,
 ) -> (GroupState, Vec<Effect>) {
     let slots = ready_slots(have, None);
-    let live = colour_at(have, &slots, have.word).unwrap_or_default();
+    let timed = Hour::of(have.word, &times, now);
+    let shown = match timed {
+        Hour::Before => have.word.at(&times, now.nanoseconds()),
+        Hour::None | Hour::Made | Hour::Within | Hour::Over => have.word,
+    };
+    let live = colour_at(have, &slots, shown).unwrap_or_default();
     let (was, previous, revision) = recorded.unwrap_or((live.clone(), None, 0));
     let mut state = GroupState {
         word: have.word,
+        times,
         live: was,
         previous: previous.filter(|previous| slots.contains_key(previous)),
         revision,
@@ -44,15 +64,25 @@ pub fn resume(
         stage: Stage::Idle,
     };
     let mut effects = Vec::new();
-    let mut last = None;
+    let (mut last, mut to_come, mut expired) = (None, None, false);
     for intent in open {
-        let Intent { cutover, switched } = intent;
+        let Intent {
+            cutover,
+            switched,
+            unconfirmed,
+        } = intent;
         if switched {
+            // Without its word, which is gone with the last boot: nobody has confirmed it.
+            expired = unconfirmed && timed == Hour::None && live == cutover.from;
             last = Some(cutover);
             continue;
         }
+        if timed == Hour::Before && u32::from(cutover.slot) == have.word.current() {
+            to_come = Some(cutover);
+            continue;
+        }
         let stored = match cutover.kind {
-            Kind::Update => have.word.current() == u32::from(cutover.slot),
+            Kind::Update => shown.current() == u32::from(cutover.slot),
             Kind::Flip | Kind::Rollback | Kind::Emergency => cutover.to == live,
         };
         if stored {
@@ -73,7 +103,10 @@ pub fn resume(
         }
     }
     if state.live != live {
-        let cutover = emergency(&state, &live, id);
+        let cutover = match &last {
+            Some(last) if expired => undone(&state, &live, way_back(&last.id)),
+            Some(_) | None => emergency(&state, &live, id),
+        };
         effects.extend(
             last.take().into_iter().flat_map(|before| {
                 superseded(settled(before, &timing, now), &as_rollback(&cutover))
@@ -83,8 +116,108 @@ pub fn resume(
         effects.push(Effect::Record(Record::Found(cutover.clone())));
         last = Some(cutover);
     }
-    effects.extend(adopt(&mut state, last, now));
+    if state.paused_until().is_some_and(|until| until <= now) {
+        state.word = state.word.without(flags::PAUSED);
+        effects.push(Effect::Store(state.word));
+    }
+    let more = match (timed, to_come) {
+        (Hour::Before, Some(cutover)) => wait_for(&mut state, cutover, last, now),
+        (Hour::Before, None) => {
+            // Nobody knows what for: nothing is switched.
+            let mut more = fix(&mut state, now);
+            more.extend(adopt(&mut state, last, now));
+            more
+        }
+        (Hour::Made, _) => {
+            let mut more = fix(&mut state, now);
+            more.extend(adopt(&mut state, last, now));
+            more
+        }
+        (Hour::Over, _) => over(&mut state, last, now),
+        (Hour::None | Hour::Within, _) => adopt(&mut state, last, now),
+    };
+    effects.extend(more);
     (state, effects)
+}
+
+/// What a word means at this hour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Hour {
+    /// What it says, and no clock matters.
+    None,
+    /// Its switch is to come.
+    Before,
+    /// Its switch was made, for good.
+    Made,
+    /// It goes back unless somebody confirms.
+    Within,
+    /// It has gone back.
+    Over,
+}
+
+impl Hour {
+    fn of(word: Word, times: &Times, now: Millis) -> Self {
+        let now = now.nanoseconds();
+        match word.has(flags::TIMED) {
+            false => Self::None,
+            true if now < times.activate_at => Self::Before,
+            true if times.revert_at == Times::NEVER => Self::Made,
+            true if now < times.revert_at => Self::Within,
+            true => Self::Over,
+        }
+    }
+}
+
+/// An untimed word that means the same.
+fn fix(state: &mut GroupState, now: Millis) -> Vec<Effect> {
+    state.word = state.word.at(&state.times, now.nanoseconds());
+    vec![Effect::Store(state.word)]
+}
+
+/// A switch that is set goes on being set. Its health was asked when it was.
+fn wait_for(
+    state: &mut GroupState,
+    mut cutover: Cutover,
+    last: Option<Cutover>,
+    now: Millis,
+) -> Vec<Effect> {
+    let at = Millis::of(state.times.activate_at);
+    let until = state.times.revert_at;
+    cutover.terms = Terms {
+        at: Some(at),
+        confirm: (until != Times::NEVER)
+            .then(|| std::time::Duration::from_nanos(until - state.times.activate_at)),
+    };
+    let timing = state.timing;
+    state.stage = Stage::Preparing(Preparing {
+        cutover,
+        prepared: true,
+        healthy: true,
+        armed: None,
+        scheduled: true,
+        stopping: None,
+        before: last.map(|last| settled(last, &timing, now)),
+    });
+    vec![Effect::WakeAt(at)]
+}
+
+/// The program has gone back while nobody was there: the word is made to say so, and recorded.
+fn over(state: &mut GroupState, last: Option<Cutover>, now: Millis) -> Vec<Effect> {
+    let mut effects = fix(state, now);
+    let live = state
+        .colour_of(state.word.current() as Slot)
+        .unwrap_or(&state.live)
+        .to_owned();
+    let id = last.as_ref().map_or("", |last| &last.id);
+    let cutover = undone(state, &live, way_back(id));
+    if let Some(last) = last {
+        let window = settled(last, &state.timing, now);
+        effects.extend(superseded(window, &cutover));
+    }
+    go_live(state, &live);
+    effects.push(Effect::Record(Record::Found(cutover.clone())));
+    effects.extend(adopt(state, Some(cutover), now));
+    effects
 }
 
 /// Somebody else has stored another word.
@@ -109,8 +242,18 @@ pub(super) fn found(
     match stage {
         Stage::Idle => {}
         Stage::Preparing(Preparing {
-            cutover, before, ..
+            cutover,
+            before,
+            stopping,
+            ..
         }) => {
+            if let Some(order) = stopping.and_then(|stopping| stopping.order) {
+                let cutover = cutover.id.clone();
+                effects.push(Effect::Reply {
+                    id: order.id,
+                    outcome: Outcome::Stopped { cutover },
+                });
+            }
             let ended = Record::Ended {
                 id: cutover.id.clone(),
                 end: End::Aborted,
@@ -126,7 +269,7 @@ pub(super) fn found(
                 last = Some(window.cutover);
             }
         }
-        Stage::Switching(window) | Stage::Draining(window) => {
+        Stage::Switching(window) | Stage::Confirming(window) | Stage::Draining(window) => {
             effects.extend(answer(&window));
             last = Some(window.cutover);
         }
@@ -196,8 +339,15 @@ fn watch(state: &mut GroupState, last: Option<Cutover>, now: Millis) -> Vec<Effe
         slot: state.word.current() as Slot,
         forced: true,
         hard: false,
+        terms: Terms::default(),
     });
-    state.stage = Stage::Draining(settled(cutover, &state.timing, now));
+    let window = settled(cutover, &state.timing, now);
+    if state.word.has(flags::TIMED) {
+        let wake = confirming::next(state, &window, now);
+        state.stage = Stage::Confirming(window);
+        return vec![wake];
+    }
+    state.stage = Stage::Draining(window);
     vec![Effect::WakeAt(now)]
 }
 
@@ -225,6 +375,17 @@ fn emergency(state: &GroupState, live: &str, id: String) -> Cutover {
         slot: state.word.current() as Slot,
         forced: true,
         hard: state.word.phase() == Phase::Steady,
+        terms: Terms::default(),
+    }
+}
+
+/// The way back that the program took.
+fn undone(state: &GroupState, live: &str, id: String) -> Cutover {
+    Cutover {
+        kind: Kind::Rollback,
+        forced: false,
+        hard: false,
+        ..emergency(state, live, id)
     }
 }
 

@@ -6,13 +6,30 @@ use std::ops::Add;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use switcher_common::word::Word;
+use switcher_common::abi::Times;
+use switcher_common::word::{Word, flags};
 
+use super::event::{Order, Outcome};
 use crate::datapath::{HaveGroup, Slot};
 
-/// A moment on the runner's monotonic clock, in milliseconds.
+/// A moment on the runner's clock: milliseconds of `CLOCK_BOOTTIME`, which programs go by as well. It goes
+/// on while the host is suspended, and nobody sets it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Millis(pub u64);
+
+impl Millis {
+    /// For [`Times`].
+    #[must_use]
+    pub const fn nanoseconds(self) -> u64 {
+        self.0.saturating_mul(1_000_000)
+    }
+
+    /// Inverse of [`Self::nanoseconds`]; never early.
+    #[must_use]
+    pub const fn of(nanoseconds: u64) -> Self {
+        Self(nanoseconds.div_ceil(1_000_000))
+    }
+}
 
 impl Add<Duration> for Millis {
     type Output = Self;
@@ -28,6 +45,8 @@ impl Add<Duration> for Millis {
 pub struct GroupState {
     /// The steering word, as it was stored last.
     pub word: Word,
+    /// When it changes its meaning, as far as its flags say that it does.
+    pub times: Times,
     /// The colour that new flows go to.
     pub live: String,
     /// The colour that was live before.
@@ -65,6 +84,8 @@ pub enum Stage {
     Preparing(Preparing),
     /// The word is stored; a CPU may still act on the one before.
     Switching(Window),
+    /// The switch undoes itself unless somebody confirms it.
+    Confirming(Window),
     /// Flows of the old table are learnt and waited for.
     Draining(Window),
 }
@@ -86,6 +107,17 @@ pub struct Cutover {
     pub forced: bool,
     /// Old flows are moved too, now.
     pub hard: bool,
+    /// When it is made, and whether it stays.
+    pub terms: Terms,
+}
+
+/// When a switch is made, and whether it stays.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Terms {
+    /// Not as soon as it can be, but then.
+    pub at: Option<Millis>,
+    /// It undoes itself after this long, unless somebody confirms it.
+    pub confirm: Option<Duration>,
 }
 
 /// What a cut-over is.
@@ -119,6 +151,8 @@ impl Kind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum End {
+    /// Its word is stored, and switches at an instant to come.
+    Scheduled,
     /// Its colour is live; flows of the other one may be left.
     Switched,
     /// It is over, and its colour was live to the end.
@@ -136,6 +170,7 @@ impl End {
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
+            Self::Scheduled => "scheduled",
             Self::Switched => "switched",
             Self::Succeeded => "succeeded",
             Self::RolledBack => "rolled-back",
@@ -156,8 +191,23 @@ pub struct Preparing {
     pub healthy: bool,
     /// When SYNs will have been tagged for long enough.
     pub armed: Option<Millis>,
+    /// Its word is stored, and switches by itself at the time in its terms.
+    pub scheduled: bool,
+    /// The same, but it is being taken back.
+    pub stopping: Option<Box<Stopping>>,
     /// The window that is open already, and what opened it.
     pub before: Option<Window>,
+}
+
+/// Why a scheduled cut-over is being taken back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stopping {
+    /// What its record says, if it was not too late.
+    pub end: End,
+    /// What whoever asked for it is told.
+    pub outcome: Outcome,
+    /// Who wants it stopped; nobody if it failed.
+    pub order: Option<Order>,
 }
 
 impl Preparing {
@@ -208,7 +258,9 @@ impl GroupState {
         match &self.stage {
             Stage::Idle => None,
             Stage::Preparing(preparing) => Some(&preparing.cutover),
-            Stage::Switching(window) | Stage::Draining(window) => Some(&window.cutover),
+            Stage::Switching(window) | Stage::Confirming(window) | Stage::Draining(window) => {
+                Some(&window.cutover)
+            }
         }
     }
 
@@ -218,7 +270,9 @@ impl GroupState {
         match &self.stage {
             Stage::Idle => None,
             Stage::Preparing(preparing) => preparing.before.as_ref(),
-            Stage::Switching(window) | Stage::Draining(window) => Some(window),
+            Stage::Switching(window) | Stage::Confirming(window) | Stage::Draining(window) => {
+                Some(window)
+            }
         }
     }
 
@@ -227,12 +281,28 @@ impl GroupState {
     pub fn phase(&self) -> &'static str {
         let back = self.cutover().is_some_and(|it| it.kind == Kind::Rollback);
         match &self.stage {
+            Stage::Idle | Stage::Draining(_) if self.paused_until().is_some() => "paused",
             Stage::Idle => "idle",
             Stage::Preparing(_) | Stage::Switching(_) if back => "rolling-back",
             Stage::Preparing(_) => "preparing",
             Stage::Switching(_) => "switching",
+            Stage::Confirming(_) => "confirming",
             Stage::Draining(_) => "draining",
         }
+    }
+
+    /// When the switch undoes itself, if it does.
+    #[must_use]
+    pub fn confirm_by(&self) -> Option<Millis> {
+        let timed = self.word.has(flags::TIMED) && self.times.revert_at != Times::NEVER;
+        timed.then(|| Millis::of(self.times.revert_at))
+    }
+
+    /// When new flows are let in again, while they are held.
+    #[must_use]
+    pub fn paused_until(&self) -> Option<Millis> {
+        let paused = self.word.has(flags::PAUSED);
+        paused.then(|| Millis::of(self.times.paused_until))
     }
 
     /// The colour whose table lies in a slot, if that table is up to date.

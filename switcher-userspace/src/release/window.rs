@@ -2,15 +2,16 @@
 
 use std::time::Duration;
 
-use switcher_common::word::Phase;
+use switcher_common::word::{Phase, flags};
 
+use super::confirming;
 use super::event::{COUNT_EVERY, Count, Effect, Outcome, Record};
 use super::state::{End, GroupState, Millis, Stage, Window};
 
 /// The percentage of the flow map from which on no more flows are learnt.
 ///
 /// The rest is for what is tagged until the next count, and while the word is held.
-const FULL: u8 = 60;
+pub(super) const FULL: u8 = 60;
 /// How long the word is held before it drains, if tags were refused: two ticks and more, in which whoever was
 /// sent to the old endpoint has answered its SYN-ACK, or repeated it.
 const HOLD: Duration = Duration::from_millis(2_200);
@@ -33,6 +34,10 @@ pub(super) fn settled(state: &mut GroupState, mut window: Window, now: Millis) -
             leftovers: 0,
         }));
         state.stage = Stage::Idle;
+    } else if state.word.has(flags::TIMED) {
+        window.settled = true;
+        effects.push(confirming::next(state, &window, now));
+        state.stage = Stage::Confirming(window);
     } else {
         window.settled = true;
         effects.push(Effect::WakeAt(next_count(&window, now)));
@@ -71,7 +76,12 @@ pub(super) fn counted(
 }
 
 /// Unknown flows become new ones, but not before those whose tags were refused had a chance to be learnt.
-fn close(state: &mut GroupState, window: &mut Window, refused: bool, now: Millis) -> Vec<Effect> {
+pub(super) fn close(
+    state: &mut GroupState,
+    window: &mut Window,
+    refused: bool,
+    now: Millis,
+) -> Vec<Effect> {
     match window.held_until {
         Some(until) if state.word.is_held() && until > now => Vec::new(),
         None if refused => {
@@ -88,7 +98,7 @@ fn close(state: &mut GroupState, window: &mut Window, refused: bool, now: Millis
 }
 
 /// Every so often, and when something is due.
-fn next_count(window: &Window, now: Millis) -> Millis {
+pub(super) fn next_count(window: &Window, now: Millis) -> Millis {
     let due = [
         Some(window.learnt),
         Some(window.deadline),

@@ -30,6 +30,7 @@ pub(super) fn mean(group: TypedGroup, report: &Report<'_>) -> Option<GroupConfig
         name,
         initial,
         colours: _,
+        confirm_within,
         drain: typed,
         health,
         services,
@@ -42,6 +43,7 @@ pub(super) fn mean(group: TypedGroup, report: &Report<'_>) -> Option<GroupConfig
         name: name.value,
         initial: initial?.value,
         colours,
+        confirm_within: confirm_within.map(|typed| typed.value),
         drain,
         health,
         services: services?

@@ -17,8 +17,6 @@ const LATER: &[&str] = &[
     "flaps",
     "flap_budget",
     "bake",
-    "confirm",
-    "confirm_within",
     "schema",
 ];
 
@@ -26,6 +24,7 @@ pub(in crate::config) struct TypedGroup {
     pub(in crate::config) name: Typed<String>,
     pub(in crate::config) initial: Option<Typed<String>>,
     pub(in crate::config) colours: Option<Vec<Typed<String>>>,
+    pub(in crate::config) confirm_within: Option<Typed<Duration>>,
     pub(in crate::config) drain: TypedDrain,
     pub(in crate::config) health: TypedHealth,
     pub(in crate::config) services: Vec<TypedService>,
@@ -64,6 +63,9 @@ impl TypedGroup {
                 .required("initial", initial)
                 .and_then(|value| value.parse(initial, |text| Ok(text.to_owned()))),
             colours: section.value("colours").and_then(|value| colours(&value)),
+            confirm_within: section
+                .value("confirm_within")
+                .and_then(|value| value.parse(scalar::DURATION, scalar::duration_above_zero)),
             drain: section
                 .section("drain")
                 .map(TypedDrain::read)

@@ -4,12 +4,14 @@ mod flip;
 mod random;
 mod resume;
 mod rollback;
+mod timed;
 mod window;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use switcher_common::word::{Phase, Word};
+use switcher_common::abi::Times;
+use switcher_common::word::{Phase, Word, flags};
 
 use super::*;
 
@@ -17,6 +19,7 @@ use super::*;
 fn group() -> GroupState {
     GroupState {
         word: Word(0).with_in_use(1).with_staging(1),
+        times: Times::default(),
         live: "blue".into(),
         previous: None,
         revision: 3,
@@ -76,6 +79,7 @@ fn cutover(id: &str, kind: Kind, from: &str, to: &str, slot: u8) -> Cutover {
         slot,
         forced: false,
         hard: false,
+        terms: Terms::default(),
     }
 }
 

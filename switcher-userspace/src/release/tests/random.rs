@@ -9,6 +9,8 @@ enum Do {
     Flip {
         to: Option<&'static str>,
         force: bool,
+        at: Option<u64>,
+        confirm: Option<u64>,
     },
     Rollback {
         hard: bool,
@@ -17,6 +19,11 @@ enum Do {
         slot: u8,
     },
     Abort,
+    Confirm,
+    Extend,
+    Pause,
+    Resume,
+    PauseOver,
     Prepared(bool),
     Health(bool),
     Settled,
@@ -37,10 +44,20 @@ fn anything() -> impl Strategy<Value = Do> {
         Just(Some("red"))
     ];
     prop_oneof![
-        (to, any::<bool>()).prop_map(|(to, force)| Do::Flip { to, force }),
+        (to, any::<bool>(), later(), later()).prop_map(|(to, force, at, confirm)| Do::Flip {
+            to,
+            force,
+            at,
+            confirm,
+        }),
         any::<bool>().prop_map(|hard| Do::Rollback { hard }),
         (3_u8..5).prop_map(|slot| Do::Update { slot }),
         Just(Do::Abort),
+        Just(Do::Confirm),
+        Just(Do::Extend),
+        Just(Do::Pause),
+        Just(Do::Resume),
+        Just(Do::PauseOver),
         any::<bool>().prop_map(Do::Prepared),
         Just(Do::Prepared(true)),
         any::<bool>().prop_map(Do::Health),
@@ -58,6 +75,10 @@ fn anything() -> impl Strategy<Value = Do> {
         (0_u8..3, 0_u8..3).prop_map(|(slot, how)| Do::Found { slot, how }),
         (0_u64..200_000).prop_map(Do::Later),
     ]
+}
+
+fn later() -> impl Strategy<Value = Option<u64>> {
+    prop_oneof![2 => Just(None), 1 => (0_u64..200_000).prop_map(Some)]
 }
 
 proptest! {
@@ -103,6 +124,16 @@ impl Kernel {
         if let Event::Flip(Order { id, .. })
         | Event::Rollback(Order { id, .. })
         | Event::Abort(Order { id, .. })
+        | Event::Confirm(Order { id, .. })
+        | Event::Resume(Order { id, .. })
+        | Event::Extend {
+            order: Order { id, .. },
+            ..
+        }
+        | Event::Pause {
+            order: Order { id, .. },
+            ..
+        }
         | Event::Update { id, .. } = &event
         {
             self.waiting.push(id.clone());
@@ -116,9 +147,10 @@ impl Kernel {
             "{event:?}: {state:?}"
         );
         assert_ne!(state.previous.as_ref(), Some(&state.live));
+        let counts = self.counts(state);
         assert_eq!(
             u32::from(state.slots[&state.live]),
-            state.word.current(),
+            counts.current(),
             "{event:?}: {state:?}"
         );
         let changed = u64::from(before.live != state.live);
@@ -135,6 +167,28 @@ impl Kernel {
         );
     }
 
+    /// What the word counts as: if its time has come and nobody has looked yet, as it did before.
+    fn counts(&self, state: &GroupState) -> Word {
+        match &state.stage {
+            Stage::Preparing(preparing) if preparing.scheduled => {
+                let never = Times {
+                    activate_at: Times::NEVER,
+                    ..state.times
+                };
+                state.word.at(&never, 0)
+            }
+            Stage::Confirming(_) | Stage::Preparing(_) => state.word.without(flags::TIMED),
+            Stage::Idle | Stage::Switching(_) | Stage::Draining(_) => {
+                let timed = state.word.has(flags::TIMED);
+                assert!(
+                    !timed || matches!(state.stage, Stage::Switching(_)),
+                    "{state:?}"
+                );
+                state.word
+            }
+        }
+    }
+
     /// Steady words in which something is going on: not armed yet, or hard.
     fn pending(&self, state: &GroupState) -> bool {
         matches!(state.stage, Stage::Preparing(_) | Stage::Switching(_))
@@ -142,7 +196,7 @@ impl Kernel {
 
     /// In the end everybody is answered and the group is idle.
     fn play_out(&mut self, state: &mut GroupState) {
-        for _ in 0..3 {
+        for _ in 0..6 {
             let enough = [
                 Do::Prepared(true),
                 Do::Health(true),
@@ -185,7 +239,8 @@ impl Kernel {
                 }
             }
             Effect::Reply { id, .. } => self.waiting.retain(|waiting| waiting != id),
-            Effect::Prepare { .. }
+            Effect::SetTimes(_)
+            | Effect::Prepare { .. }
             | Effect::CheckHealth { .. }
             | Effect::Hold
             | Effect::Abandon(_)
@@ -202,9 +257,18 @@ impl Kernel {
             .cutover()
             .map_or_else(String::new, |cutover| cutover.id.clone());
         Some(match what {
-            Do::Flip { to, force } => Event::Flip(Order {
+            Do::Flip {
+                to,
+                force,
+                at,
+                confirm,
+            } => Event::Flip(Order {
                 to: to.map(Into::into),
                 force,
+                terms: Terms {
+                    at: at.map(|at| Millis(self.now.0 + at)),
+                    confirm: confirm.map(Duration::from_millis),
+                },
                 ..self.order()
             }),
             Do::Rollback { hard } => Event::Rollback(Order {
@@ -224,6 +288,17 @@ impl Kernel {
                 }
             }
             Do::Abort => Event::Abort(self.order()),
+            Do::Confirm => Event::Confirm(self.order()),
+            Do::Extend => Event::Extend {
+                order: self.order(),
+                by: Duration::from_secs(20),
+            },
+            Do::Pause => Event::Pause {
+                order: self.order(),
+                time: Duration::from_secs(20),
+            },
+            Do::Resume => Event::Resume(self.order()),
+            Do::PauseOver => Event::PauseOver,
             Do::Prepared(true) => prepared(&id),
             Do::Prepared(false) => Event::Unprepared {
                 id,

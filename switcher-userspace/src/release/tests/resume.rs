@@ -156,6 +156,170 @@ fn the_newest_table_of_a_colour_is_its_slot() {
     assert_eq!(ready_slots(&have, None)["blue"], 2);
 }
 
+#[test]
+fn an_unconfirmed_switch_goes_on_waiting() {
+    let word = group().word.arm().switch_to(1).with(flags::TIMED);
+    let times = Times {
+        revert_at: Millis(700).nanoseconds(),
+        ..Times::default()
+    };
+    let flip = cutover("f", Kind::Flip, "blue", "green", 1);
+    let recorded = Some(("green".into(), Some("blue".into()), 4));
+    let (state, effects) = resumed_at(word, times, recorded, vec![unconfirmed(flip.clone())]);
+    assert_eq!(effects, [Effect::WakeAt(Millis(700))]);
+    assert_eq!(
+        (state.phase(), state.cutover()),
+        ("confirming", Some(&flip))
+    );
+    assert_eq!(state.confirm_by(), Some(Millis(700)));
+}
+
+#[test]
+fn what_the_program_has_undone_is_recorded() {
+    let word = group().word.arm().switch_to(1).with(flags::TIMED);
+    let times = Times {
+        revert_at: Millis(400).nanoseconds(),
+        ..Times::default()
+    };
+    let back = cutover("f-back", Kind::Rollback, "green", "blue", 0);
+    let undone = |switched_now: bool| {
+        let flip = cutover("f", Kind::Flip, "blue", "green", 1);
+        let (live, revision) = if switched_now {
+            ("blue", 3)
+        } else {
+            ("green", 4)
+        };
+        let open = if switched_now {
+            intent(flip, false)
+        } else {
+            unconfirmed(flip)
+        };
+        resumed_at(word, times, Some((live.into(), None, revision)), vec![open])
+    };
+    let expected = [
+        Effect::Store(word.switch_to(0)),
+        ended("f", End::RolledBack, 0),
+        reply(
+            "f",
+            Outcome::RolledBack {
+                by: "f-back".into(),
+            },
+        ),
+        Effect::Record(Record::Found(back)),
+        Effect::WakeAt(Millis(500)),
+    ];
+    for switched_now in [false, true] {
+        let (state, effects) = undone(switched_now);
+        let skip = usize::from(switched_now);
+        assert_eq!(
+            effects[..skip],
+            [switched("f")][..skip],
+            "died before it could say so"
+        );
+        assert_eq!(effects[skip..], expected);
+        assert_eq!(
+            (state.live.as_str(), state.previous.as_deref()),
+            ("blue", Some("green"))
+        );
+        assert_eq!((state.revision, state.phase()), (5, "draining"));
+        assert_eq!(state.word, word.switch_to(0));
+    }
+}
+
+#[test]
+fn what_nobody_had_confirmed_does_not_survive_the_host() {
+    let flip = cutover("f", Kind::Flip, "blue", "green", 1);
+    let recorded = Some(("green".into(), Some("blue".into()), 4));
+    let (state, effects) = resumed(group().word, recorded, vec![unconfirmed(flip)]);
+    let expected = [
+        ended("f", End::RolledBack, 0),
+        reply(
+            "f",
+            Outcome::RolledBack {
+                by: "f-back".into(),
+            },
+        ),
+        Effect::Record(Record::Found(cutover(
+            "f-back",
+            Kind::Rollback,
+            "green",
+            "blue",
+            0,
+        ))),
+        Effect::CloseWindow,
+        ended("f-back", End::Succeeded, 0),
+    ];
+    assert_eq!(effects, expected);
+    assert_eq!(
+        (state.live.as_str(), state.revision, state.phase()),
+        ("blue", 5, "idle")
+    );
+}
+
+#[test]
+fn a_switch_to_come_goes_on_being_set() {
+    let word = group().word.switch_to(1).with(flags::TIMED);
+    let times = Times {
+        arm_at: Millis(600).nanoseconds(),
+        activate_at: Millis(900).nanoseconds(),
+        revert_at: Times::NEVER,
+        paused_until: 0,
+    };
+    let flip = cutover("f", Kind::Flip, "blue", "green", 1);
+    let recorded = Some(("blue".into(), None, 3));
+    let (mut state, effects) = resumed_at(word, times, recorded.clone(), vec![intent(flip, false)]);
+    assert_eq!(effects, [Effect::WakeAt(Millis(900))]);
+    assert_eq!((state.live.as_str(), state.phase()), ("blue", "preparing"));
+    let effects = step(&mut state, Event::Timer, Millis(900));
+    let fixed = word.without(flags::TIMED);
+    assert_eq!(effects, [Effect::Store(fixed), settle("f")]);
+    assert_eq!(state.live, "green");
+
+    // Nobody knows whose it is.
+    let (state, effects) = resumed_at(word, times, recorded, Vec::new());
+    let quiet = word.at(&times, Millis(500).nanoseconds());
+    assert_eq!(effects, [Effect::Store(quiet), Effect::WakeAt(Millis(500))]);
+    assert_eq!(state.live, "blue");
+}
+
+#[test]
+fn a_switch_whose_instant_came_meanwhile_was_made() {
+    let word = group().word.switch_to(1).with(flags::TIMED);
+    let times = Times {
+        activate_at: Millis(400).nanoseconds(),
+        revert_at: Times::NEVER,
+        ..Times::default()
+    };
+    let flip = cutover("f", Kind::Flip, "blue", "green", 1);
+    let open = vec![intent(flip, false)];
+    let (state, effects) = resumed_at(word, times, Some(("blue".into(), None, 3)), open);
+    let fixed = Effect::Store(word.without(flags::TIMED));
+    assert_eq!(effects, [switched("f"), fixed, Effect::WakeAt(Millis(500))]);
+    assert_eq!((state.live.as_str(), state.phase()), ("green", "draining"));
+}
+
+#[test]
+fn a_pause_that_is_over_is_taken_off() {
+    let paused = group().word.with(flags::PAUSED);
+    let until = |millis| Times {
+        paused_until: Millis(millis).nanoseconds(),
+        ..Times::default()
+    };
+    let recorded = Some(("blue".into(), None, 3));
+    let (state, effects) = resumed_at(paused, until(600), recorded.clone(), Vec::new());
+    assert_eq!((effects, state.phase()), (Vec::new(), "paused"));
+    let (state, effects) = resumed_at(paused, until(500), recorded, Vec::new());
+    assert_eq!(effects, [Effect::Store(group().word)]);
+    assert_eq!(state.phase(), "idle");
+}
+
+fn unconfirmed(cutover: Cutover) -> Intent {
+    Intent {
+        unconfirmed: true,
+        ..intent(cutover, true)
+    }
+}
+
 fn have(word: Word) -> HaveGroup {
     HaveGroup {
         name: "shop".into(),
@@ -170,8 +334,20 @@ fn resumed(
     recorded: Option<(String, Option<String>, u64)>,
     open: Vec<Intent>,
 ) -> (GroupState, Vec<Effect>) {
+    resumed_at(word, Times::default(), recorded, open)
+}
+
+fn resumed_at(
+    word: Word,
+    times: Times,
+    recorded: Option<(String, Option<String>, u64)>,
+    open: Vec<Intent>,
+) -> (GroupState, Vec<Effect>) {
     resume(
-        &have(word),
+        Found {
+            have: &have(word),
+            times,
+        },
         recorded,
         open,
         group().timing,
@@ -181,5 +357,9 @@ fn resumed(
 }
 
 fn intent(cutover: Cutover, switched: bool) -> Intent {
-    Intent { cutover, switched }
+    Intent {
+        cutover,
+        switched,
+        unconfirmed: false,
+    }
 }

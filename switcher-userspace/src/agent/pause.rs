@@ -1,0 +1,115 @@
+//! Holding new flows, and letting them in again.
+
+use std::time::Duration;
+
+use tracing::info;
+
+use super::Runner;
+use super::effects::failure;
+use super::orders::{Asked, Verb};
+use super::terms::duration;
+use crate::api::model::PauseAnswer;
+use crate::exit::{Exit, Failure};
+use crate::release::{Effect, Event, Order, Outcome, step};
+
+/// The longest pause. Clients that get no answer for two minutes give up.
+const LONGEST: Duration = Duration::from_secs(600);
+
+impl Runner {
+    /// Carries out a pause or its end, at once.
+    ///
+    /// # Errors
+    /// When there is no such group, a precondition does not hold, or the time makes no sense.
+    pub fn pause(&mut self, asked: &Asked) -> Result<PauseAnswer, Failure> {
+        let done = self.try_pause(asked);
+        done.map_err(|failure| Failure {
+            tried: asked.tried(),
+            ..failure
+        })
+    }
+
+    fn try_pause(&mut self, asked: &Asked) -> Result<PauseAnswer, Failure> {
+        let Asked {
+            group: name,
+            verb,
+            request,
+            who,
+        } = asked;
+        asked.check()?;
+        self.group(name)?;
+        let order = Order {
+            if_revision: request.if_revision,
+            if_live: request.if_live.clone(),
+            ..Order::default()
+        };
+        let event = match &request.duration {
+            Some(text) => {
+                let time = duration("for", text)?;
+                if time > LONGEST {
+                    let why = format!("for: {text} is longer than any client waits");
+                    let most = humantime::format_duration(LONGEST);
+                    return Err(
+                        Failure::new(Exit::Usage, "", why).advise(format!("choose at most {most}"))
+                    );
+                }
+                Event::Pause { order, time }
+            }
+            None => Event::Resume(order),
+        };
+        if !request.dry_run {
+            let (actor, reason) = (&who.actor, &who.reason);
+            info!(
+                group = name,
+                actor,
+                reason,
+                r#for = request.duration,
+                "{verb:?}"
+            );
+        }
+        let outcome = self.decide(name, event, request.dry_run);
+        match outcome {
+            Outcome::Held | Outcome::Unchanged => {}
+            other => return Err(failure(other)),
+        }
+        let group = self.group(name)?;
+        let until = group.state.paused_until();
+        Ok(PauseAnswer {
+            group: name.clone(),
+            live: group.state.live.clone(),
+            paused_until: until.map(|until| self.clock.wall(until)),
+            unchanged: outcome == Outcome::Unchanged,
+            dry_run: request.dry_run,
+        })
+    }
+
+    /// Has an event answered that needs nobody's answer itself.
+    fn decide(&mut self, name: &str, event: Event, dry_run: bool) -> Outcome {
+        let now = self.clock.now();
+        let Some(group) = self.groups.get_mut(name) else {
+            return Outcome::Unchanged;
+        };
+        let effects = if dry_run {
+            step(&mut group.state.clone(), event, now)
+        } else {
+            step(&mut group.state, event, now)
+        };
+        let mut answer = Outcome::Unchanged;
+        for effect in effects {
+            if let Effect::Reply { outcome, .. } = effect {
+                answer = outcome;
+            } else if !dry_run {
+                let asks = self.carry_out(name, effect);
+                debug_assert!(asks.is_none(), "a pause asks nothing");
+            }
+        }
+        self.changes.send_modify(|count| *count += 1);
+        answer
+    }
+}
+
+impl Verb {
+    /// Whether it is answered by [`Runner::pause`].
+    pub(super) const fn is_pause(self) -> bool {
+        matches!(self, Self::Pause | Self::Resume)
+    }
+}
