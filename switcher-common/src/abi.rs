@@ -6,6 +6,7 @@
 
 pub mod client;
 pub mod map;
+pub mod notice;
 mod times;
 
 use bytemuck::{Pod, Zeroable};

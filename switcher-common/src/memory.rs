@@ -5,6 +5,7 @@ use core::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::vec::Vec;
 
+use crate::abi::notice::{Notice, Noticed};
 use crate::abi::{
     Address, AddressKey, BUCKETS_PER_ELEMENT, Counters, Endpoint, FlowKey, MANY, NextHop, Note,
     Port, PortEntry, Service, Settings, TCP, TableRef, Tag, TagBudget, Times, address_kind,
@@ -71,6 +72,10 @@ pub struct Memory {
     pub next_hops: RefCell<BTreeMap<u16, NextHop>>,
     /// By cell.
     pub counters: RefCell<BTreeMap<u32, Counters>>,
+    /// What the agent was told; without times and CPUs.
+    pub notices: RefCell<Vec<Notice>>,
+    /// What it has been told already, by group.
+    pub noticed: RefCell<BTreeMap<u16, Noticed>>,
     /// By reason.
     pub reasons: RefCell<BTreeMap<Reason, u64>>,
 }
@@ -232,6 +237,19 @@ impl Tables for Memory {
 
     fn set_next_hop(&self, endpoint: u16, hop: NextHop) {
         self.next_hops.borrow_mut().insert(endpoint, hop);
+    }
+
+    fn notice(&self, kind: u32, group: u16, id: u16, mark: u32) {
+        let mut noticed = self.noticed.borrow_mut();
+        if noticed.entry(group).or_default().is_news(kind, mark) {
+            self.notices.borrow_mut().push(Notice {
+                kind,
+                group: group.into(),
+                id: id.into(),
+                word: self.word(group).0,
+                ..Notice::default()
+            });
+        }
     }
 
     fn count(&self, cell: u32, event: Count) {

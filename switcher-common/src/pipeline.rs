@@ -3,6 +3,7 @@
 //! Incoming: parse, classify, steer, rewrite, forward. Outgoing: replies of endpoints get the service's
 //! address back.
 
+use crate::abi::notice::notice_kind;
 use crate::abi::{Endpoint, FlowKey, Note, Service, TCP, endpoint_flags, note_kind, service_flags};
 use crate::classify::{self, Class};
 use crate::forward::{Step, Via, send};
@@ -172,8 +173,14 @@ fn request<F: Frame + ?Sized, T: Tables, S: Stack>(
 #[inline(always)]
 fn direct<F: Frame + ?Sized, T: Tables>(frame: &F, packet: &Packet, id: u16, tables: &T) -> Reason {
     let key = FlowKey::reply(packet.source, packet.source_port, id);
-    let begins = packet.protocol != TCP || parse::flags(frame, packet).opens();
+    let flags = parse::flags(frame, packet);
+    let begins = packet.protocol != TCP || flags.opens();
     let noted = tables.note(&key);
+    if packet.protocol == TCP && flags.resets() && noted.is_none() {
+        // Nothing began here: it answers what should have come from the service.
+        leak(id, tables);
+        return Reason::Leak;
+    }
     if noted.is_none() || begins && noted.is_some_and(|note| note.kind != note_kind::DIRECT) {
         tables.set_note(
             &key,
@@ -185,6 +192,14 @@ fn direct<F: Frame + ?Sized, T: Tables>(frame: &F, packet: &Packet, id: u16, tab
         tables.mark_noted(id);
     }
     Reason::Direct
+}
+
+/// Tells the agent that a client sees an endpoint's own address, for want of its service's.
+#[inline(always)]
+fn leak<T: Tables>(id: u16, tables: &T) {
+    let service = tables.endpoint(id).map_or(0, |endpoint| endpoint.service);
+    let group = tables.service(service).map_or(0, |service| service.group);
+    tables.notice(notice_kind::LEAK, group, id, u32::from(id) + 1);
 }
 
 /// A routed endpoint's reply on its way through this host.
@@ -249,8 +264,11 @@ fn reply_as<T: Tables>(
     }
     let service = tables
         .service(service)
-        .filter(|service| service.has(service_flags::PRESENT))
-        .ok_or(Reason::NotOurs)?;
+        .filter(|service| service.has(service_flags::PRESENT));
+    let Some(service) = service else {
+        leak(id, tables);
+        return Err(Reason::Leak);
+    };
     Ok(Edit::from(packet, service.address, service.port))
 }
 

@@ -1,5 +1,6 @@
 //! Which endpoint a packet of a service goes to: tables, word and window brought together.
 
+use crate::abi::notice::notice_kind;
 use crate::abi::{FlowKey, Note, Service, TCP, Tag, flow_space, note_kind, service_flags};
 use crate::parse::Packet;
 use crate::steer::{self, Choice, Flows, How, Ownership, Segment};
@@ -47,7 +48,12 @@ pub(crate) fn word_at<T: Tables>(
     if word.flags() & (flags::TIMED | flags::PAUSED) == 0 {
         return word;
     }
-    word.at(&tables.times(group), nanoseconds())
+    let times = tables.times(group);
+    let now = nanoseconds();
+    if word.has(flags::TIMED) && now >= times.revert_at {
+        tables.notice(notice_kind::EXPIRED, group, 0, times.revert_at as u32 | 1);
+    }
+    word.at(&times, now)
 }
 
 /// Where a packet goes that came by the VIP; nothing if the word's slot has no table.
@@ -148,17 +154,34 @@ impl<T: Tables, S: Stack> Windowed<'_, T, S> {
             resets: self.segment.resets,
             sequence: self.segment.sequence,
         };
-        self.steered(steer::tagged(word, old, self.new, segment, now, &flow))
+        let choice = steer::tagged(word, old, self.new, segment, now, &flow);
+        if matches!(choice.1, How::Refused | How::Held) {
+            let group = self.service.group;
+            self.tables
+                .notice(notice_kind::FULL, group, self.index, now | 1);
+        }
+        self.steered(choice)
     }
 
     #[inline(always)]
-    const fn steered(&self, (endpoint, how): Choice) -> Steered {
+    fn steered(&self, (endpoint, how): Choice) -> Steered {
+        let Self { word, tables, .. } = self;
+        let (opens, group) = (self.segment.opens, self.service.group);
+        if opens && word.phase() >= Phase::Open && how == How::Current {
+            tables.notice(notice_kind::FIRST, group, endpoint, switch_mark(*word));
+        }
         Steered {
             begins: self.segment.opens,
             how,
             endpoint,
         }
     }
+}
+
+/// Another number for every switch of a window, and never zero.
+#[inline(always)]
+const fn switch_mark(word: Word) -> u32 {
+    word.epoch().wrapping_mul(16) | 8 | word.current()
 }
 
 /// Whether a tick is over.

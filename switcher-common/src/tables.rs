@@ -64,6 +64,10 @@ pub trait Tables {
     /// Remembers an answer of the FIB.
     fn set_next_hop(&self, endpoint: u16, hop: NextHop);
 
+    /// Tells the agent of something rare: see [`Notice`](crate::abi::notice::Notice). Told once for each `mark`,
+    /// by each CPU, group and kind.
+    fn notice(&self, kind: u32, group: u16, id: u16, mark: u32);
+
     /// Adds to a colour's counters.
     fn count(&self, cell: u32, event: Count);
     /// Counts a packet that was not forwarded, or another thing worth a reason.

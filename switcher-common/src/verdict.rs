@@ -99,6 +99,9 @@ reasons! {
     TagWait = "tag-wait",
     /// Dropped: a new flow of a paused group. Clients try again.
     Paused = "paused",
+    /// A client resets a connection at an endpoint's own address that never began there, or a reply's service
+    /// has gone: somebody saw an address that nobody should see.
+    Leak = "leak",
 }
 
 impl Reason {

@@ -2,10 +2,12 @@
 
 use aya_ebpf::bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC};
 use aya_ebpf::btf_maps::{
-    Array, ArrayOfMaps, HashMap, LruHashMap, PerCpuArray, ProgramArray, SkStorage,
+    Array, ArrayOfMaps, HashMap, LruHashMap, PerCpuArray, ProgramArray, RingBuf, SkStorage,
 };
+use aya_ebpf::helpers::generated::{bpf_get_smp_processor_id, bpf_ktime_get_ns};
 use aya_ebpf::macros::btf_map;
 use switcher_common::abi::client::{Clients, SocketNote};
+use switcher_common::abi::notice::{Notice, Noticed};
 use switcher_common::abi::{
     self, AddressKey, BUCKETS_PER_ELEMENT, Counters, DEFAULT_FLOWS, Endpoint, FlowKey, GroupName,
     GroupState, MAX_ADDRESSES, MAX_BUCKETS, MAX_COUNTERS, MAX_ENDPOINTS, MAX_GROUPS, MAX_NOTES,
@@ -20,6 +22,9 @@ const MAPPED: usize = BPF_F_MMAPABLE as usize;
 const GROUP_COUNT: usize = MAX_GROUPS as usize;
 const SERVICE_COUNT: usize = MAX_SERVICES as usize;
 const ENDPOINT_COUNT: usize = MAX_ENDPOINTS as usize;
+
+/// Room for some hundred notices; what does not fit is lost.
+const NOTICE_BYTES: usize = 1 << 16;
 
 type Buckets = [u16; BUCKETS_PER_ELEMENT as usize];
 type Window = HashMap<FlowKey, Tag, { DEFAULT_FLOWS as usize }, { BPF_F_NO_PREALLOC as usize }>;
@@ -67,6 +72,10 @@ static UDP_FLOWS_OF: ArrayOfMaps<UdpFlows, GROUP_COUNT> = ArrayOfMaps::new();
 static GROUP_NAMES: Array<GroupName, GROUP_COUNT> = Array::new();
 #[btf_map]
 static SERVICE_NAMES: Array<ServiceName, SERVICE_COUNT> = Array::new();
+#[btf_map]
+static NOTICES: RingBuf<Notice, NOTICE_BYTES> = RingBuf::new();
+#[btf_map]
+static NOTICED: PerCpuArray<Noticed, GROUP_COUNT> = PerCpuArray::new();
 /// By [`Stage`].
 #[btf_map]
 pub(crate) static STAGES: ProgramArray<{ Stage::ALL.len() }> = ProgramArray::new();
@@ -261,6 +270,11 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
+    fn notice(&self, kind: u32, group: u16, id: u16, mark: u32) {
+        notice(kind, u32::from(group), u32::from(id), mark);
+    }
+
+    #[inline(always)]
     fn count(&self, cell: u32, event: Count) {
         let Some(counters) = COUNTERS.get_ptr_mut(cell) else {
             return;
@@ -285,4 +299,27 @@ impl Tables for Maps {
             unsafe { *count += 1 };
         }
     }
+}
+
+/// A function of its own, so that the few places that call it hardly grow by it.
+#[inline(never)]
+fn notice(kind: u32, group: u32, id: u32, mark: u32) {
+    let Some(noticed) = NOTICED.get_ptr_mut(group) else {
+        return;
+    };
+    // SAFETY: this CPU's element.
+    if !unsafe { &mut *noticed }.is_news(kind, mark) {
+        return;
+    }
+    let notice = Notice {
+        // SAFETY: no arguments.
+        at: unsafe { bpf_ktime_get_ns() },
+        word: Maps.word(group as u16).0,
+        kind,
+        // SAFETY: no arguments.
+        cpu: unsafe { bpf_get_smp_processor_id() },
+        group,
+        id,
+    };
+    let _full = NOTICES.output(notice, 0);
 }

@@ -12,6 +12,7 @@ mod effects;
 mod elsewhere;
 mod group;
 mod handle;
+mod notices;
 mod orders;
 mod pause;
 mod recall;

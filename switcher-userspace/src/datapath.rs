@@ -25,6 +25,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use clients::{Bypass, LocalClients};
+use switcher_common::abi::notice::Notice;
 use switcher_common::abi::{AddressKey, Counters, Endpoint, Service, TableRef, Times};
 use switcher_common::verdict::Reason;
 use switcher_common::word::Word;
@@ -336,6 +337,9 @@ pub trait Datapath: Send {
     /// # Errors
     /// When the map can't be read.
     fn reasons(&self) -> anyhow::Result<Vec<(Reason, u64)>>;
+
+    /// What the programs have told since the last call, oldest first.
+    fn notices(&mut self) -> Vec<Notice>;
 
     /// The interfaces and whether the programs are on them.
     fn attachments(&self) -> Vec<Attachment>;

@@ -193,6 +193,15 @@ fn attached_xdp(xdp: &[u8]) -> Vec<(XdpAttached, u32)> {
     found
 }
 
+/// Nanoseconds of `CLOCK_MONOTONIC`.
+#[must_use]
+pub fn monotonic() -> u64 {
+    let now = nix::time::ClockId::CLOCK_MONOTONIC.now();
+    now.map_or(0, |now| {
+        now.tv_sec().cast_unsigned() * 1_000_000_000 + now.tv_nsec().cast_unsigned()
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,11 +1,12 @@
 //! The loaded programs and their maps, unpinned and unattached: filled from a [`Memory`], run by
 //! `BPF_PROG_TEST_RUN`, read back into one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Context as _;
 use aya::maps::{
     Array, ArrayOfMaps, HashMap, Map, MapData, MapError, PerCpuArray, PerCpuValues, ProgramArray,
+    RingBuf,
 };
 use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader};
@@ -13,6 +14,7 @@ use bytemuck::{Pod, Zeroable};
 use nix::time::{ClockId, clock_gettime};
 use switcher::datapath::kernel::OBJECT;
 use switcher::datapath::pinned::{udp_flow_map, window_map};
+use switcher_common::abi::notice::{Notice, Noticed};
 use switcher_common::abi::{
     AddressKey, Counters, FlowKey, GroupState, NEXT_HOPS, NextHop, Note, TICK_SHIFT, Tag, Times,
     known_port, map,
@@ -205,7 +207,10 @@ impl Kernel {
         for reason in Reason::ALL {
             self.zero::<u64>(map::REASONS, *reason as u32)?;
         }
-        Ok(())
+        for group in memory.words.keys() {
+            self.zero::<Noticed>(map::NOTICED, u32::from(*group))?;
+        }
+        self.notices().map(drop)
     }
 
     /// What programs have changed, in `like`'s place: flow maps, notes, counters and reasons.
@@ -235,8 +240,20 @@ impl Kernel {
             let count = self.sum::<u64>(map::REASONS, *reason as u32, |a, b| a + b)?;
             changes.reasons.insert(*reason, count);
         }
+        changes.notices = self.notices()?;
         changes.tidy();
         Ok(changes)
+    }
+
+    /// Takes what the programs have told.
+    fn notices(&mut self) -> anyhow::Result<BTreeSet<Told>> {
+        let mut ring = RingBuf::try_from(self.data(map::NOTICES)?)?;
+        let mut told = BTreeSet::new();
+        while let Some(entry) = ring.next() {
+            let notice = bytemuck::try_pod_read_unaligned::<Notice>(&entry);
+            told.extend(notice.map(|notice| (notice.kind, notice.group, notice.id)));
+        }
+        Ok(told)
     }
 
     /// Writes an element of an array.
@@ -359,7 +376,11 @@ pub struct Changes {
     notes: BTreeMap<FlowKey, Note>,
     counters: BTreeMap<u32, Counters>,
     reasons: BTreeMap<Reason, u64>,
+    notices: BTreeSet<Told>,
 }
+
+/// Kind, group and id of a notice. Each CPU tells once, so the number says nothing.
+type Told = (u32, u32, u32);
 
 impl Changes {
     /// The same of the core on the host.
@@ -376,6 +397,12 @@ impl Changes {
             notes: memory.notes.borrow().clone(),
             counters: memory.counters.borrow().clone(),
             reasons: memory.reasons.borrow().clone(),
+            notices: memory
+                .notices
+                .borrow()
+                .iter()
+                .map(|notice| (notice.kind, notice.group, notice.id))
+                .collect(),
         };
         changes.tidy();
         changes

@@ -104,6 +104,8 @@ fn closing_windows(mode: Mode) -> Result<()> {
     let mut switches = Vec::new();
     for number in 0..CLOSED_WINDOWS {
         switches.push(switch(&stand, number)?);
+        std::thread::sleep(BETWEEN);
+        told_first_packet(&stand)?;
         stand
             .agent
             .cli(&["wait", GROUP, "--for", "idle", "--timeout", "30s"])?
@@ -113,6 +115,17 @@ fn closing_windows(mode: Mode) -> Result<()> {
     let kernel = Counters::read(&stand.topology.client)?.since(&before);
     println!("{mode}, windows closed: {}; {kernel:?}", report.summary());
     judge(&report, kernel, &switches, &[Kind::KeepAlive, Kind::New])
+}
+
+/// The program tells of the first new connection after a switch.
+fn told_first_packet(stand: &Stand) -> Result<()> {
+    let status = stand.agent.cli(&["status", "--json"])?.expect(0)?.json()?;
+    let cutover = &status["groups"][0]["cutover"];
+    ensure!(
+        cutover.is_null() || cutover["first_packet_at"].is_string(),
+        "no first packet: {status}"
+    );
+    Ok(())
 }
 
 /// One at a time: each has as many clients as the processors bear.

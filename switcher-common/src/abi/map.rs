@@ -36,6 +36,10 @@ pub const GROUP_NAMES: &str = "GROUP_NAMES";
 pub const SERVICE_NAMES: &str = "SERVICE_NAMES";
 /// `PerCpuArray<TagBudget, 1>`.
 pub const TAG_BUDGET: &str = "TAG_BUDGET";
+/// `RingBuf`: see [`Notice`](super::notice::Notice).
+pub const NOTICES: &str = "NOTICES";
+/// `PerCpuArray<Noticed, MAX_GROUPS>`.
+pub const NOTICED: &str = "NOTICED";
 /// `ProgramArray<3>` by `Stage`: where the first program tail-calls to.
 pub const STAGES: &str = "STAGES";
 /// `Array<Clients, 1>`, mapped.
@@ -63,6 +67,8 @@ pub const ALL: &[&str] = &[
     GROUP_NAMES,
     SERVICE_NAMES,
     TAG_BUDGET,
+    NOTICES,
+    NOTICED,
     STAGES,
     CLIENTS,
     SOCKETS,

@@ -245,6 +245,7 @@ impl Runner {
             since,
             by,
             flows: None,
+            first_packet: None,
             refused: 0,
             activity: std::collections::BTreeMap::new(),
         };

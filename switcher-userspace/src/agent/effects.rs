@@ -58,6 +58,7 @@ impl Runner {
             Effect::Store(word) => {
                 if matches!(group.state.stage, Stage::Switching(_)) {
                     group.stored = Some(Instant::now());
+                    group.first_packet = None;
                 }
                 self.datapath.store(group.index, word);
                 let stored = self.datapath.word(group.index);

@@ -37,6 +37,8 @@ pub(super) struct Group {
     pub(super) by: String,
     /// Flows by endpoint, when they were last counted.
     pub(super) flows: Option<Counted>,
+    /// When the first new connection met the last switch, as far as is known.
+    pub(super) first_packet: Option<Timestamp>,
     /// Tags that this host had refused when the window opened.
     pub(super) refused: u64,
     /// Packets by colour, and when they last grew.

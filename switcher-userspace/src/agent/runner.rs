@@ -140,6 +140,7 @@ impl Runner {
 
     /// Does what is due.
     fn tick(&mut self) {
+        self.hear();
         let now = self.clock.now();
         let due = |group: &Group| {
             let wake = group.wake.is_some_and(|wake| wake <= now);

@@ -38,6 +38,7 @@ impl Runner {
             self.group(only).map_err(tried)?;
         }
         self.sample();
+        self.hear();
         let wanted = |name: &&String| only.is_none_or(|only| only == *name);
         let names: Vec<String> = self.groups.keys().filter(wanted).cloned().collect();
         let groups = names
@@ -139,6 +140,7 @@ impl Runner {
                 .map(|window| self.clock.wall(window.deadline)),
             at: cutover.terms.at.map(|at| self.clock.wall(at)),
             confirm_by: state.confirm_by().map(|by| self.clock.wall(by)),
+            first_packet_at: group.first_packet,
         });
         Some(GroupStatus {
             name: name.to_owned(),

@@ -190,6 +190,9 @@ pub struct CutoverStatus {
     /// When it undoes itself unless it is confirmed.
     #[serde(default)]
     pub confirm_by: Option<Timestamp>,
+    /// When the first new connection met the switch, if one did.
+    #[serde(default)]
+    pub first_packet_at: Option<Timestamp>,
 }
 
 /// `POST /v1/groups/{group}/flip`, `…/rollback`, `…/abort`, `…/confirm`, `…/extend`, `…/pause` and `…/resume`.

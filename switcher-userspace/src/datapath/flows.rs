@@ -9,6 +9,7 @@ use switcher_common::abi::{FlowKey, Port, Service, TICK_SHIFT, Tag, service_flag
 use super::GroupIndex;
 use super::pinned::Pinned;
 use super::sockets::{self, TcpSocket};
+use crate::host;
 use crate::host::OwnAddresses;
 
 impl Pinned {
@@ -154,9 +155,5 @@ impl Pinned {
 
 /// Now, in the program's ticks.
 pub(crate) fn ticks() -> u32 {
-    let now = nix::time::ClockId::CLOCK_MONOTONIC.now();
-    let nanoseconds = now.map_or(0, |now| {
-        now.tv_sec().cast_unsigned() * 1_000_000_000 + now.tv_nsec().cast_unsigned()
-    });
-    (nanoseconds >> TICK_SHIFT) as u32
+    (host::monotonic() >> TICK_SHIFT) as u32
 }

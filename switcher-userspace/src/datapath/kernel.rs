@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
-use aya::maps::ProgramArray;
+use aya::maps::{Map, MapData, ProgramArray, RingBuf};
 use aya::programs::{SchedClassifier, Xdp};
 use aya::{Ebpf, EbpfLoader};
+use switcher_common::abi::notice::Notice;
 use switcher_common::abi::{Counters, Settings, TICK_SHIFT, Times, map};
 use switcher_common::verdict::{Reason, Stage};
 use switcher_common::word::Word;
@@ -32,6 +33,7 @@ const FILLED_IN: u32 = 16;
 /// The agent's hold of the kernel. Dropping it changes nothing for traffic.
 pub struct KernelDatapath {
     pinned: Pinned,
+    notices: RingBuf<MapData>,
     interfaces: Vec<String>,
     mode: XdpMode,
     clients: LocalClients,
@@ -82,8 +84,10 @@ impl KernelDatapath {
             release(&pins, gone)?;
         }
         let clients = clients::attach(&pins, &pinned, &mut programs, config, &log)?;
+        let notices = notices(&pins)?;
         Ok(Self {
             pinned,
+            notices,
             clients,
             interfaces: config.interfaces.clone(),
             mode: config.xdp,
@@ -102,6 +106,14 @@ impl KernelDatapath {
     pub const fn pinned(&self) -> &Pinned {
         &self.pinned
     }
+}
+
+/// The ring buffer by which the programs tell the agent of rare things.
+fn notices(pins: &Pins) -> anyhow::Result<RingBuf<MapData>> {
+    let pin = pins.map(map::NOTICES);
+    let map = MapData::from_pin(&pin).and_then(Map::from_map_data);
+    map.and_then(RingBuf::try_from)
+        .with_context(|| format!("{}: can't be opened", pin.display()))
 }
 
 /// Where a refused program's log goes.
@@ -298,6 +310,14 @@ impl Datapath for KernelDatapath {
 
     fn reasons(&self) -> anyhow::Result<Vec<(Reason, u64)>> {
         self.pinned.reasons()
+    }
+
+    fn notices(&mut self) -> Vec<Notice> {
+        let mut found = Vec::new();
+        while let Some(entry) = self.notices.next() {
+            found.extend(bytemuck::try_pod_read_unaligned::<Notice>(&entry).ok());
+        }
+        found
     }
 
     fn attachments(&self) -> Vec<Attachment> {

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use anyhow::bail;
+use switcher_common::abi::notice::Notice;
 use switcher_common::abi::{
     AddressKey, Counters, Endpoint, Service, TableRef, Times, address_kind,
 };
@@ -32,6 +33,8 @@ pub struct Memory {
     pub counters: BTreeMap<u32, Counters>,
     /// Epochs given to [`Datapath::void_udp_flows`].
     pub udp_floors: BTreeMap<GroupIndex, u32>,
+    /// What [`Datapath::notices`] will give.
+    pub notices: Vec<Notice>,
     /// What [`Datapath::hold_until`] was given.
     pub held: BTreeMap<GroupIndex, Duration>,
     /// What [`Datapath::attachments`] answers.
@@ -238,6 +241,10 @@ impl Datapath for Memory {
 
     fn void_udp_flows(&mut self, group: GroupIndex, epoch: u32) {
         self.udp_floors.insert(group, epoch);
+    }
+
+    fn notices(&mut self) -> Vec<Notice> {
+        std::mem::take(&mut self.notices)
     }
 
     fn hold_until(&mut self, group: GroupIndex, at_most: Duration) {

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use switcher_common::abi::notice::Notice;
 use switcher_common::abi::{Counters, Times};
 use switcher_common::verdict::Reason;
 use switcher_common::word::Word;
@@ -265,6 +266,10 @@ impl Datapath for Kernel {
 
     fn void_udp_flows(&mut self, group: GroupIndex, epoch: u32) {
         self.lock().void_udp_flows(group, epoch);
+    }
+
+    fn notices(&mut self) -> Vec<Notice> {
+        self.lock().notices()
     }
 
     fn hold_until(&mut self, group: GroupIndex, at_most: Duration) {
