@@ -9,6 +9,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
+use self::interface::Routed;
 use crate::config::{self, Config, DEFAULT_BPFFS, Forward};
 use crate::host::OwnAddresses;
 use crate::reconcile::Want;
@@ -101,12 +102,18 @@ fn of_config(config: &Config) -> Vec<Check> {
             .values()
             .flat_map(|group| group.services.values())
     };
-    let routed = services().any(|service| service.forward == Forward::Routed);
+    let routed = |v6| {
+        services().any(|service| service.forward == Forward::Routed && service.vip.is_ipv6() == v6)
+    };
+    let routed = Routed {
+        v4: routed(false),
+        v6: routed(true),
+    };
     for name in &config.agent.interfaces {
         checks.extend(interface::checks(&config.agent, name, routed));
     }
     checks.push(clients::check(&config.agent));
-    if !routed {
+    if !routed.v4 && !routed.v6 {
         checks.push(Check::unknown(
             "firewall",
             "rules are not read",

@@ -1,6 +1,6 @@
 //! Frames from scratch: every checksum computed in full, by other means than the code under test.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4};
 
 use switcher_common::abi::{TCP, UDP};
 
@@ -51,10 +51,27 @@ pub struct Build {
     pub fragment: u16,
     /// IPv4 options, in words of four bytes.
     pub options: Vec<[u8; 4]>,
+    /// VLAN tags, the outer first: their EtherTypes and the rest.
+    pub tags: Vec<[u8; 4]>,
+    /// Extension headers, if the frame is to be IPv6: each address becomes [`six`]'s.
+    pub v6: Option<Vec<Extension>>,
     /// The transport header.
     pub transport: Transport,
     /// What follows the transport header.
     pub payload: Vec<u8>,
+}
+
+/// An IPv6 extension header: its protocol number and what follows the byte that names the next.
+pub type Extension = (u8, Vec<u8>);
+
+/// The flow label of IPv6 frames; nothing may change it.
+const FLOW_LABEL: u32 = 0x000b_1e5e;
+
+/// The IPv6 address that stands for an IPv4 address of the town.
+pub const fn six(address: Ipv4Addr) -> Ipv6Addr {
+    let [a, b, c, d] = address.octets();
+    let (high, low) = (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]));
+    Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, high, low)
 }
 
 /// A transport header.
@@ -102,6 +119,8 @@ impl Build {
             tos: 0,
             fragment: 0x4000,
             options: Vec::new(),
+            tags: Vec::new(),
+            v6: None,
             transport,
             payload: b"blue or green?".to_vec(),
         }
@@ -150,21 +169,44 @@ impl Build {
         let mut frame = Vec::new();
         frame.extend(self.link_destination);
         frame.extend(self.link_source);
-        frame.extend([0x08, 0x00]);
+        frame.extend(self.tags.iter().flatten());
         let segment = self.segment();
-        frame.extend(self.ip_header(segment.len()));
+        match &self.v6 {
+            None => {
+                frame.extend([0x08, 0x00]);
+                frame.extend(self.ip_header(segment.len()));
+            }
+            Some(extensions) => {
+                frame.extend([0x86, 0xdd]);
+                frame.extend(self.v6_headers(extensions, segment.len()));
+            }
+        }
         frame.extend(segment);
         frame
+    }
+
+    /// The same in IPv6, with these extension headers.
+    #[must_use]
+    pub fn in_v6(mut self, extensions: &[Extension]) -> Self {
+        self.v6 = Some(extensions.to_vec());
+        self
+    }
+
+    /// The same with VLAN tags.
+    #[must_use]
+    pub fn tagged(mut self, tags: &[[u8; 4]]) -> Self {
+        self.tags = tags.to_vec();
+        self
     }
 
     /// The frame as a virtual peer or GRO hands it on: the L4 checksum is the pseudo-header's sum alone,
     /// and whoever puts it on a wire completes it.
     pub fn unfinished(&self) -> Vec<u8> {
         let mut frame = self.bytes();
-        let (source, destination) = (*self.source.ip(), *self.destination.ip());
-        let nothing = vec![0; frame.len() - L4];
-        let sum = pseudo_sum(source, destination, self.protocol(), &nothing);
-        let at = L4 + if self.protocol() == TCP { 16 } else { 6 };
+        let length = self.segment().len();
+        let l4 = frame.len() - length;
+        let sum = pseudo_sum(&self.addresses(), self.protocol(), &vec![0; length]);
+        let at = l4 + if self.protocol() == TCP { 16 } else { 6 };
         frame[at..at + 2].copy_from_slice(&sum.to_be_bytes());
         frame
     }
@@ -204,6 +246,33 @@ impl Build {
         header
     }
 
+    fn v6_headers(&self, extensions: &[Extension], segment: usize) -> Vec<u8> {
+        let next = |place: usize| {
+            let following = extensions.get(place).map(|(kind, _)| *kind);
+            following.unwrap_or_else(|| self.protocol())
+        };
+        let length: usize = extensions.iter().map(|(_, rest)| 1 + rest.len()).sum();
+        let mut headers = Vec::new();
+        headers.extend((0x6000_0000 | u32::from(self.tos) << 20 | FLOW_LABEL).to_be_bytes());
+        headers.extend(((length + segment) as u16).to_be_bytes());
+        headers.extend([next(0), self.ttl]);
+        headers.extend(self.addresses());
+        for (place, (_, rest)) in extensions.iter().enumerate() {
+            headers.push(next(place + 1));
+            headers.extend(rest);
+        }
+        headers
+    }
+
+    /// Source and destination as they stand in the header.
+    fn addresses(&self) -> Vec<u8> {
+        let both = [*self.source.ip(), *self.destination.ip()];
+        match self.v6 {
+            None => both.iter().flat_map(Ipv4Addr::octets).collect(),
+            Some(_) => both.iter().flat_map(|it| six(*it).octets()).collect(),
+        }
+    }
+
     fn segment(&self) -> Vec<u8> {
         let mut segment = Vec::new();
         segment.extend(self.source.port().to_be_bytes());
@@ -225,12 +294,7 @@ impl Build {
             }
         }
         segment.extend(&self.payload);
-        let check = pseudo_sum(
-            *self.source.ip(),
-            *self.destination.ip(),
-            self.protocol(),
-            &segment,
-        );
+        let check = pseudo_sum(&self.addresses(), self.protocol(), &segment);
         let (at, check) = match self.transport {
             Transport::Tcp { .. } => (16, !check),
             Transport::Udp { checked: false } => (6, 0),
@@ -242,24 +306,48 @@ impl Build {
     }
 }
 
-/// Whether all checksums of a frame without IPv4 options hold, computed from scratch.
+/// Whether all checksums of a frame hold, computed from scratch; no if it is cut off.
 pub fn sound(frame: &[u8]) -> bool {
-    let (header, segment) = (&frame[L3..L4], &frame[L4..]);
-    let (source, destination) = (address(&header[12..]), address(&header[16..]));
-    let unchecked = header[9] == UDP && segment[6..8] == [0, 0];
-    sum(header) == 0xffff
-        && (unchecked || pseudo_sum(source, destination, header[9], segment) == 0xffff)
+    checks_hold(frame).unwrap_or(false)
 }
 
-fn address(bytes: &[u8]) -> Ipv4Addr {
-    Ipv4Addr::new(bytes[0], bytes[1], bytes[2], bytes[3])
+fn checks_hold(frame: &[u8]) -> Option<bool> {
+    let mut at = 12;
+    while matches!(frame.get(at..at + 2)?, [0x81, 0x00] | [0x88, 0xa8]) {
+        at += 4;
+    }
+    let packet = frame.get(at + 2..)?;
+    if frame[at..at + 2] == [0x86, 0xdd] {
+        let (mut kind, mut l4) = (*packet.get(6)?, 40);
+        while let Some(length) = extension_length(kind, packet.get(l4..l4 + 2)?) {
+            kind = packet[l4];
+            l4 += length;
+        }
+        return segment_holds(packet.get(8..40)?, kind, packet.get(l4..)?);
+    }
+    let (header, segment) = packet.split_at_checked(usize::from(packet.first()? & 15) * 4)?;
+    let holds = segment_holds(header.get(12..20)?, header[9], segment)?;
+    Some(holds && sum(header) == 0xffff)
 }
 
-/// With the pseudo header of RFC 9293, 3.1, and RFC 768.
-fn pseudo_sum(source: Ipv4Addr, destination: Ipv4Addr, protocol: u8, segment: &[u8]) -> u16 {
-    let mut bytes = Vec::new();
-    bytes.extend(source.octets());
-    bytes.extend(destination.octets());
+/// The bytes of an extension header, if this is one.
+fn extension_length(kind: u8, header: &[u8]) -> Option<usize> {
+    match kind {
+        0 | 43 | 60 => Some((usize::from(header[1]) + 1) * 8),
+        44 => Some(8),
+        51 => Some((usize::from(header[1]) + 2) * 4),
+        _ => None,
+    }
+}
+
+fn segment_holds(addresses: &[u8], protocol: u8, segment: &[u8]) -> Option<bool> {
+    let unchecked = protocol == UDP && segment.get(6..8)? == [0, 0];
+    Some(unchecked || pseudo_sum(addresses, protocol, segment) == 0xffff)
+}
+
+/// With the pseudo header of RFC 9293, 3.1, RFC 768 and RFC 8200, 8.1, whose zeros make no difference.
+fn pseudo_sum(addresses: &[u8], protocol: u8, segment: &[u8]) -> u16 {
+    let mut bytes = addresses.to_vec();
     bytes.extend([0, protocol]);
     bytes.extend((segment.len() as u16).to_be_bytes());
     bytes.extend(segment);

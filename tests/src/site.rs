@@ -1,18 +1,18 @@
 //! The town as a network namespace: what the kernel's FIB and socket table are asked about.
 
-use std::net::SocketAddrV4;
+use std::net::{IpAddr, SocketAddr, SocketAddrV4};
 use std::os::fd::{AsRawFd as _, OwnedFd};
 
 use anyhow::Context as _;
 use nix::sys::socket::{
-    AddressFamily, Backlog, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn, accept, bind,
-    connect, listen, recv, sendto, setsockopt, socket, sockopt,
+    AddressFamily, Backlog, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn,
+    SockaddrStorage, accept, bind, connect, listen, recv, sendto, setsockopt, socket, sockopt,
 };
 use nix::sys::time::{TimeVal, TimeValLike as _};
 use switcher_common::steer::Ownership;
 use switcher_harness::Namespace;
 
-use crate::frame::{Build, L3, L4, flag};
+use crate::frame::{Build, L3, L4, flag, six};
 use crate::town::{
     CLIENT, GATEWAY, HERE, INSIDE, Interface, NARROW, NEIGHBOURS, OUTSIDE, State, WEB, endpoint,
     link_of,
@@ -25,20 +25,31 @@ use crate::town::{
 pub fn build() -> anyhow::Result<Namespace> {
     let namespace = Namespace::new("town")?;
     namespace.sysctl("ipv4/ip_forward", "1")?;
+    namespace.sysctl("ipv6/conf/all/forwarding", "1")?;
     for interface in [OUTSIDE, INSIDE, NARROW] {
         add(&namespace, interface)?;
     }
     for (neighbour, interface) in NEIGHBOURS {
         let (link, name) = (mac(link_of(neighbour)), interface.name);
-        namespace.ip(&format!(
-            "neigh replace {neighbour} lladdr {link} dev {name} nud permanent"
-        ))?;
+        for neighbour in families(neighbour, interface.mtu) {
+            namespace.ip(&format!(
+                "neigh replace {neighbour} lladdr {link} dev {name} nud permanent"
+            ))?;
+        }
     }
-    namespace.ip(&format!("route add {} via {GATEWAY}", CLIENT.ip()))?;
+    let (client, gateway) = (*CLIENT.ip(), GATEWAY);
+    namespace.ip(&format!("route add {client} via {gateway}"))?;
+    namespace.ip(&format!(
+        "-6 route add {} via {}",
+        six(client),
+        six(gateway)
+    ))?;
     // Without any route the FIB's answer is the same as for this host's own addresses.
     namespace.ip("route add unreachable default")?;
+    namespace.ip("-6 route add unreachable default")?;
     for here in HERE {
         namespace.ip(&format!("address add {here}/32 dev lo"))?;
+        namespace.ip(&format!("address add {}/128 dev lo nodad", six(here)))?;
     }
     Ok(namespace)
 }
@@ -58,7 +69,22 @@ fn add(namespace: &Namespace, interface: Interface) -> anyhow::Result<()> {
     namespace.ip(&format!("link set {name} up"))?;
     namespace.ip(&format!("link set {name}-peer up"))?;
     namespace.ip(&format!("address add {address} dev {name}"))?;
+    if let Some((v4, length)) = address.split_once('/')
+        && mtu >= SMALLEST_V6
+    {
+        let (v6, length) = (six(v4.parse()?), 96 + length.parse::<u8>()?);
+        namespace.ip(&format!("address add {v6}/{length} dev {name} nodad"))?;
+    }
     Ok(())
+}
+
+/// An interface with a smaller MTU has no IPv6 (RFC 8200, 5).
+const SMALLEST_V6: u32 = 1280;
+
+/// An address of the town in the families that it has behind an interface with this MTU.
+fn families(address: std::net::Ipv4Addr, mtu: u32) -> impl Iterator<Item = IpAddr> {
+    let v6 = (mtu >= SMALLEST_V6).then(|| six(address).into());
+    std::iter::once(address.into()).chain(v6)
 }
 
 fn mac(link: [u8; 6]) -> String {
@@ -67,7 +93,7 @@ fn mac(link: [u8; 6]) -> String {
 
 /// The listeners of [`WEB`]'s endpoints.
 #[derive(Debug)]
-pub struct Servers(Vec<(SocketAddrV4, OwnedFd)>);
+pub struct Servers(Vec<(SocketAddr, OwnedFd)>);
 
 impl Servers {
     /// Begins to listen; for a thread inside the namespace.
@@ -75,13 +101,14 @@ impl Servers {
     /// # Errors
     /// When the kernel refuses a socket.
     pub fn start() -> anyhow::Result<Self> {
-        let listener = |colour| {
-            let address = endpoint(WEB, colour);
+        let listener = |address: SocketAddr| {
             let listener = stream(address)?;
             listen(&listener, Backlog::new(16)?)?;
             Ok((address, listener))
         };
         (0..3)
+            .map(|colour| endpoint(WEB, colour))
+            .flat_map(|v4| [v4.into(), SocketAddr::new(six(*v4.ip()).into(), v4.port())])
             .map(listener)
             .collect::<anyhow::Result<_>>()
             .map(Self)
@@ -94,8 +121,8 @@ impl Servers {
     pub fn connect(&self, state: &State) -> anyhow::Result<Vec<OwnedFd>> {
         let mut kept = Vec::new();
         for ((address, port, server, server_port), ownership) in &state.told.sockets {
-            let client = v4((*address).into(), port.number())?;
-            let server = v4((*server).into(), server_port.number())?;
+            let client = SocketAddr::new((*address).into(), port.number());
+            let server = SocketAddr::new((*server).into(), server_port.number());
             let (ours, theirs) = self.connection(client, server)?;
             match ownership {
                 Ownership::Owns => kept.extend([ours, theirs]),
@@ -115,17 +142,17 @@ impl Servers {
 
     fn connection(
         &self,
-        client: SocketAddrV4,
-        server: SocketAddrV4,
+        client: SocketAddr,
+        server: SocketAddr,
     ) -> anyhow::Result<(OwnedFd, OwnedFd)> {
-        let listens = |(address, _): &&(SocketAddrV4, OwnedFd)| *address == server;
+        let listens = |(address, _): &&(SocketAddr, OwnedFd)| *address == server;
         let (_, listener) = self
             .0
             .iter()
             .find(listens)
             .context("nobody listens there")?;
         let ours = stream(client)?;
-        connect(ours.as_raw_fd(), &SockaddrIn::from(server))
+        connect(ours.as_raw_fd(), &SockaddrStorage::from(server))
             .with_context(|| format!("connecting {client} to {server}"))?;
         let theirs = accept(listener.as_raw_fd())?;
         // SAFETY: a descriptor that the call before has just given to us.
@@ -134,20 +161,17 @@ impl Servers {
     }
 }
 
-fn stream(address: SocketAddrV4) -> anyhow::Result<OwnedFd> {
+fn stream(address: SocketAddr) -> anyhow::Result<OwnedFd> {
     let flags = SockFlag::SOCK_CLOEXEC;
-    let socket = socket(AddressFamily::Inet, SockType::Stream, flags, None)?;
+    let family = match address {
+        SocketAddr::V4(_) => AddressFamily::Inet,
+        SocketAddr::V6(_) => AddressFamily::Inet6,
+    };
+    let socket = socket(family, SockType::Stream, flags, None)?;
     setsockopt(&socket, sockopt::ReuseAddr, &true)?;
-    bind(socket.as_raw_fd(), &SockaddrIn::from(address))
+    bind(socket.as_raw_fd(), &SockaddrStorage::from(address))
         .with_context(|| format!("binding to {address}"))?;
     Ok(socket)
-}
-
-fn v4(address: std::net::IpAddr, port: u16) -> anyhow::Result<SocketAddrV4> {
-    match address {
-        std::net::IpAddr::V4(address) => Ok(SocketAddrV4::new(address, port)),
-        std::net::IpAddr::V6(_) => anyhow::bail!("the town speaks IPv4"),
-    }
 }
 
 /// Opens a connection at a listener whose host answers with SYN cookies, up to the cookie.

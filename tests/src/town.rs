@@ -3,7 +3,8 @@
 //! Slot 0 is blue, 1 green and 2 red; each has one endpoint per service, so that a case reads without
 //! knowing the hash.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
 
 use switcher_common::abi::{
     Address, AddressKey, Endpoint, FlowKey, Note, Port, Service, TCP, TableRef, Tag, Times, UDP,
@@ -15,7 +16,7 @@ use switcher_common::steer::{self, Ownership};
 use switcher_common::tables::Route;
 use switcher_common::word::Word;
 
-use crate::frame::RECEIVER;
+use crate::frame::{RECEIVER, six};
 
 /// The group of all services here.
 pub const GROUP: u16 = 3;
@@ -147,6 +148,42 @@ impl State {
         }
     }
 
+    /// The same town in IPv6: see [`six`].
+    #[must_use]
+    pub fn in_v6(mut self) -> Self {
+        let Memory {
+            addresses,
+            services,
+            endpoints,
+            windows,
+            udp_flows,
+            notes,
+            ..
+        } = &mut self.memory;
+        *addresses = std::mem::take(addresses)
+            .into_iter()
+            .map(|(key, index)| {
+                let address = in_v6(key.address);
+                (AddressKey { address, ..key }, index)
+            })
+            .collect();
+        for service in services.values_mut() {
+            service.address = in_v6(service.address);
+        }
+        for endpoint in endpoints.values_mut() {
+            endpoint.address = in_v6(endpoint.address);
+        }
+        for maps in [windows, udp_flows] {
+            for map in maps.get_mut().values_mut() {
+                map.flows = keys_in_v6(std::mem::take(&mut map.flows));
+            }
+        }
+        let notes = notes.get_mut();
+        *notes = keys_in_v6(std::mem::take(notes));
+        self.told = told_in_v6(self.told);
+        self
+    }
+
     /// With a tag of a TCP flow in the window.
     #[must_use]
     pub fn tag(self, client: SocketAddrV4, vip: SocketAddrV4, tag: Tag) -> Self {
@@ -231,6 +268,42 @@ impl State {
             id: service(PREVIEW),
         };
         self.note(client, endpoint, reply)
+    }
+}
+
+fn in_v6(address: Address) -> Address {
+    match IpAddr::from(address) {
+        IpAddr::V4(v4) => IpAddr::from(six(v4)).into(),
+        IpAddr::V6(_) => address,
+    }
+}
+
+fn keys_in_v6<T>(map: BTreeMap<FlowKey, T>) -> BTreeMap<FlowKey, T> {
+    let key = |key: FlowKey| FlowKey {
+        client: in_v6(key.client),
+        ..key
+    };
+    map.into_iter().map(|(old, it)| (key(old), it)).collect()
+}
+
+/// An interface with a smaller MTU than IPv6 allows has no routes.
+fn told_in_v6(told: Told) -> Told {
+    let has_v6 = |route: &Route| match route {
+        Route::Neighbour { mtu, .. } => *mtu >= 1280,
+        Route::Local | Route::Stack => true,
+    };
+    let sockets = told.sockets.into_iter();
+    Told {
+        sockets: sockets
+            .map(|((client, port, server, server_port), state)| {
+                ((in_v6(client), port, in_v6(server), server_port), state)
+            })
+            .collect(),
+        routes: (told.routes.into_iter())
+            .filter(|(_, route)| has_v6(route))
+            .map(|(to, route)| (in_v6(to), route))
+            .collect(),
+        ..told
     }
 }
 

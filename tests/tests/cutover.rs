@@ -14,6 +14,8 @@ use switcher_harness::{Load, Mode, Plan, Stand, netns, privilege};
 
 /// Switches of one combination.
 const SWITCHES: usize = 100;
+/// Switches where a row differs in its addresses only.
+const FEW: usize = 12;
 /// Switches of a combination that lets each window close.
 const CLOSED_WINDOWS: usize = 6;
 /// Time in which the load sees the state that a switch has left.
@@ -23,7 +25,9 @@ macro_rules! combinations {
     ($($name:ident: $mode:ident $xdp:literal offloads $offloads:literal;)+) => {$(
         #[test]
         fn $name() {
-            run(stringify!($name), || many_switches(Mode::$mode, $xdp, $offloads));
+            run(stringify!($name), || {
+                switches_under_load(Mode::$mode, settings($xdp), $offloads, SWITCHES)
+            });
         }
     )+};
 }
@@ -37,6 +41,28 @@ combinations! {
     routed_native_without_offloads: Routed "native" offloads false;
     routed_generic_with_offloads: Routed "generic" offloads true;
     routed_generic_without_offloads: Routed "generic" offloads false;
+}
+
+macro_rules! in_v6 {
+    ($($name:ident: $mode:ident offloads $offloads:literal;)+) => {$(
+        #[test]
+        fn $name() {
+            let settings = || Settings {
+                v6: true,
+                ..settings("native")
+            };
+            run(stringify!($name), || {
+                switches_under_load(Mode::$mode, settings(), $offloads, FEW)
+            });
+        }
+    )+};
+}
+
+in_v6! {
+    local_v6_with_offloads: Local offloads true;
+    local_v6_without_offloads: Local offloads false;
+    routed_v6_with_offloads: Routed offloads true;
+    routed_v6_without_offloads: Routed offloads false;
 }
 
 #[test]
@@ -64,24 +90,26 @@ fn settings(xdp: &'static str) -> Settings {
 }
 
 /// Connections that live as long as the run keep one window open through all switches.
-fn many_switches(mode: Mode, xdp: &'static str, offloads: bool) -> Result<()> {
-    let stand = Stand::new(mode, offloads, settings(xdp), &binary()?)?;
+fn switches_under_load(mode: Mode, settings: Settings, offloads: bool, count: usize) -> Result<()> {
+    let Settings { xdp, v6, .. } = settings;
+    let stand = Stand::new(mode, offloads, settings, &binary()?)?;
     let before = Counters::read(&stand.topology.client)?;
     let plan = Plan {
-        download: Duration::from_secs(12),
+        // As long as the run: one window is open through all switches.
+        download: Duration::from_millis(120) * u32::try_from(count)?,
         ..Plan::default()
     };
     let load = Load::start(&stand.topology, &plan)?;
     std::thread::sleep(Duration::from_millis(500));
     let mut switches = Vec::new();
-    for number in 0..SWITCHES {
+    for number in 0..count {
         switches.push(switch(&stand, number)?);
         std::thread::sleep(BETWEEN);
     }
     let report = load.stop()?;
     let kernel = Counters::read(&stand.topology.client)?.since(&before);
     println!(
-        "{mode} {xdp}, offloads {offloads}: {}; {kernel:?}",
+        "{mode} {xdp}, IPv6 {v6}, offloads {offloads}: {}; {kernel:?}",
         report.summary()
     );
     judge(&report, kernel, &switches, &Kind::ALL)

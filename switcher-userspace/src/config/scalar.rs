@@ -160,21 +160,27 @@ fn socket_address(text: &str, advice: &str) -> Parsed<SocketAddr> {
 
 /// Refuses addresses that no packet of a client or to a server can carry.
 fn served(address: SocketAddr, advice: &str) -> Parsed<SocketAddr> {
-    let IpAddr::V4(ip) = address.ip() else {
-        let what = format_args!("{address} is an IPv6 address, and IPv6 is");
-        let advice = "use IPv4, for the vip and for all endpoints";
-        return Err(Complaint::unavailable(what, advice));
-    };
-    let why = match ip {
-        _ if address.port() == 0 => "port 0 can't be served",
-        _ if ip.is_loopback() => "a loopback address gets no packets from an interface",
-        _ if ip.is_unspecified() => "the unspecified address stands for no host in a packet",
-        _ if ip.is_multicast() || ip.is_broadcast() => "the address stands for many hosts",
-        _ => return Ok(address),
-    };
     let advice = match address.port() {
         0 => advice,
         _ => "use the address of a network interface",
+    };
+    let why = match address.ip() {
+        _ if address.port() == 0 => "port 0 can't be served",
+        ip if ip.is_loopback() => "a loopback address gets no packets from an interface",
+        ip if ip.is_unspecified() => "the unspecified address stands for no host in a packet",
+        ip if ip.is_multicast() => "the address stands for many hosts",
+        IpAddr::V4(ip) if ip.is_broadcast() => "the address stands for many hosts",
+        IpAddr::V6(ip) if ip.is_unicast_link_local() => {
+            "a link-local address means something on one link only"
+        }
+        IpAddr::V6(ip) if ip.to_ipv4_mapped().is_some() => {
+            let v4 = SocketAddr::new(ip.to_canonical(), address.port());
+            return Err(Complaint::new(
+                format_args!("{address} is an IPv4 address in IPv6's clothes"),
+                format_args!("write {v4}"),
+            ));
+        }
+        _ => return Ok(address),
     };
     Err(Complaint::new(format_args!("{address}: {why}"), advice))
 }

@@ -49,7 +49,14 @@ const NATIVE: [&str; 34] = [
 /// The largest MTU that fits into a page with what drivers and the kernel add, without fragments.
 const ONE_PAGE: u32 = 3498;
 
-pub(super) fn checks(agent: &AgentConfig, name: &str, routed: bool) -> Vec<Check> {
+/// In which families there are services whose packets are forwarded.
+#[derive(Clone, Copy)]
+pub(super) struct Routed {
+    pub(super) v4: bool,
+    pub(super) v6: bool,
+}
+
+pub(super) fn checks(agent: &AgentConfig, name: &str, routed: Routed) -> Vec<Check> {
     let interface = match host::interface(name) {
         Ok(Some(interface)) => interface,
         Ok(None) => {
@@ -68,11 +75,15 @@ pub(super) fn checks(agent: &AgentConfig, name: &str, routed: bool) -> Vec<Check
     if agent.xdp == XdpMode::Native {
         checks.push(mtu(&interface));
     }
-    if routed {
-        checks.push(forwarding(name, &setting(name, "forwarding")));
-        checks.push(reverse_path(name, &setting(name, "rp_filter")));
+    if routed.v4 {
+        checks.push(forwarding(name, &setting("ipv4", name, "forwarding")));
+        checks.push(reverse_path(name, &setting("ipv4", name, "rp_filter")));
     }
-    if routed && driver == Some("veth") {
+    if routed.v6 {
+        let setting = setting("ipv6", name, "forwarding");
+        checks.push(forwarding_v6(name, setting.as_deref()));
+    }
+    if (routed.v4 || routed.v6) && driver == Some("veth") {
         checks.push(virtual_peer(name));
     }
     checks
@@ -134,6 +145,21 @@ fn mtu(interface: &Interface) -> Check {
     }
 }
 
+/// Over IPv6 the FIB answers nothing to a program unless the interface forwards.
+fn forwarding_v6(interface: &str, setting: Option<&str>) -> Check {
+    let name = format!("{interface} IPv6 forwarding");
+    match setting {
+        Some("0") => Check::problem(
+            name,
+            "off, but services are routed",
+            "sysctl -w net.ipv6.conf.all.forwarding=1 (and keep it in /etc/sysctl.d; router \
+             advertisements are then taken with accept_ra=2 only)",
+        ),
+        Some(_) => Check::ok(name, "on"),
+        None => Check::unknown(name, "the setting can't be read", ""),
+    }
+}
+
 fn forwarding(interface: &str, setting: &Option<String>) -> Check {
     let name = format!("{interface} forwarding");
     match setting.as_deref() {
@@ -150,7 +176,7 @@ fn forwarding(interface: &str, setting: &Option<String>) -> Check {
 /// The kernel takes the stricter of the interface's and everybody's.
 fn reverse_path(interface: &str, own: &Option<String>) -> Check {
     let name = format!("{interface} reverse path filter");
-    let strictest = [own.clone(), setting("all", "rp_filter")]
+    let strictest = [own.clone(), setting("ipv4", "all", "rp_filter")]
         .into_iter()
         .flatten()
         .max();
@@ -175,8 +201,8 @@ fn virtual_peer(interface: &str) -> Check {
     )
 }
 
-fn setting(interface: &str, name: &str) -> Option<String> {
-    let path = format!("/proc/sys/net/ipv4/conf/{interface}/{name}");
+fn setting(family: &str, interface: &str, name: &str) -> Option<String> {
+    let path = format!("/proc/sys/net/{family}/conf/{interface}/{name}");
     Some(fs::read_to_string(path).ok()?.trim().to_owned())
 }
 
@@ -200,6 +226,12 @@ mod tests {
         let state = |setting: &str| forwarding("eth0", &Some(setting.into())).state;
         assert_eq!((state("1"), state("0")), (State::Ok, State::Problem));
         assert_eq!(forwarding("eth0", &None).state, State::Unknown);
+        let state = |setting| forwarding_v6("eth0", setting).state;
+        assert_eq!(
+            (state(Some("1")), state(Some("0"))),
+            (State::Ok, State::Problem)
+        );
+        assert_eq!(state(None), State::Unknown);
     }
 
     #[test]

@@ -27,6 +27,8 @@ pub struct Settings {
     pub health: &'static str,
     /// Time between two health checks.
     pub interval: Duration,
+    /// Services and servers have IPv6 addresses.
+    pub v6: bool,
     /// Lines that go into `[agent]`, as they are.
     pub agent: &'static str,
 }
@@ -41,6 +43,7 @@ impl Default for Settings {
             deadline: Duration::from_secs(600),
             health: "http",
             interval: Duration::from_millis(200),
+            v6: false,
             agent: "",
         }
     }

@@ -42,7 +42,11 @@ impl Stand {
         settings: Settings,
         binary: &Path,
     ) -> Result<Self> {
-        Self::on(Topology::new(mode, offloads)?, settings, binary)
+        let mut topology = Topology::new(mode, offloads)?;
+        if settings.v6 {
+            topology.speak_v6()?;
+        }
+        Self::on(topology, settings, binary)
     }
 
     /// On a network that is there, with the agent yet to be started.

@@ -5,9 +5,11 @@
 //! routed   client 10.77.0.2 --- 10.77.0.1 switch 10.77.11.1 --- 10.77.11.2 backend1 (blue)
 //!                                                10.77.12.1 --- 10.77.12.2 backend2 (green)
 //! ```
+//!
+//! In IPv6 each address stands at the end of `fd77::/96`.
 
 use std::fmt;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use anyhow::Result;
 
@@ -54,6 +56,8 @@ pub struct Topology {
     pub backends: Vec<Namespace>,
     /// The switch's interface towards clients, where programs see its frames.
     outer: &'static str,
+    /// Services and servers are asked for by their IPv6 addresses.
+    pub v6: bool,
 }
 
 /// What is between client and switch.
@@ -161,6 +165,7 @@ impl Topology {
             switch,
             backends: Vec::new(),
             outer: between.carrier(),
+            v6: false,
         };
         if mode == Mode::Routed {
             topology.add_backends()?;
@@ -170,16 +175,55 @@ impl Topology {
         Ok(topology)
     }
 
+    /// Gives everybody an IPv6 address as well, by which servers and services are asked for from now on.
+    ///
+    /// # Errors
+    /// When `ip` fails.
+    pub fn speak_v6(&mut self) -> Result<()> {
+        self.switch.sysctl("ipv6/conf/all/forwarding", "1")?;
+        let add = |namespace: &Namespace, device: &str, v4: Ipv4Addr, length: u8| {
+            namespace.ip(&format!(
+                "address add {}/{length} dev {device} nodad",
+                six(v4)
+            ))
+        };
+        let route = |namespace: &Namespace, via: Ipv4Addr| {
+            namespace.ip(&format!("-6 route add default via {}", six(via)))
+        };
+        let gateway = Ipv4Addr::new(10, 77, 0, 1);
+        add(&self.client, INTERFACE, Ipv4Addr::new(10, 77, 0, 2), 120)?;
+        add(&self.switch, INTERFACE, gateway, 120)?;
+        add(&self.switch, INTERFACE, VIP, 128)?;
+        route(&self.client, gateway)?;
+        for (number, host) in (1u16..).zip(&self.backends) {
+            let [a, b, c, _] = backend(number).octets();
+            let gateway = Ipv4Addr::new(a, b, c, 1);
+            add(&self.switch, &format!("be{number}"), gateway, 120)?;
+            add(host, INTERFACE, backend(number), 120)?;
+            route(host, gateway)?;
+        }
+        self.v6 = true;
+        Ok(())
+    }
+
+    fn family(&self, address: Ipv4Addr) -> IpAddr {
+        if self.v6 {
+            six(address).into()
+        } else {
+            address.into()
+        }
+    }
+
     /// The address of the TCP service.
     #[must_use]
     pub fn web(&self) -> SocketAddr {
-        SocketAddr::from((VIP, WEB))
+        SocketAddr::from((self.family(VIP), WEB))
     }
 
     /// The address of the UDP service.
     #[must_use]
     pub fn echo(&self) -> SocketAddr {
-        SocketAddr::from((VIP, ECHO))
+        SocketAddr::from((self.family(VIP), ECHO))
     }
 
     /// The interfaces of the switching host that carry traffic of services.
@@ -235,8 +279,8 @@ impl Topology {
         Endpoint {
             colour,
             number,
-            web: (address, web).into(),
-            echo: (address, echo).into(),
+            web: (self.family(address), web).into(),
+            echo: (self.family(address), echo).into(),
         }
     }
 
@@ -291,6 +335,14 @@ impl Topology {
             .chain(others.map(|namespace| (namespace, INTERFACE.to_owned())))
             .collect()
     }
+}
+
+/// The IPv6 address that goes with an IPv4 address.
+#[must_use]
+pub const fn six(address: Ipv4Addr) -> Ipv6Addr {
+    let [a, b, c, d] = address.octets();
+    let (high, low) = (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]));
+    Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, high, low)
 }
 
 /// The address of backend `number`, from 1.

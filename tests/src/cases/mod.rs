@@ -4,6 +4,7 @@
 mod elsewhere;
 mod exceptions;
 mod hashed;
+mod layers;
 mod replies;
 mod requests;
 mod routed;
@@ -37,6 +38,8 @@ pub struct Case {
     pub out: Vec<u8>,
     /// What is remembered of its flow afterwards: the endpoint of its tag.
     pub tag: Remembered,
+    /// What the frames were built from, if nothing but a builder made them.
+    built: Option<Box<(Build, Build)>>,
 }
 
 /// Which program sees a packet.
@@ -61,7 +64,7 @@ pub enum Remembered {
 
 /// All cases.
 pub fn all() -> Vec<Case> {
-    [
+    let plain = [
         requests::cases(),
         routed::cases(),
         tags::cases(),
@@ -69,9 +72,16 @@ pub fn all() -> Vec<Case> {
         sockets::cases(),
         udp::cases(),
         exceptions::cases(),
-        hashed::cases(),
         replies::cases(),
+    ]
+    .concat();
+    let twins = layers::twins(&plain);
+    [
+        plain,
+        twins,
+        hashed::cases(),
         elsewhere::cases(),
+        layers::cases(),
     ]
     .concat()
 }
@@ -85,7 +95,10 @@ impl Case {
         verdict: Verdict,
         out: &Build,
     ) -> Self {
-        Self::bytes(sentence, state, frame.bytes(), verdict, out.bytes())
+        Self {
+            built: Some(Box::new((frame.clone(), out.clone()))),
+            ..Self::bytes(sentence, state, frame.bytes(), verdict, out.bytes())
+        }
     }
 
     /// A packet that comes in and passes untouched.
@@ -109,7 +122,14 @@ impl Case {
             verdict,
             out,
             tag: Remembered::Whatever,
+            built: None,
         }
+    }
+
+    /// About something that is so in IPv4 only.
+    fn only_v4(mut self) -> Self {
+        self.built = None;
+        self
     }
 
     fn outgoing(mut self) -> Self {

@@ -54,7 +54,8 @@ pub(super) fn cases() -> Vec<Case> {
             &far,
             Verdict::Redirect(NARROW.index),
             &forwarded(&far, endpoint(FAR, 1), NARROW),
-        ),
+        )
+        .only_v4(),
         at_the_end(1),
         at_the_end(0),
         answered(
@@ -74,7 +75,8 @@ pub(super) fn cases() -> Vec<Case> {
             &seeming,
             Verdict::Deliver,
             &seeming.clone().to(endpoint(SHOP, 0)),
-        ),
+        )
+        .only_v4(),
         left_to_stack(
             "a reply with an unfinished checksum: egress rewrites it, and the stack completes it",
             reply.unfinished(),

@@ -1,11 +1,12 @@
 //! A group: its defaults, and what fits together within it.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use humantime::format_duration;
 
 use super::colours::colours;
-use crate::config::report::{Report, Typed};
+use crate::config::report::{Place, Report, Typed};
 use crate::config::typed::{
     TypedColour, TypedDrain, TypedEndpoint, TypedGroup, TypedHealth, TypedKind, TypedService,
 };
@@ -145,6 +146,10 @@ fn service(typed: TypedService, report: &Report<'_>) -> Option<ServiceConfig> {
             "remove the key, or make the vip /udp",
         );
     }
+    let preview_address = preview.iter().map(|preview| (&preview.at, preview.value));
+    let servers = endpoints.iter().flat_map(|colour| &colour.endpoints);
+    let servers = servers.map(|endpoint| (&endpoint.address.at, endpoint.address.value));
+    one_family(vip, preview_address.chain(servers), report);
     Some(ServiceConfig {
         name: name.value,
         vip,
@@ -155,6 +160,24 @@ fn service(typed: TypedService, report: &Report<'_>) -> Option<ServiceConfig> {
         preview: preview.map(|preview| preview.value),
         endpoints: endpoints.into_iter().map(colour).collect(),
     })
+}
+
+/// A packet keeps its family on its way.
+fn one_family<'a>(
+    vip: SocketAddr,
+    others: impl Iterator<Item = (&'a Place, SocketAddr)>,
+    report: &Report<'_>,
+) {
+    let family = |address: SocketAddr| if address.is_ipv6() { "IPv6" } else { "IPv4" };
+    for (at, other) in others.filter(|(_, other)| other.is_ipv6() != vip.is_ipv6()) {
+        let message = format_args!(
+            "{other} is {}, and the vip {vip} {}",
+            family(other),
+            family(vip)
+        );
+        let advice = "give each family a service of its own; a group switches both at once";
+        report.error(at, message, advice);
+    }
 }
 
 fn colour(typed: TypedColour) -> (String, Vec<EndpointConfig>) {

@@ -1,6 +1,6 @@
 //! Clients over UDP.
 
-use std::net::{Ipv4Addr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::ops::Range;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -60,7 +60,7 @@ pub(super) fn new(client: &Client) {
 impl Flow {
     fn open(client: &Client) -> Option<Self> {
         let open = || -> Result<Self> {
-            let socket = fresh()?;
+            let socket = fresh(client.echo)?;
             socket.connect(client.echo)?;
             socket.set_read_timeout(Some(LOST))?;
             Ok(Self {
@@ -115,14 +115,18 @@ impl Flow {
 
 /// A socket on a port that was not used for as long as possible: a port that comes back soon is, for
 /// everyone on the way, the old flow.
-fn fresh() -> std::io::Result<UdpSocket> {
+fn fresh(towards: SocketAddr) -> std::io::Result<UdpSocket> {
+    let any: IpAddr = match towards {
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let mut tries = PORTS.len();
     loop {
         let place = NEXT.fetch_add(1, Ordering::Relaxed) as usize % PORTS.len();
         let port = PORTS.start + u16::try_from(place).unwrap_or_default();
         tries -= 1;
-        match UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port)) {
+        match UdpSocket::bind((any, port)) {
             Err(error) if error.kind() == std::io::ErrorKind::AddrInUse && tries > 0 => {}
             done => return done,
         }
