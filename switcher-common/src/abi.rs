@@ -5,6 +5,7 @@
 //! here is a change of [`ABI`].
 
 pub mod client;
+pub mod fragment;
 pub mod map;
 pub mod notice;
 mod times;
@@ -54,6 +55,10 @@ pub const MANY: u16 = u16::MAX;
 pub const TCP: u8 = 6;
 /// IP protocol number of UDP.
 pub const UDP: u8 = 17;
+/// IP protocol number of ICMP.
+pub const ICMP: u8 = 1;
+/// IP protocol number of ICMPv6.
+pub const ICMPV6: u8 = 58;
 
 /// An address in network order; IPv4 as an IPv4-mapped IPv6 address (RFC 4291, 2.5.5.2).
 ///
@@ -196,6 +201,10 @@ pub mod address_kind {
     pub const SERVICE: u8 = 0;
     /// The value is an index of `ENDPOINTS`.
     pub const ENDPOINT: u8 = 1;
+    /// Fragments to this address may have to be forwarded. Without port or value.
+    pub const FRAGMENTS_TO: u8 = 2;
+    /// Fragments from this address may need another source. Without port or value.
+    pub const FRAGMENTS_FROM: u8 = 3;
 }
 
 /// Key of `ADDRESSES`, asked where `PORTS` says [`MANY`]; the value is an index.
@@ -214,6 +223,13 @@ pub struct AddressKey {
     pub reserved: u32,
 }
 const _: () = assert!(size_of::<AddressKey>() == 24);
+
+impl AddressKey {
+    /// Whether `PORTS` says something about it.
+    pub const fn has_port(&self) -> bool {
+        matches!(self.kind, address_kind::SERVICE | address_kind::ENDPOINT)
+    }
+}
 
 /// Where a table lies in `TABLES`, and how many buckets it has.
 #[repr(transparent)]

@@ -1,9 +1,9 @@
 //! Out of this host by the program itself, or up its stack.
 
-use crate::abi::NextHop;
+use crate::abi::{Address, NextHop};
 use crate::frame::Frame;
 use crate::parse::{self, Packet};
-use crate::rewrite::{Edit, Hop};
+use crate::rewrite::{Edit, End, Hop};
 use crate::tables::{Route, Stack, Tables, Way};
 use crate::verdict::{Reason, Verdict};
 
@@ -36,64 +36,186 @@ pub(crate) fn send<F: Frame + ?Sized, T: Tables, S: Stack>(
     tables: &T,
     stack: &S,
 ) -> Result<(Edit, Verdict), Reason> {
-    let Step { mut edit, via } = step;
-    let (source, destination, endpoint) = match via {
+    let Step { edit, via } = step;
+    let onward = match via {
         Via::Host => return Ok((edit, Verdict::Deliver)),
-        Via::Endpoint(id) => (packet.source, edit.address, Some(id)),
-        Via::Client => (edit.address, packet.destination, None),
+        Via::Endpoint(endpoint) => Onward {
+            address: edit.address,
+            end: End::Destination,
+            endpoint,
+            finished: false,
+        },
+        Via::Client => Onward {
+            address: edit.address,
+            end: End::Source,
+            endpoint: 0,
+            finished: false,
+        },
     };
-    let carriage = parse::carriage(frame, packet).ok_or(Reason::Malformed)?;
-    let way = Way {
-        source,
-        destination,
-        protocol: packet.protocol,
-        carriage,
-    };
-    let route = way.find(endpoint, tables, stack);
-    let unfinished = parse::is_unfinished(frame, packet, carriage);
-    match route {
-        // At the end of its time to live the stack answers for us (RFC 1812, 5.2.7.3), and only the stack
-        // finishes checksums. A VLAN tag means nothing on another interface, and a VLAN device is none that
-        // a program can send to.
-        Route::Neighbour { interface, hop, .. }
-            if carriage.ttl > 1
-                && !unfinished
-                && (!packet.is_tagged() || interface == stack.interface()) =>
-        {
-            edit.hop = Some(hop);
-            let same = interface == stack.interface();
-            Ok((
-                edit,
-                if same {
-                    Verdict::Transmit
-                } else {
-                    Verdict::Redirect(interface)
-                },
-            ))
+    let forth = onward.find(frame, packet, tables, stack)?;
+    Ok(forth.act(edit, stack))
+}
+
+/// A packet that the program forwards, if it can. Nothing in it is an enum with a payload: the compiler may
+/// move one that was never set, and the verifier refuses to read it.
+pub(crate) struct Onward {
+    /// The address that is new.
+    pub(crate) address: Address,
+    /// Which of them is that: a client's packet goes to a routed endpoint, whose next hop is remembered, or an
+    /// endpoint's to a client.
+    pub(crate) end: End,
+    /// The endpoint, if it goes to one.
+    pub(crate) endpoint: u16,
+    /// Its checksum can't be an unfinished one.
+    pub(crate) finished: bool,
+}
+
+/// How it goes on.
+pub(crate) struct Forth {
+    /// Outgoing interface index; 0 leaves the packet to the stack.
+    pub(crate) interface: u32,
+    /// Link addresses.
+    pub(crate) hop: Hop,
+    /// The stack finds an unfinished checksum in it.
+    unfinished: bool,
+}
+
+impl Onward {
+    /// Out of this host, or up its stack.
+    #[inline(always)]
+    pub(crate) fn find<F: Frame + ?Sized, T: Tables, S: Stack>(
+        self,
+        frame: &F,
+        packet: &Packet,
+        tables: &T,
+        stack: &S,
+    ) -> Result<Forth, Reason> {
+        let Self {
+            address,
+            end,
+            endpoint,
+            finished,
+        } = self;
+        let (source, destination) = match end {
+            End::Destination => (packet.source, address),
+            End::Source => (address, packet.destination),
+        };
+        let carriage = parse::carriage(frame, packet).ok_or(Reason::Malformed)?;
+        let way = Way {
+            source,
+            destination,
+            protocol: packet.protocol,
+            carriage,
+        };
+        let Found {
+            kind,
+            interface,
+            hop,
+        } = match end {
+            End::Destination => way.remembered(endpoint, tables, stack),
+            End::Source => stack.route(&way).into(),
+        };
+        let unfinished = !finished && parse::is_unfinished(frame, packet, carriage);
+        match kind {
+            // At the end of its time to live the stack answers for us (RFC 1812, 5.2.7.3), and only the stack
+            // finishes checksums. A VLAN tag means nothing on another interface, and a VLAN device is none that
+            // a program can send to.
+            Kind::Neighbour
+                if carriage.ttl > 1
+                    && !unfinished
+                    && (!packet.is_tagged() || interface == stack.interface()) =>
+            {
+                Ok(Forth {
+                    interface,
+                    hop,
+                    unfinished,
+                })
+            }
+            Kind::Local if matches!(end, End::Source) => Err(Reason::OwnReply),
+            // It gets the service's address on its way out. Here it would make the packet a martian: the
+            // stack drops what comes in from an address of its own.
+            Kind::Neighbour | Kind::Local | Kind::Stack if matches!(end, End::Source) => {
+                Err(Reason::LeftToStack)
+            }
+            Kind::Neighbour | Kind::Local | Kind::Stack => {
+                tables.count_reason(Reason::LeftToStack);
+                Ok(Forth {
+                    interface: 0,
+                    hop,
+                    // A packet over the MTU is one that GRO or a virtual peer made, and is unfinished. One
+                    // that fits may be finished and look like this by chance.
+                    unfinished: unfinished && kind == Kind::Stack,
+                })
+            }
         }
-        Route::Local if endpoint.is_none() => Err(Reason::OwnReply),
-        // It gets the service's address on its way out. Here it would make the packet a martian: the
-        // stack drops what comes in from an address of its own.
-        Route::Neighbour { .. } | Route::Local | Route::Stack if endpoint.is_none() => {
-            Err(Reason::LeftToStack)
+    }
+}
+
+impl Forth {
+    /// The edit with what is to be done on the way, and the verdict.
+    #[inline(always)]
+    pub(crate) fn act<S: Stack>(self, edit: Edit, stack: &S) -> (Edit, Verdict) {
+        if self.interface == 0 {
+            let unfinished = self.unfinished;
+            return (Edit { unfinished, ..edit }, Verdict::Deliver);
         }
-        Route::Neighbour { .. } | Route::Local | Route::Stack => {
-            tables.count_reason(Reason::LeftToStack);
-            // A packet over the MTU is one that GRO or a virtual peer made, and is unfinished. One that
-            // fits may be finished and look like this by chance.
-            edit.unfinished = unfinished && route == Route::Stack;
-            Ok((edit, Verdict::Deliver))
+        let hop = Some(self.hop);
+        (Edit { hop, ..edit }, self.verdict(stack))
+    }
+
+    /// The verdict of a packet that is forwarded.
+    #[inline(always)]
+    pub(crate) fn verdict<S: Stack>(&self, stack: &S) -> Verdict {
+        if self.interface == stack.interface() {
+            Verdict::Transmit
+        } else {
+            Verdict::Redirect(self.interface)
+        }
+    }
+}
+
+/// A [`Route`] with everything set.
+struct Found {
+    kind: Kind,
+    interface: u32,
+    hop: Hop,
+}
+
+/// Which [`Route`].
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Neighbour,
+    Local,
+    Stack,
+}
+
+impl From<Route> for Found {
+    #[inline(always)]
+    fn from(route: Route) -> Self {
+        let without = |kind| Self {
+            kind,
+            interface: 0,
+            hop: Hop {
+                destination: [0; 6],
+                source: [0; 6],
+            },
+        };
+        match route {
+            Route::Neighbour { interface, hop, .. } => Self {
+                kind: Kind::Neighbour,
+                interface,
+                hop,
+            },
+            Route::Local => without(Kind::Local),
+            Route::Stack => without(Kind::Stack),
         }
     }
 }
 
 impl Way {
-    /// The FIB's answer; for an endpoint it is remembered for a second or two.
+    /// The FIB's answer, remembered for a second or two.
     #[inline(always)]
-    fn find<T: Tables, S: Stack>(&self, endpoint: Option<u16>, tables: &T, stack: &S) -> Route {
-        let Some(id) = endpoint else {
-            return stack.route(self);
-        };
+    fn remembered<T: Tables, S: Stack>(&self, id: u16, tables: &T, stack: &S) -> Found {
         let now = stack.now();
         if let Some(known) = tables.next_hop(id)
             && known.interface != 0
@@ -104,16 +226,15 @@ impl Way {
                 interface,
                 destination,
                 source,
-                mtu,
                 ..
             } = known;
-            return Route::Neighbour {
+            return Found {
+                kind: Kind::Neighbour,
                 interface,
                 hop: Hop {
                     destination,
                     source,
                 },
-                mtu: mtu.into(),
             };
         }
         let route = stack.route(self);
@@ -140,6 +261,6 @@ impl Way {
                 },
             );
         }
-        route
+        route.into()
     }
 }

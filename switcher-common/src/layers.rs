@@ -20,6 +20,8 @@ const TAG: usize = 4;
 const PLAIN_IPV4: u8 = 0x45;
 /// Bytes of the fixed IPv4 header.
 const IPV4_HEADER: usize = 20;
+/// Bytes of an IPv4 header with all the options it can have: more than a fixed IPv6 header.
+const IPV4_LONGEST: usize = 60;
 /// Bytes of the fixed IPv6 header.
 const IPV6_HEADER: usize = 40;
 /// "More fragments" and the fragment offset (RFC 791, 3.1).
@@ -81,6 +83,23 @@ impl Layers {
             },
             IPV6 => ipv6(frame, l3),
             _ => Err(Reason::NotIp),
+        }
+    }
+
+    /// Finds the layers of a packet that an ICMP error quotes, from its IP header at `l3` on.
+    ///
+    /// # Errors
+    /// As [`Self::find`]; and when it is not of the error's family.
+    #[inline(always)]
+    pub fn quoted<F: Frame + ?Sized>(frame: &F, l3: u16, is_v6: bool) -> Result<Self, Reason> {
+        let l3 = usize::from(l3);
+        if l3 + IPV4_LONGEST > MAX_L4 {
+            return Err(Reason::ExtensionHeaders);
+        }
+        match (is_v6, frame.read::<[u8; 1]>(l3).ok_or(Reason::Malformed)?) {
+            (true, _) => ipv6(frame, l3),
+            (false, [first @ 0x45..=0x4f]) => ipv4(frame, l3, l3 + usize::from(first & 15) * 4),
+            (false, _) => Err(Reason::Malformed),
         }
     }
 

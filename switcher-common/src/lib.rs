@@ -12,13 +12,17 @@ pub mod abi;
 pub mod checksum;
 pub mod classify;
 pub mod client;
+pub(crate) mod error;
 pub(crate) mod forward;
+pub(crate) mod fragment;
 pub mod frame;
+pub mod icmp;
 pub mod layers;
 #[cfg(feature = "std")]
 pub mod memory;
 pub mod parse;
 pub mod pipeline;
+pub(crate) mod quiet;
 pub mod rewrite;
 pub mod select;
 pub mod steer;

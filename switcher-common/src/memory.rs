@@ -5,6 +5,7 @@ use core::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::vec::Vec;
 
+use crate::abi::fragment::{FragmentKey, Fragmented};
 use crate::abi::notice::{Notice, Noticed};
 use crate::abi::{
     Address, AddressKey, BUCKETS_PER_ELEMENT, Counters, Endpoint, FlowKey, MANY, NextHop, Note,
@@ -66,6 +67,8 @@ pub struct Memory {
     pub udp_flows: RefCell<BTreeMap<u16, FlowMap>>,
     /// Exceptions.
     pub notes: RefCell<BTreeMap<FlowKey, Note>>,
+    /// What first fragments said.
+    pub fragments: RefCell<BTreeMap<FragmentKey, Fragmented>>,
     /// Endpoints that `mark_noted` was called for, in order.
     pub noted: RefCell<Vec<u16>>,
     /// Remembered answers of the FIB.
@@ -81,9 +84,12 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// Makes an address reachable: an entry of `ADDRESSES` and of `PORTS`.
+    /// Makes an address reachable: an entry of `ADDRESSES` and, if it has a port, of `PORTS`.
     pub fn publish(&mut self, key: AddressKey, index: u16) {
         let known = self.addresses.insert(key, index).is_some();
+        if !key.has_port() {
+            return;
+        }
         let entry = self.ports.entry(key.port.number()).or_default();
         let code = port_code(entry, &key);
         *code = match *code {
@@ -229,6 +235,14 @@ impl Tables for Memory {
 
     fn mark_noted(&self, endpoint: u16) {
         self.noted.borrow_mut().push(endpoint);
+    }
+
+    fn fragments(&self, key: &FragmentKey) -> Option<Fragmented> {
+        self.fragments.borrow().get(key).copied()
+    }
+
+    fn set_fragments(&self, key: &FragmentKey, said: Fragmented) {
+        self.fragments.borrow_mut().insert(*key, said);
     }
 
     fn next_hop(&self, endpoint: u16) -> Option<NextHop> {

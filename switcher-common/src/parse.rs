@@ -5,6 +5,7 @@ use network_types::tcp::TcpHdr;
 use crate::abi::{Address, Port, TCP, UDP};
 use crate::checksum;
 use crate::frame::Frame;
+use crate::icmp::is_icmp;
 use crate::layers::{LINK, Layers};
 use crate::rewrite::field;
 use crate::steer::Segment;
@@ -32,6 +33,18 @@ pub struct Packet {
 }
 
 impl Packet {
+    /// Nothing yet.
+    pub(crate) const NONE: Self = Self {
+        source: Address([0; 2]),
+        destination: Address([0; 2]),
+        source_port: Port(0),
+        destination_port: Port(0),
+        l3: 0,
+        l4: 0,
+        protocol: 0,
+        is_v6: false,
+    };
+
     /// A packet without a frame, as it would stand in a plain one.
     pub const fn made_up(
         source: (Address, Port),
@@ -67,6 +80,9 @@ pub fn parse<F: Frame + ?Sized>(frame: &F) -> Result<Packet, Reason> {
     let layers = frame.layers(Layers::find(frame)?);
     match layers.protocol {
         TCP | UDP => {}
+        protocol if is_icmp(protocol, layers.is_v6) => return Err(Reason::IcmpError),
+        // Behind the header of a later fragment there can be anything.
+        _ if layers.is_v6 && layers.fragment != 0 => return Err(Reason::Fragment),
         _ => return Err(Reason::Protocol),
     }
     if layers.fragment != 0 {
@@ -89,6 +105,25 @@ pub fn packet<F: Frame + ?Sized>(frame: &F, layers: &Layers) -> Result<Packet, R
         destination,
         source_port,
         destination_port,
+        l3: layers.l3,
+        l4: layers.l4,
+        protocol: layers.protocol,
+        is_v6: layers.is_v6,
+    })
+}
+
+/// The packet in these layers, whatever follows them: without ports.
+///
+/// # Errors
+/// As [`packet`].
+#[inline(always)]
+pub fn bare<F: Frame + ?Sized>(frame: &F, layers: &Layers) -> Result<Packet, Reason> {
+    let [source, destination] = addresses(frame, layers).ok_or(Reason::Malformed)?;
+    Ok(Packet {
+        source,
+        destination,
+        source_port: Port(0),
+        destination_port: Port(0),
         l3: layers.l3,
         l4: layers.l4,
         protocol: layers.protocol,

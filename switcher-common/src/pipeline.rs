@@ -6,7 +6,9 @@
 use crate::abi::notice::notice_kind;
 use crate::abi::{Endpoint, FlowKey, Note, Service, TCP, endpoint_flags, note_kind, service_flags};
 use crate::classify::{self, Class};
+use crate::error;
 use crate::forward::{Step, Via, send};
+use crate::fragment;
 use crate::frame::Frame;
 use crate::parse::{self, Packet};
 use crate::rewrite::Edit;
@@ -24,6 +26,8 @@ pub fn ingress<F: Frame + ?Sized, T: Tables, S: Stack>(
 ) -> Verdict {
     let packet = match parse::parse(frame) {
         Ok(packet) => packet,
+        Err(Reason::Fragment) => return Verdict::Continue(Stage::Fragments),
+        Err(Reason::IcmpError) => return Verdict::Continue(Stage::Errors),
         Err(reason) => return pass(reason, tables),
     };
     let step = match classify::incoming(&packet, tables) {
@@ -43,14 +47,30 @@ pub fn ingress<F: Frame + ?Sized, T: Tables, S: Stack>(
     }
 }
 
-/// Fragments and ICMP errors: [`Stage::Odd`].
+/// Fragments: [`Stage::Fragments`].
 #[inline(always)]
-pub fn odd<F: Frame + ?Sized, T: Tables, S: Stack>(
-    _frame: &mut F,
-    _tables: &T,
-    _stack: &S,
+pub fn fragments<F: Frame + ?Sized, T: Tables, S: Stack>(
+    frame: &mut F,
+    tables: &T,
+    stack: &S,
 ) -> Verdict {
-    Verdict::Pass(Reason::NotOurs)
+    match fragment::ingress(frame, tables, stack) {
+        Ok(verdict) => verdict,
+        Err(reason) => pass(reason, tables),
+    }
+}
+
+/// ICMP, of which only errors are anybody's business: [`Stage::Errors`].
+#[inline(always)]
+pub fn errors<F: Frame + ?Sized, T: Tables, S: Stack>(
+    frame: &mut F,
+    tables: &T,
+    stack: &S,
+) -> Verdict {
+    match error::ingress(frame, tables, stack) {
+        Ok(verdict) => verdict,
+        Err(reason) => pass(reason, tables),
+    }
 }
 
 /// Services whose endpoints answer to this host: [`Stage::Nat`].
@@ -80,7 +100,8 @@ pub fn run<F: Frame + ?Sized, T: Tables, S: Stack>(
     stack: &S,
 ) -> Verdict {
     match ingress(frame, tables, stack) {
-        Verdict::Continue(Stage::Odd) => odd(frame, tables, stack),
+        Verdict::Continue(Stage::Fragments) => fragments(frame, tables, stack),
+        Verdict::Continue(Stage::Errors) => errors(frame, tables, stack),
         Verdict::Continue(Stage::Nat) => nat(frame, tables, stack),
         Verdict::Continue(Stage::Tunnel) => tunnel(frame, tables, stack),
         verdict => verdict,
@@ -90,8 +111,11 @@ pub fn run<F: Frame + ?Sized, T: Tables, S: Stack>(
 /// A packet leaves by one of our interfaces, from the host itself or through its stack.
 #[inline(always)]
 pub fn egress<F: Frame + ?Sized, T: Tables>(frame: &mut F, tables: &T) -> Verdict {
-    let Ok(packet) = parse::parse(frame) else {
-        return Verdict::Pass(Reason::NotOurs);
+    let packet = match parse::parse(frame) {
+        Ok(packet) => packet,
+        Err(Reason::Fragment) => return Verdict::Continue(Stage::Fragments),
+        Err(Reason::IcmpError) => return Verdict::Continue(Stage::Errors),
+        Err(_) => return Verdict::Pass(Reason::NotOurs),
     };
     let Some((id, endpoint)) = classify::sender(&packet, tables) else {
         return Verdict::Pass(Reason::NotOurs);
@@ -108,6 +132,31 @@ pub fn egress<F: Frame + ?Sized, T: Tables>(frame: &mut F, tables: &T) -> Verdic
     }
 }
 
+/// [`egress`] for fragments and ICMP errors. `now` is the time in ticks of
+/// [`TICK_SHIFT`](crate::abi::TICK_SHIFT).
+#[inline(always)]
+pub fn odd_egress<F: Frame + ?Sized, T: Tables>(frame: &mut F, tables: &T, now: u32) -> Verdict {
+    let sent = match parse::parse(frame) {
+        Err(Reason::Fragment) => fragment::egress(frame, tables, now),
+        Err(Reason::IcmpError) => error::egress(frame, tables),
+        _ => Err(Reason::NotOurs),
+    };
+    match sent {
+        Ok(verdict) => verdict,
+        Err(Reason::FragmentUnseen) => pass(Reason::FragmentUnseen, tables),
+        // Of what leaves this host little is anybody's business.
+        Err(_) => Verdict::Pass(Reason::NotOurs),
+    }
+}
+
+/// [`egress`] and what takes over from it.
+pub fn run_egress<F: Frame + ?Sized, T: Tables>(frame: &mut F, tables: &T, now: u32) -> Verdict {
+    match egress(frame, tables) {
+        Verdict::Continue(Stage::Fragments | Stage::Errors) => odd_egress(frame, tables, now),
+        verdict => verdict,
+    }
+}
+
 #[inline(always)]
 fn request<F: Frame + ?Sized, T: Tables, S: Stack>(
     frame: &F,
@@ -117,6 +166,23 @@ fn request<F: Frame + ?Sized, T: Tables, S: Stack>(
     tables: &T,
     stack: &S,
 ) -> Result<Step, Reason> {
+    let (id, endpoint) = steer(frame, packet, index, service, tables, stack)?;
+    if stays(endpoint, service) {
+        return Err(Reason::Untouched);
+    }
+    Ok(to(packet, id, endpoint))
+}
+
+/// The endpoint of a request: steered, counted.
+#[inline(always)]
+pub(crate) fn steer<'a, F: Frame + ?Sized, T: Tables, S: Stack>(
+    frame: &F,
+    packet: &Packet,
+    index: u16,
+    service: &Service,
+    tables: &'a T,
+    stack: &S,
+) -> Result<(u16, &'a Endpoint), Reason> {
     let segment = match packet.protocol {
         TCP => parse::segment(frame, packet),
         _ => Segment::OTHER,
@@ -126,21 +192,62 @@ fn request<F: Frame + ?Sized, T: Tables, S: Stack>(
     } else {
         select::steer(packet, index, service, segment, tables, stack)
     };
+    let steered = chosen.ok_or(Reason::NoTable)?;
+    if steered.how == How::Paused {
+        return Err(Reason::Paused);
+    }
+    let endpoint = endpoint(steered.endpoint, tables)?;
+    if steered.how == How::Held {
+        return Err(Reason::TagWait);
+    }
+    account(frame, packet, service, endpoint, steered, tables);
+    Ok((steered.endpoint, endpoint))
+}
+
+/// An endpoint that is there.
+#[inline(always)]
+pub(crate) fn endpoint<T: Tables>(id: u16, tables: &T) -> Result<&Endpoint, Reason> {
+    tables
+        .endpoint(id)
+        .filter(|endpoint| endpoint.has(endpoint_flags::PRESENT))
+        .ok_or(Reason::NoEndpoint)
+}
+
+/// Whether an endpoint is the VIP itself. By the preview a packet has to be rewritten even to that.
+#[inline(always)]
+pub(crate) const fn stays(endpoint: &Endpoint, service: &Service) -> bool {
+    endpoint.has(endpoint_flags::UNTOUCHED) && !service.has(service_flags::PREVIEW)
+}
+
+/// A packet to an endpoint that is not the VIP itself.
+#[inline(always)]
+const fn to(packet: &Packet, id: u16, endpoint: &Endpoint) -> Step {
+    let via = if endpoint.has(endpoint_flags::ROUTED) {
+        Via::Endpoint(id)
+    } else {
+        Via::Host
+    };
+    Step {
+        edit: Edit::to(packet, endpoint.address, endpoint.port),
+        via,
+    }
+}
+
+/// What is counted and forgotten when a request has found its endpoint.
+#[inline(always)]
+fn account<F: Frame + ?Sized, T: Tables>(
+    frame: &F,
+    packet: &Packet,
+    service: &Service,
+    endpoint: &Endpoint,
+    steered: Steered,
+    tables: &T,
+) {
     let Steered {
         endpoint: id,
         how,
         begins,
-    } = chosen.ok_or(Reason::NoTable)?;
-    if how == How::Paused {
-        return Err(Reason::Paused);
-    }
-    let endpoint = tables
-        .endpoint(id)
-        .filter(|endpoint| endpoint.has(endpoint_flags::PRESENT))
-        .ok_or(Reason::NoEndpoint)?;
-    if how == How::Held {
-        return Err(Reason::TagWait);
-    }
+    } = steered;
     if how == How::Refused {
         tables.count_reason(Reason::TagRefused);
     }
@@ -154,24 +261,16 @@ fn request<F: Frame + ?Sized, T: Tables, S: Stack>(
             begins,
         },
     );
-    // By the preview it has to be rewritten even to the VIP.
-    if endpoint.has(endpoint_flags::UNTOUCHED) && !service.has(service_flags::PREVIEW) {
-        return Err(Reason::Untouched);
-    }
-    let via = if endpoint.has(endpoint_flags::ROUTED) {
-        Via::Endpoint(id)
-    } else {
-        Via::Host
-    };
-    Ok(Step {
-        edit: Edit::to(packet, endpoint.address, endpoint.port),
-        via,
-    })
 }
 
 /// Past the VIP, on purpose: the replies must not get the VIP's address.
 #[inline(always)]
-fn direct<F: Frame + ?Sized, T: Tables>(frame: &F, packet: &Packet, id: u16, tables: &T) -> Reason {
+pub(crate) fn direct<F: Frame + ?Sized, T: Tables>(
+    frame: &F,
+    packet: &Packet,
+    id: u16,
+    tables: &T,
+) -> Reason {
     let key = FlowKey::reply(packet.source, packet.source_port, id);
     let flags = parse::flags(frame, packet);
     let begins = packet.protocol != TCP || flags.opens();
@@ -234,12 +333,27 @@ fn count_reset<F: Frame + ?Sized, T: Tables>(
 
 /// The edit that gives a reply the address its client expects, or why it stays as it is.
 #[inline(always)]
-fn reply_as<T: Tables>(
+pub(crate) fn reply_as<T: Tables>(
     packet: &Packet,
     id: u16,
     endpoint: &Endpoint,
     tables: &T,
 ) -> Result<Edit, Reason> {
+    let Ok(service) = face(answers_as(packet, id, endpoint, tables)?, tables) else {
+        leak(id, tables);
+        return Err(Reason::Leak);
+    };
+    Ok(Edit::from(packet, service.address, service.port))
+}
+
+/// The service or preview whose address a reply gets, or why it stays as it is.
+#[inline(always)]
+pub(crate) fn answers_as<T: Tables>(
+    packet: &Packet,
+    id: u16,
+    endpoint: &Endpoint,
+    tables: &T,
+) -> Result<u16, Reason> {
     let mut service = endpoint.service;
     if endpoint.noted != 0 {
         let note = tables.note(&FlowKey::reply(
@@ -262,14 +376,16 @@ fn reply_as<T: Tables>(
     if endpoint.has(endpoint_flags::UNTOUCHED) && service == endpoint.service {
         return Err(Reason::Untouched);
     }
-    let service = tables
-        .service(service)
-        .filter(|service| service.has(service_flags::PRESENT));
-    let Some(service) = service else {
-        leak(id, tables);
-        return Err(Reason::Leak);
-    };
-    Ok(Edit::from(packet, service.address, service.port))
+    Ok(service)
+}
+
+/// The service or preview that clients see.
+#[inline(always)]
+pub(crate) fn face<T: Tables>(index: u16, tables: &T) -> Result<&Service, Reason> {
+    tables
+        .service(index)
+        .filter(|service| service.has(service_flags::PRESENT))
+        .ok_or(Reason::NotOurs)
 }
 
 #[inline(always)]

@@ -120,6 +120,17 @@ impl Edit {
         }
     }
 
+    /// The same at the other end.
+    #[inline(always)]
+    #[must_use]
+    pub const fn turned(&self) -> Self {
+        let end = match self.end {
+            End::Source => End::Destination,
+            End::Destination => End::Source,
+        };
+        Self { end, ..*self }
+    }
+
     /// Where it changes something.
     #[inline(always)]
     pub const fn places(&self) -> Places {
@@ -140,20 +151,8 @@ impl Edit {
 /// Carries out `edit` on bytes that can be written directly, updating checksums by difference.
 #[inline(always)]
 pub fn in_place<F: Frame + ?Sized>(frame: &mut F, edit: &Edit) -> Option<()> {
-    let Places {
-        address,
-        port,
-        check,
-    } = edit.places();
-    let address_change = if edit.is_v6 {
-        let from: Address = frame.read(address)?;
-        frame.write(address, edit.address)?;
-        change_address(from, edit.address)
-    } else {
-        let from: u32 = frame.read(address)?;
-        frame.write(address, edit.address.v4_word())?;
-        change(from, edit.address.v4_word())
-    };
+    let Places { port, check, .. } = edit.places();
+    let address_change = replace_address(frame, edit)?;
     let from: u16 = frame.read(port)?;
     frame.write(port, edit.port.0)?;
     let l4_change = address_change + change16(from, edit.port.0);
@@ -167,17 +166,47 @@ pub fn in_place<F: Frame + ?Sized>(frame: &mut F, edit: &Edit) -> Option<()> {
         update_udp(sum, l4_change)
     };
     frame.write(check, updated)?;
+    finish_header(frame, edit, address_change)
+}
 
-    let mut header_change = address_change;
+/// Carries out `edit` on a packet without a transport header.
+#[inline(always)]
+pub(crate) fn header<F: Frame + ?Sized>(frame: &mut F, edit: &Edit) -> Option<()> {
+    let change = replace_address(frame, edit)?;
+    finish_header(frame, edit, change)
+}
+
+/// Replaces the address. The change of the sum over it.
+#[inline(always)]
+pub(crate) fn replace_address<F: Frame + ?Sized>(frame: &mut F, edit: &Edit) -> Option<u64> {
+    let Places { address, .. } = edit.places();
+    if edit.is_v6 {
+        let from: Address = frame.read(address)?;
+        frame.write(address, edit.address)?;
+        Some(change_address(from, edit.address))
+    } else {
+        let from: u32 = frame.read(address)?;
+        frame.write(address, edit.address.v4_word())?;
+        Some(change(from, edit.address.v4_word()))
+    }
+}
+
+/// What is left to do in the IP header after `change`, and in the link header.
+#[inline(always)]
+pub(crate) fn finish_header<F: Frame + ?Sized>(
+    frame: &mut F,
+    edit: &Edit,
+    mut change: u64,
+) -> Option<()> {
     if let Some(hop) = edit.hop {
-        header_change += forward(frame, edit, hop)?;
+        change += forward(frame, edit, hop)?;
     }
     if edit.is_v6 {
         return Some(());
     }
     let place = usize::from(edit.l3) + field::v4::CHECK;
     let sum: u16 = frame.read(place)?;
-    frame.write(place, update(sum, header_change))
+    frame.write(place, update(sum, change))
 }
 
 /// One hop further: link addresses and time to live. The change of the IPv4 header's sum.

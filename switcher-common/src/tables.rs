@@ -1,5 +1,6 @@
 //! Where the pipeline looks things up.
 
+use crate::abi::fragment::{FragmentKey, Fragmented};
 use crate::abi::{
     Address, AddressKey, Endpoint, FlowKey, NextHop, Note, Port, PortEntry, Service, Settings, Tag,
     Times,
@@ -58,6 +59,11 @@ pub trait Tables {
     fn remove_note(&self, key: &FlowKey);
     /// Records that replies of this endpoint need a look at the notes from now on.
     fn mark_noted(&self, endpoint: u16);
+
+    /// What the first fragment of a packet said, however long ago.
+    fn fragments(&self, key: &FragmentKey) -> Option<Fragmented>;
+    /// Remembers what a first fragment said. The oldest makes room.
+    fn set_fragments(&self, key: &FragmentKey, said: Fragmented);
 
     /// The last answer of the FIB for an endpoint, fresh or not.
     fn next_hop(&self, endpoint: u16) -> Option<NextHop>;

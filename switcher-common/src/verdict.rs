@@ -23,24 +23,30 @@ pub enum Verdict {
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Stage {
-    /// Fragments and ICMP errors.
-    Odd,
+    /// Fragments.
+    Fragments,
     /// Services with `forward = "masquerade"`.
     Nat,
     /// Services with `forward = "ipip"`.
     Tunnel,
+    /// ICMP errors.
+    Errors,
 }
 
 impl Stage {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 3] = [Self::Odd, Self::Nat, Self::Tunnel];
+    pub const ALL: [Self; 4] = [Self::Fragments, Self::Nat, Self::Tunnel, Self::Errors];
+
+    /// The program at egress for fragments and ICMP errors.
+    pub const AT_EGRESS: &str = "switcher_odd_egress";
 
     /// Its program in the object.
     pub const fn program(self) -> &'static str {
         match self {
-            Self::Odd => "switcher_odd",
+            Self::Fragments => "switcher_fragments",
             Self::Nat => "switcher_nat",
             Self::Tunnel => "switcher_tunnel",
+            Self::Errors => "switcher_errors",
         }
     }
 }
@@ -76,7 +82,7 @@ reasons! {
     NotIp = "not-ip",
     /// More IPv6 extension headers than are walked, or a route that is still to be followed.
     ExtensionHeaders = "extension-headers",
-    /// A fragment: only the first has ports.
+    /// A fragment, or an error about one, where only the first has ports.
     Fragment = "fragment",
     /// A protocol other than TCP and UDP.
     Protocol = "protocol",
@@ -102,6 +108,10 @@ reasons! {
     /// A client resets a connection at an endpoint's own address that never began there, or a reply's service
     /// has gone: somebody saw an address that nobody should see.
     Leak = "leak",
+    /// Not a reason to pass: an ICMP error about a packet of a service, translated.
+    IcmpError = "icmp-error",
+    /// A fragment whose first was not seen: dropped if it is for a VIP.
+    FragmentUnseen = "fragment-unseen",
 }
 
 impl Reason {

@@ -19,11 +19,11 @@ use aya_ebpf::programs::{TcContext, XdpContext};
 use switcher_common::frame::Frame as _;
 use switcher_common::layers::LINK;
 use switcher_common::pipeline;
-use switcher_common::verdict::Verdict;
+use switcher_common::verdict::{Stage, Verdict};
 
-use crate::maps::{Maps, STAGES};
+use crate::maps::{EGRESS_STAGES, Maps, STAGES};
 use crate::packet::{TcFrame, XdpFrame};
-use crate::stack::XdpStack;
+use crate::stack::{XdpStack, now};
 
 /// Incoming packets of an interface.
 #[xdp]
@@ -32,10 +32,17 @@ fn switcher_ingress(context: XdpContext) -> u32 {
     act(&context, verdict)
 }
 
-/// Of these, fragments and ICMP errors.
+/// Of these, fragments.
 #[xdp]
-fn switcher_odd(context: XdpContext) -> u32 {
-    let verdict = pipeline::odd(&mut XdpFrame(&context), &Maps, &XdpStack(&context));
+fn switcher_fragments(context: XdpContext) -> u32 {
+    let verdict = pipeline::fragments(&mut XdpFrame(&context), &Maps, &XdpStack(&context));
+    act(&context, verdict)
+}
+
+/// Of these, ICMP errors.
+#[xdp]
+fn switcher_errors(context: XdpContext) -> u32 {
+    let verdict = pipeline::errors(&mut XdpFrame(&context), &Maps, &XdpStack(&context));
     act(&context, verdict)
 }
 
@@ -80,7 +87,31 @@ fn switcher_egress(context: TcContext) -> i32 {
         // Nothing to do about a failure: the packet then looks short and passes.
         let _short = context.pull_data(headers.min(context.len()));
     }
-    match pipeline::egress(&mut TcFrame(&context), &Maps) {
+    let verdict = pipeline::egress(&mut TcFrame(&context), &Maps);
+    if matches!(verdict, Verdict::Continue(Stage::Fragments | Stage::Errors)) {
+        // SAFETY: as above.
+        unsafe { EGRESS_STAGES.tail_call(&context, 0) };
+    }
+    act_egress(verdict)
+}
+
+/// Of these, fragments and ICMP errors.
+#[classifier]
+fn switcher_odd_egress(context: TcContext) -> i32 {
+    /// Both IP headers of an ICMP error and the TCP header that it quotes.
+    const HEADERS: u32 = 256;
+    let (start, end) = TcFrame(&context).bounds();
+    let linear = (end - start) as u32;
+    if linear < HEADERS && context.len() > linear {
+        // As above.
+        let _short = context.pull_data(HEADERS.min(context.len()));
+    }
+    act_egress(pipeline::odd_egress(&mut TcFrame(&context), &Maps, now()))
+}
+
+#[inline(always)]
+const fn act_egress(verdict: Verdict) -> i32 {
+    match verdict {
         Verdict::Drop(_) => TC_ACT_SHOT,
         Verdict::Pass(_)
         | Verdict::Deliver

@@ -7,6 +7,7 @@ use aya_ebpf::btf_maps::{
 use aya_ebpf::helpers::generated::{bpf_get_smp_processor_id, bpf_ktime_get_ns};
 use aya_ebpf::macros::btf_map;
 use switcher_common::abi::client::{Clients, SocketNote};
+use switcher_common::abi::fragment::{FragmentKey, Fragmented, MAX_FRAGMENTED};
 use switcher_common::abi::notice::{Notice, Noticed};
 use switcher_common::abi::{
     self, AddressKey, BUCKETS_PER_ELEMENT, Counters, DEFAULT_FLOWS, Endpoint, FlowKey, GroupName,
@@ -65,6 +66,9 @@ static TAG_BUDGET: PerCpuArray<TagBudget, 1> = PerCpuArray::new();
 #[btf_map]
 static NOTES: LruHashMap<FlowKey, Note, { MAX_NOTES as usize }> = LruHashMap::new();
 #[btf_map]
+static FRAGMENTS: LruHashMap<FragmentKey, Fragmented, { MAX_FRAGMENTED as usize }> =
+    LruHashMap::new();
+#[btf_map]
 static WINDOWS: ArrayOfMaps<Window, GROUP_COUNT> = ArrayOfMaps::new();
 #[btf_map]
 static UDP_FLOWS_OF: ArrayOfMaps<UdpFlows, GROUP_COUNT> = ArrayOfMaps::new();
@@ -88,6 +92,9 @@ pub(crate) static SOCKETS: SkStorage<SocketNote> = SkStorage::new();
 /// only allows where they are aligned.
 #[repr(C, align(8))]
 struct Aligned<T>(T);
+/// One program at egress takes over what is odd.
+#[btf_map]
+pub(crate) static EGRESS_STAGES: ProgramArray<1> = ProgramArray::new();
 
 /// The maps of this object as the pipeline's tables.
 pub(crate) struct Maps;
@@ -253,6 +260,18 @@ impl Tables for Maps {
             // SAFETY: an aligned word of a map that lives as long as the program; every writer stores 1.
             unsafe { (&raw mut (*endpoint).noted).write_volatile(1) };
         }
+    }
+
+    #[inline(always)]
+    fn fragments(&self, key: &FragmentKey) -> Option<Fragmented> {
+        // SAFETY: copied at once. An eviction in between can hand over what another packet's first fragment
+        // said, which is what LRU maps are.
+        unsafe { FRAGMENTS.get(key) }.copied()
+    }
+
+    #[inline(always)]
+    fn set_fragments(&self, key: &FragmentKey, said: Fragmented) {
+        let _full = FRAGMENTS.insert(key, said, 0);
     }
 
     #[inline(always)]

@@ -33,11 +33,17 @@ const IPV6_TUPLE: u32 = 36;
 /// The network stack, asked from an XDP program.
 pub(crate) struct XdpStack<'a>(pub(crate) &'a XdpContext);
 
+/// Now, in ticks.
+#[inline(always)]
+pub(crate) fn now() -> u32 {
+    // SAFETY: no arguments.
+    (unsafe { bpf_ktime_get_coarse_ns() } >> TICK_SHIFT) as u32
+}
+
 impl Stack for XdpStack<'_> {
     #[inline(always)]
     fn now(&self) -> u32 {
-        // SAFETY: no arguments.
-        (unsafe { bpf_ktime_get_coarse_ns() } >> TICK_SHIFT) as u32
+        now()
     }
 
     #[inline(always)]
@@ -61,8 +67,12 @@ impl Stack for XdpStack<'_> {
 
     #[inline(always)]
     fn route(&self, way: &Way) -> Route {
-        let mut hop = NextHop::default();
-        match next_hop(self.0.ctx, way, &mut hop) {
+        /// Aligned, so that link addresses may be copied by halves.
+        #[repr(C, align(8))]
+        struct Aligned(NextHop);
+        let mut aligned = Aligned(NextHop::default());
+        let Aligned(hop) = &mut aligned;
+        match next_hop(self.0.ctx, way, hop) {
             BPF_FIB_LKUP_RET_SUCCESS => Route::Neighbour {
                 interface: hop.interface,
                 hop: Hop {

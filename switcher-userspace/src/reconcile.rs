@@ -12,6 +12,7 @@ mod bring_up;
 mod canary;
 mod describe;
 mod draft;
+mod fragments;
 mod hand_over;
 mod mixture;
 mod number;

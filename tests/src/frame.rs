@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4};
 
-use switcher_common::abi::{TCP, UDP};
+use switcher_common::abi::{ICMP, TCP, UDP};
 
 /// Offset of the network header in an untagged frame.
 pub const L3: usize = 14;
@@ -342,6 +342,9 @@ fn extension_length(kind: u8, header: &[u8]) -> Option<usize> {
 
 fn segment_holds(addresses: &[u8], protocol: u8, segment: &[u8]) -> Option<bool> {
     let unchecked = protocol == UDP && segment.get(6..8)? == [0, 0];
+    if protocol == ICMP {
+        return Some(sum(segment) == 0xffff);
+    }
     Some(unchecked || pseudo_sum(addresses, protocol, segment) == 0xffff)
 }
 

@@ -14,6 +14,7 @@ use bytemuck::{Pod, Zeroable};
 use nix::time::{ClockId, clock_gettime};
 use switcher::datapath::kernel::OBJECT;
 use switcher::datapath::pinned::{udp_flow_map, window_map};
+use switcher_common::abi::fragment::{FragmentKey, Fragmented};
 use switcher_common::abi::notice::{Notice, Noticed};
 use switcher_common::abi::{
     AddressKey, Counters, FlowKey, GroupState, NEXT_HOPS, NextHop, Note, TICK_SHIFT, Tag, Times,
@@ -47,7 +48,7 @@ pub const INGRESS: &str = "switcher_ingress";
 /// The tc program.
 pub const EGRESS: &str = "switcher_egress";
 
-/// Both programs, loaded.
+/// All programs, loaded.
 #[derive(Debug)]
 pub struct Kernel {
     ebpf: Ebpf,
@@ -70,6 +71,7 @@ impl Kernel {
     pub fn load() -> anyhow::Result<Self> {
         let mut ebpf = EbpfLoader::new().load(OBJECT).context("making the maps")?;
         stages(&mut ebpf)?;
+        egress_stages(&mut ebpf)?;
         let ingress: &mut Xdp = ebpf
             .program_mut(INGRESS)
             .context("no ingress")?
@@ -153,6 +155,7 @@ impl Kernel {
             self.open(map::UDP_FLOWS_OF, *group, flows, shift)?;
         }
         self.fill_notes(memory)?;
+        self.fill_fragments(memory, shift)?;
         self.forget(memory)
     }
 
@@ -198,6 +201,20 @@ impl Kernel {
         Ok(())
     }
 
+    fn fill_fragments(&mut self, memory: &Memory, shift: u32) -> anyhow::Result<()> {
+        let data = self.data(map::FRAGMENTS)?;
+        let mut fragments = HashMap::<_, Plain<FragmentKey>, Plain<Fragmented>>::try_from(data)?;
+        let old: Vec<_> = fragments.keys().collect::<Result<_, _>>()?;
+        for key in old {
+            fragments.remove(&key)?;
+        }
+        for (key, said) in memory.fragments.borrow().iter() {
+            let seen = said.seen.wrapping_add(shift);
+            fragments.insert(Plain(*key), Plain(Fragmented { seen, ..*said }), 0)?;
+        }
+        Ok(())
+    }
+
     /// Zeroes what programs have counted and remembered of endpoints.
     fn forget(&mut self, memory: &Memory) -> anyhow::Result<()> {
         for (id, endpoint) in &memory.endpoints {
@@ -231,6 +248,12 @@ impl Kernel {
         for entry in notes.iter() {
             let (key, note) = entry?;
             changes.notes.insert(key.0, note.0);
+        }
+        let data = self.data(map::FRAGMENTS)?;
+        let fragments = HashMap::<_, Plain<FragmentKey>, Plain<Fragmented>>::try_from(data)?;
+        for entry in fragments.iter() {
+            let (key, said) = entry?;
+            changes.fragments.insert(key.0, said.0);
         }
         for endpoint in like.endpoints.values() {
             let cells = self.sum::<Counters>(map::COUNTERS, endpoint.counter, add_counters)?;
@@ -368,12 +391,23 @@ fn stages(ebpf: &mut Ebpf) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Likewise at egress.
+fn egress_stages(ebpf: &mut Ebpf) -> anyhow::Result<()> {
+    let program = ebpf.program_mut(Stage::AT_EGRESS);
+    let program: &mut SchedClassifier = program.context("no such stage")?.try_into()?;
+    program.load().context("loading the tc stage")?;
+    let program = program.fd()?.try_clone()?;
+    let array = ebpf.map_mut(map::EGRESS_STAGES).context("no stages")?;
+    Ok(ProgramArray::try_from(array)?.set(0, &program, 0)?)
+}
+
 /// What programs change in their maps. Times are left out: the clock goes on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Changes {
     windows: BTreeMap<u16, BTreeMap<FlowKey, Tag>>,
     udp_flows: BTreeMap<u16, BTreeMap<FlowKey, Tag>>,
     notes: BTreeMap<FlowKey, Note>,
+    fragments: BTreeMap<FragmentKey, Fragmented>,
     counters: BTreeMap<u32, Counters>,
     reasons: BTreeMap<Reason, u64>,
     notices: BTreeSet<Told>,
@@ -395,6 +429,7 @@ impl Changes {
             windows: flows(&memory.windows.borrow()),
             udp_flows: flows(&memory.udp_flows.borrow()),
             notes: memory.notes.borrow().clone(),
+            fragments: memory.fragments.borrow().clone(),
             counters: memory.counters.borrow().clone(),
             reasons: memory.reasons.borrow().clone(),
             notices: memory
@@ -412,6 +447,8 @@ impl Changes {
         let windows = self.windows.values_mut().flat_map(BTreeMap::values_mut);
         let udp = self.udp_flows.values_mut().flat_map(BTreeMap::values_mut);
         windows.chain(udp).for_each(|tag| tag.seen = 0);
+        let fragments = self.fragments.values_mut();
+        fragments.for_each(|said| said.seen = 0);
         self.counters.retain(|_, cell| *cell != Counters::default());
         self.reasons.retain(|_, count| *count != 0);
     }

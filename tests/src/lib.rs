@@ -4,5 +4,6 @@ pub mod cases;
 pub mod frame;
 pub mod fuzz;
 pub mod kernel;
+pub mod pieces;
 pub mod site;
 pub mod town;

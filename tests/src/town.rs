@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
 
+use switcher_common::abi::fragment::{FragmentKey, Fragmented, fragment_keys};
 use switcher_common::abi::{
     Address, AddressKey, Endpoint, FlowKey, Note, Port, Service, TCP, TableRef, Tag, Times, UDP,
     address_kind, endpoint_flags, flow_space, note_kind, service_flags,
@@ -229,6 +230,26 @@ impl State {
     #[must_use]
     pub fn times(mut self, times: Times) -> Self {
         self.memory.times.insert(GROUP, times);
+        self
+    }
+
+    /// With what the first fragment of a packet said.
+    #[must_use]
+    pub fn fragmented(
+        self,
+        source: SocketAddrV4,
+        destination: SocketAddrV4,
+        identification: u32,
+        tcp: bool,
+        said: Fragmented,
+    ) -> Self {
+        let key = FragmentKey {
+            source: parts(source).0,
+            destination: parts(destination).0,
+            identification: u32::from((identification as u16).to_be()),
+            protocol: u32::from(if tcp { TCP } else { UDP }),
+        };
+        self.memory.fragments.borrow_mut().insert(key, said);
         self
     }
 
@@ -466,6 +487,12 @@ fn add(memory: &mut Memory, vip: SocketAddrV4) {
         }
     }
     memory.services.insert(index, element);
+    for endpoint in memory.endpoints.values().copied().collect::<Vec<_>>() {
+        if endpoint.service == element.parent {
+            let keys = fragment_keys(&element, &endpoint).into_iter().flatten();
+            keys.for_each(|key| memory.publish(key, 0));
+        }
+    }
     publish(memory, vip, protocol, address_kind::SERVICE, index);
 }
 

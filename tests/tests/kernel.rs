@@ -13,7 +13,7 @@ use switcher_tests::cases::{self, Case, Hook};
 use switcher_tests::frame::{Build, flag, sound};
 use switcher_tests::kernel::{Changes, Kernel};
 use switcher_tests::site::{self, Servers};
-use switcher_tests::town::{NEAR, OUTSIDE, State, WEB, endpoint};
+use switcher_tests::town::{NEAR, NOW, OUTSIDE, State, WEB, endpoint};
 
 /// Random frames for each base state and hook.
 const FRAMES: u32 = 1500;
@@ -142,7 +142,10 @@ fn agree(kernel: &Kernel, state: &State, hook: Hook, frame: &[u8]) -> anyhow::Re
             let verdict = pipeline::run(ours.as_mut_slice(), &state.memory, &state.told);
             (verdict, xdp_action(verdict))
         }
-        Hook::Egress => (pipeline::egress(ours.as_mut_slice(), &state.memory), NEXT),
+        Hook::Egress => (
+            pipeline::run_egress(ours.as_mut_slice(), &state.memory, NOW),
+            NEXT,
+        ),
     };
     let what = || format!("{hook:?} {verdict:?} {frame:02x?}");
     let theirs = kernel

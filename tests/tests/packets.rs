@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use switcher_common::pipeline;
 use switcher_tests::cases::{self, Case, Hook, Remembered};
 use switcher_tests::frame::sound;
-use switcher_tests::town::{GROUP, udp_key, window_key};
+use switcher_tests::town::{GROUP, NOW, udp_key, window_key};
 
 #[test]
 fn every_case() {
@@ -33,7 +33,7 @@ fn run(case: &Case) -> Result<(), String> {
     let mut frame = case.frame.clone();
     let verdict = match case.hook {
         Hook::Ingress => pipeline::run(frame.as_mut_slice(), &state.memory, &state.told),
-        Hook::Egress => pipeline::egress(frame.as_mut_slice(), &state.memory),
+        Hook::Egress => pipeline::run_egress(frame.as_mut_slice(), &state.memory, NOW),
     };
     if verdict != case.verdict {
         return Err(format!("{sentence}: {verdict:?}, not {:?}", case.verdict));

@@ -26,6 +26,8 @@ pub const COUNTERS: &str = "COUNTERS";
 pub const REASONS: &str = "REASONS";
 /// `LruHashMap<FlowKey, Note, MAX_NOTES>`.
 pub const NOTES: &str = "NOTES";
+/// `LruHashMap<FragmentKey, Fragmented, MAX_FRAGMENTED>`.
+pub const FRAGMENTS: &str = "FRAGMENTS";
 /// `ArrayOfMaps<HashMap<FlowKey, Tag>, MAX_GROUPS>`: a group's tags while its window is open.
 pub const WINDOWS: &str = "WINDOWS";
 /// `ArrayOfMaps<LruHashMap<FlowKey, Tag>, MAX_GROUPS>`: a group's UDP flows.
@@ -40,8 +42,10 @@ pub const TAG_BUDGET: &str = "TAG_BUDGET";
 pub const NOTICES: &str = "NOTICES";
 /// `PerCpuArray<Noticed, MAX_GROUPS>`.
 pub const NOTICED: &str = "NOTICED";
-/// `ProgramArray<3>` by `Stage`: where the first program tail-calls to.
+/// `ProgramArray<4>` by `Stage`: where the first program tail-calls to.
 pub const STAGES: &str = "STAGES";
+/// `ProgramArray<1>`: the tc program that takes over from the one at egress.
+pub const EGRESS_STAGES: &str = "EGRESS_STAGES";
 /// `Array<Clients, 1>`, mapped.
 pub const CLIENTS: &str = "CLIENTS";
 /// `SkStorage<SocketNote>`: sockets of this host that had to do with a service.
@@ -62,6 +66,7 @@ pub const ALL: &[&str] = &[
     COUNTERS,
     REASONS,
     NOTES,
+    FRAGMENTS,
     WINDOWS,
     UDP_FLOWS_OF,
     GROUP_NAMES,
@@ -70,6 +75,7 @@ pub const ALL: &[&str] = &[
     NOTICES,
     NOTICED,
     STAGES,
+    EGRESS_STAGES,
     CLIENTS,
     SOCKETS,
 ];

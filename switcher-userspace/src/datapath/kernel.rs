@@ -132,6 +132,7 @@ fn load(pins: &Pins, log: &Path) -> anyhow::Result<Ebpf> {
          BTF; `switcher doctor` tells which",
     )?;
     stages(&mut object, log)?;
+    egress_stages(&mut object, log)?;
     ingress(&mut object)?
         .load()
         .map_err(|error| refusal::load("switcher_ingress", error, log))?;
@@ -158,6 +159,23 @@ fn stages(object: &mut Ebpf, log: &Path) -> anyhow::Result<()> {
         let array = array.context("the object has no map of stages")?;
         ProgramArray::try_from(array)?.set(stage as u32, &program, 0)?;
     }
+    Ok(())
+}
+
+/// Likewise for the program at egress.
+fn egress_stages(object: &mut Ebpf, log: &Path) -> anyhow::Result<()> {
+    const NAME: &str = Stage::AT_EGRESS;
+    let program = object.program_mut(NAME);
+    let program: &mut SchedClassifier = program
+        .with_context(|| format!("the object has no program {NAME}"))?
+        .try_into()?;
+    program
+        .load()
+        .map_err(|error| refusal::load(NAME, error, log))?;
+    let program = program.fd()?.try_clone()?;
+    let array = object.map_mut(map::EGRESS_STAGES);
+    let array = array.context("the object has no map of stages at egress")?;
+    ProgramArray::try_from(array)?.set(0, &program, 0)?;
     Ok(())
 }
 

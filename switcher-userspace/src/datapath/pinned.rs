@@ -434,6 +434,9 @@ impl Pinned {
     }
 
     fn code_port(&mut self, key: &AddressKey) -> anyhow::Result<()> {
+        if !key.has_port() {
+            return Ok(());
+        }
         let published = self.published(key)?.iter();
         let code = port_entry_code(published.map(|(key, index)| (*key, *index)), key);
         let port = usize::from(key.port.number());

@@ -217,9 +217,12 @@ impl Planner {
         });
     }
 
-    /// Replies first: the first answer to a client must have the right address.
+    /// Replies first: the first answer to a client must have the right address, in all its fragments.
     fn publish(&mut self, draft: &Draft) {
         for service in &draft.services {
+            for key in self.fragments_of(service) {
+                self.publish_key(key, 0);
+            }
             for (key, id) in &service.keys {
                 self.publish_key(*key, *id);
             }

@@ -86,11 +86,16 @@ struct Shown<'a>(&'a AddressKey);
 impl fmt::Display for Shown<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self(key) = self;
+        let protocol = if key.protocol == UDP { "udp" } else { "tcp" };
         let kind = match key.kind {
             address_kind::SERVICE => "service",
-            _ => "endpoint",
+            address_kind::ENDPOINT => "endpoint",
+            _ => {
+                let to = key.kind == address_kind::FRAGMENTS_TO;
+                let (end, address) = (if to { "to" } else { "from" }, IpAddr::from(key.address));
+                return write!(f, "{protocol} fragments {end} {address}");
+            }
         };
-        let protocol = if key.protocol == UDP { "udp" } else { "tcp" };
         write!(f, "{kind} {}/{protocol}", socket(key.address, key.port))
     }
 }

@@ -116,7 +116,11 @@ impl Planner {
 
     fn unwanted_addresses(&self, endpoints: &BTreeSet<u16>) -> Vec<AddressKey> {
         let have = self.have();
+        let fragments = self.fragments_needed(endpoints);
         let stays = |key: &AddressKey, index: &u16| {
+            if !key.has_port() {
+                return fragments.contains(key);
+            }
             if key.kind == address_kind::ENDPOINT {
                 return !endpoints.contains(index) && have.endpoints.contains_key(index);
             }
@@ -134,7 +138,7 @@ impl Planner {
             .filter(|(key, index)| !stays(key, index))
             .map(|(key, _)| *key)
             .collect();
-        // Services before endpoints: the last replies still get the service's address.
+        // Services before endpoints: the last replies still get the service's address, and their fragments.
         addresses.sort_by_key(|key| key.kind);
         addresses
     }

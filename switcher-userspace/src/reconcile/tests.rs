@@ -39,6 +39,48 @@ fn a_new_group_is_published_last() {
 }
 
 #[test]
+fn fragments_are_followed_where_addresses_change() {
+    let mut want = want(&[("blue", &[81]), ("green", &[82])], None);
+    let elsewhere = SocketAddr::from(([10, 0, 0, 2], 81));
+    let web = group(&mut want)
+        .services
+        .get_mut("web")
+        .expect("it is there");
+    web.endpoints.get_mut("blue").expect("it is there")[0].address = elsewhere;
+    let first = plan(&Have::default(), &want, SEED).expect("nothing is in the way");
+    let published = |plan: &Plan| -> Vec<String> {
+        let steps = plan.changes.iter().map(ToString::to_string);
+        steps
+            .filter(|step| step.contains("publish") || step.contains("withdraw"))
+            .collect()
+    };
+    assert_eq!(
+        published(&first),
+        [
+            "publish tcp fragments to 10.0.0.1 as 0",
+            "publish tcp fragments from 10.0.0.2 as 0",
+            "publish endpoint 10.0.0.1:82/tcp as 2",
+            "publish endpoint 10.0.0.2:81/tcp as 1",
+            "publish service 10.0.0.1:80/tcp as 0",
+        ]
+    );
+    let have = apply(&Have::default(), &first);
+    assert!(plan(&have, &want, SEED).expect("a plan").is_empty());
+
+    let gone = plan(&have, &Want::default(), SEED).expect("nothing is in the way");
+    assert_eq!(
+        published(&gone),
+        [
+            "withdraw service 10.0.0.1:80/tcp",
+            "withdraw endpoint 10.0.0.1:82/tcp",
+            "withdraw endpoint 10.0.0.2:81/tcp",
+            "withdraw tcp fragments to 10.0.0.1",
+            "withdraw tcp fragments from 10.0.0.2",
+        ]
+    );
+}
+
+#[test]
 fn what_is_there_needs_nothing() {
     let want = want(&[("blue", &[81]), ("green", &[82])], Some(90));
     let have = after(&Have::default(), &want);

@@ -29,16 +29,6 @@ pub(super) fn cases() -> Vec<Case> {
             &syn.clone().to(CALLS),
             Reason::NotOurs,
         ),
-        pass(
-            "the first fragment",
-            &fragment(&syn, 0x2000),
-            Reason::Fragment,
-        ),
-        pass(
-            "a later fragment",
-            &fragment(&syn, 0x00b9),
-            Reason::Fragment,
-        ),
         raw("an Ethernet type that is not IP", Reason::NotIp, |frame| {
             frame[12..14].copy_from_slice(&[0x08, 0x06]);
         }),
@@ -79,13 +69,6 @@ pub(super) fn cases() -> Vec<Case> {
 
 fn pass(sentence: &'static str, frame: &Build, reason: Reason) -> Case {
     Case::untouched(sentence, State::new(steady()), frame, Verdict::Pass(reason))
-}
-
-fn fragment(frame: &Build, field: u16) -> Build {
-    Build {
-        fragment: field,
-        ..frame.clone()
-    }
 }
 
 fn raw(sentence: &'static str, reason: Reason, spoil: impl FnOnce(&mut Vec<u8>)) -> Case {

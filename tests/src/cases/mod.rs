@@ -2,7 +2,9 @@
 //! through the core on the host, `kernel` through the loaded programs.
 
 mod elsewhere;
+mod errors;
 mod exceptions;
+mod fragments;
 mod hashed;
 mod layers;
 mod replies;
@@ -82,6 +84,8 @@ pub fn all() -> Vec<Case> {
         hashed::cases(),
         elsewhere::cases(),
         layers::cases(),
+        fragments::cases(),
+        errors::cases(),
     ]
     .concat()
 }

@@ -2,9 +2,11 @@
 
 use proptest::prelude::*;
 use switcher_common::abi::{
-    COLOURS, SLOTS, Service, TCP, TableRef, address_kind, endpoint_flags, service_flags,
+    AddressKey, COLOURS, SLOTS, Service, TCP, TableRef, address_kind, endpoint_flags, service_flags,
 };
 use switcher_common::word::Phase;
+
+use std::net::SocketAddr;
 
 use super::super::*;
 use super::{SEED, at, close};
@@ -74,7 +76,10 @@ fn wants() -> impl Strategy<Value = Want> {
             for (s, (endpoints, preview, moved)) in (0u16..).zip(services) {
                 let base = 1000 + g * 4000 + s * 1000;
                 let endpoint = |c: u16, port: u16| WantEndpoint {
-                    address: at(base + 100 + c * 100 + port),
+                    address: match port {
+                        5 => SocketAddr::from(([10, 0, 0, 2], base + 100 + c * 100)),
+                        _ => at(base + 100 + c * 100 + port),
+                    },
                     weight: 1 + port,
                     flags: endpoint_flags::PRESENT,
                     standing: Standing::Up,
@@ -107,6 +112,9 @@ fn wants() -> impl Strategy<Value = Want> {
 /// What has to hold at every moment, from the data path's view and without the planner's code.
 fn served(have: &Have) -> Result<(), String> {
     for (key, index) in &have.addresses {
+        if !key.has_port() {
+            continue;
+        }
         if key.kind == address_kind::ENDPOINT {
             let endpoint = have
                 .endpoints
@@ -148,13 +156,20 @@ fn filled(have: &Have, index: u16, service: &Service, slot: Slot) -> Result<(), 
     if buckets.len() != 1 << table.bits() {
         return Err(format!("service {index}: a table of {}", buckets.len()));
     }
-    for id in buckets {
+    // Once each: a table has hundreds of buckets.
+    for id in buckets.iter().collect::<BTreeSet<_>>() {
         let endpoint = have
             .endpoints
             .get(id)
             .ok_or(format!("endpoint {id} is gone"))?;
         if endpoint.service != service.parent {
             return Err(format!("endpoint {id} serves {}", endpoint.service));
+        }
+        let to = AddressKey::fragments_to(service.address, service.protocol);
+        let from = AddressKey::fragments_from(endpoint.address, service.protocol);
+        let follows = |key: &AddressKey| have.addresses.contains_key(key);
+        if endpoint.address != service.address && !(follows(&to) && follows(&from)) {
+            return Err(format!("fragments to endpoint {id} are not followed"));
         }
         if usize::from(endpoint.colour) >= COLOURS {
             return Err(format!("endpoint {id} has colour {}", endpoint.colour));

@@ -60,7 +60,7 @@ impl Drop for EchoServer {
 }
 
 fn answer(socket: &UdpSocket, identity: &Identity, seen: &Seen, stopping: &AtomicBool) {
-    let mut buffer = [0; 2048];
+    let mut buffer = vec![0; 1 << 16];
     while !stopping.load(Ordering::Relaxed) {
         let Ok((size, from)) = socket.recv_from(&mut buffer) else {
             continue;

@@ -1,0 +1,160 @@
+//! Fragments of frames, and ICMP errors about them, from scratch: every checksum computed in full, by other
+//! means than the code under test.
+
+use std::net::IpAddr;
+
+use switcher_common::abi::{ICMP, ICMPV6};
+use switcher_common::rewrite::Hop;
+
+use crate::frame::{RECEIVER, SENDER, sum};
+
+/// Offset of the IP header: frames here have no VLAN tags.
+const L3: usize = 14;
+/// IPv6 fragment header.
+const FRAGMENT: u8 = 44;
+
+/// The fragments of a whole frame without options or extension headers, cut behind every so many bytes of
+/// what follows the IP header (a multiple of 8). Its transport checksum becomes part of the first one.
+pub fn fragments(whole: &[u8], bytes: usize, identification: u32) -> Vec<Vec<u8>> {
+    let (header, payload) = split(whole);
+    let pieces = payload.chunks(bytes);
+    let last = pieces.len() - 1;
+    let fragment = |(number, piece): (usize, &[u8])| {
+        let (offset, more) = (number * bytes, number != last);
+        let mut frame = header.to_vec();
+        if is_v6(whole) {
+            let next = std::mem::replace(&mut frame[L3 + 6], FRAGMENT);
+            let field = offset as u16 | u16::from(more);
+            frame.extend([next, 0]);
+            frame.extend(field.to_be_bytes());
+            frame.extend(identification.to_be_bytes());
+        } else {
+            let field = (offset / 8) as u16 | u16::from(more) << 13;
+            frame[L3 + 4..L3 + 6].copy_from_slice(&(identification as u16).to_be_bytes());
+            frame[L3 + 6..L3 + 8].copy_from_slice(&field.to_be_bytes());
+        }
+        frame.extend(piece);
+        finish(&mut frame);
+        frame
+    };
+    pieces.enumerate().map(fragment).collect()
+}
+
+/// An ICMP error.
+#[derive(Clone, Debug)]
+pub struct IcmpError {
+    /// Who sends it.
+    pub source: IpAddr,
+    /// Who gets it.
+    pub destination: IpAddr,
+    /// Its type and code.
+    pub kind: [u8; 2],
+    /// What follows the checksum: an MTU, or a pointer.
+    pub rest: u32,
+    /// The packet that it is about, from the IP header on; as much of it as is quoted.
+    pub quote: Vec<u8>,
+}
+
+impl IcmpError {
+    /// The frame.
+    pub fn bytes(&self) -> Vec<u8> {
+        let Self {
+            source,
+            destination,
+            kind,
+            rest,
+            quote,
+        } = self;
+        let mut frame = [RECEIVER, SENDER].concat();
+        let length = (8 + quote.len()) as u16;
+        match (source, destination) {
+            (IpAddr::V4(source), IpAddr::V4(destination)) => {
+                frame.extend([0x08, 0x00, 0x45, 0xc0]);
+                frame.extend((length + 20).to_be_bytes());
+                frame.extend([0x56, 0x78, 0, 0, 64, ICMP, 0, 0]);
+                frame.extend(source.octets());
+                frame.extend(destination.octets());
+            }
+            (IpAddr::V6(source), IpAddr::V6(destination)) => {
+                frame.extend([0x86, 0xdd, 0x60, 0, 0, 0]);
+                frame.extend(length.to_be_bytes());
+                frame.extend([ICMPV6, 64]);
+                frame.extend(source.octets());
+                frame.extend(destination.octets());
+            }
+            _ => unreachable!("an error has one family"),
+        }
+        frame.extend(kind);
+        frame.extend([0, 0]);
+        frame.extend(rest.to_be_bytes());
+        frame.extend(quote);
+        finish(&mut frame);
+        frame
+    }
+
+    /// With another part of the packet it is about.
+    #[must_use]
+    pub fn quoting(mut self, whole: &[u8], bytes: usize) -> Self {
+        self.quote = quote(whole, bytes);
+        self
+    }
+}
+
+/// A frame from its IP header on, with so many bytes of what follows that.
+pub fn quote(whole: &[u8], bytes: usize) -> Vec<u8> {
+    let (header, payload) = split(whole);
+    let quoted = payload.len().min(bytes);
+    [&header[L3..], &payload[..quoted]].concat()
+}
+
+/// As it leaves, one hop further.
+#[must_use]
+pub fn forwarded(mut frame: Vec<u8>, hop: Hop) -> Vec<u8> {
+    frame[..6].copy_from_slice(&hop.destination);
+    frame[6..12].copy_from_slice(&hop.source);
+    let limit = L3 + if is_v6(&frame) { 7 } else { 8 };
+    frame[limit] -= 1;
+    finish(&mut frame);
+    frame
+}
+
+fn is_v6(frame: &[u8]) -> bool {
+    frame[L3] >> 4 == 6
+}
+
+fn split(whole: &[u8]) -> (&[u8], &[u8]) {
+    whole.split_at(L3 + if is_v6(whole) { 40 } else { 20 })
+}
+
+/// Length and checksum of the IP header, and the checksum of ICMP.
+fn finish(frame: &mut [u8]) {
+    let six = is_v6(frame);
+    let l4 = L3 + if six { 40 } else { 20 };
+    let length = frame.len() - l4;
+    let mut pseudo = Vec::new();
+    if six {
+        frame[L3 + 4..L3 + 6].copy_from_slice(&(length as u16).to_be_bytes());
+        pseudo.extend(&frame[L3 + 8..l4]);
+        pseudo.extend([0, 0]);
+        pseudo.extend((length as u16).to_be_bytes());
+        pseudo.extend([0, 0, 0, ICMPV6]);
+    } else {
+        frame[L3 + 2..L3 + 4].copy_from_slice(&((length + 20) as u16).to_be_bytes());
+        check(frame, L3 + 10, |frame| sum(&frame[L3..l4]));
+    }
+    let protocol = frame[L3 + if six { 6 } else { 9 }];
+    let whole = six || frame[L3 + 6] & 0x3f == 0 && frame[L3 + 7] == 0;
+    if protocol == (if six { ICMPV6 } else { ICMP }) && whole && length >= 8 {
+        check(
+            frame,
+            l4 + 2,
+            |frame| sum(&[&pseudo, &frame[l4..]].concat()),
+        );
+    }
+}
+
+fn check(frame: &mut [u8], place: usize, sum: impl Fn(&[u8]) -> u16) {
+    frame[place..place + 2].fill(0);
+    let sum = sum(frame);
+    frame[place..place + 2].copy_from_slice(&(!sum).to_be_bytes());
+}
