@@ -1,9 +1,9 @@
 //! Fragments of frames, and ICMP errors about them, from scratch: every checksum computed in full, by other
 //! means than the code under test.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddrV6};
 
-use switcher_common::abi::{ICMP, ICMPV6};
+use switcher_common::abi::{ICMP, ICMPV6, UDP};
 use switcher_common::rewrite::Hop;
 
 use crate::frame::{RECEIVER, SENDER, sum};
@@ -12,6 +12,29 @@ use crate::frame::{RECEIVER, SENDER, sum};
 const L3: usize = 14;
 /// IPv6 fragment header.
 const FRAGMENT: u8 = 44;
+
+/// A UDP datagram over IPv6.
+pub fn datagram(source: SocketAddrV6, destination: SocketAddrV6, payload: &[u8]) -> Vec<u8> {
+    let mut frame = [RECEIVER, SENDER].concat();
+    let length = (8 + payload.len()) as u16;
+    frame.extend([0x86, 0xdd, 0x60, 0, 0, 0]);
+    frame.extend(length.to_be_bytes());
+    frame.extend([UDP, 64]);
+    frame.extend(source.ip().octets());
+    frame.extend(destination.ip().octets());
+    let (l4, mut pseudo) = (frame.len(), frame[L3 + 8..].to_vec());
+    frame.extend(source.port().to_be_bytes());
+    frame.extend(destination.port().to_be_bytes());
+    frame.extend(length.to_be_bytes());
+    frame.extend([0, 0]);
+    frame.extend(payload);
+    pseudo.extend([0, UDP]);
+    pseudo.extend(length.to_be_bytes());
+    let check = !sum(&[&pseudo, &frame[l4..]].concat());
+    let check = if check == 0 { 0xffff } else { check };
+    frame[l4 + 6..l4 + 8].copy_from_slice(&check.to_be_bytes());
+    frame
+}
 
 /// The fragments of a whole frame without options or extension headers, cut behind every so many bytes of
 /// what follows the IP header (a multiple of 8). Its transport checksum becomes part of the first one.

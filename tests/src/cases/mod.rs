@@ -10,6 +10,7 @@ mod layers;
 mod replies;
 mod requests;
 mod routed;
+mod six;
 mod sockets;
 mod tags;
 mod timed;
@@ -86,6 +87,7 @@ pub fn all() -> Vec<Case> {
         layers::cases(),
         fragments::cases(),
         errors::cases(),
+        six::cases(),
     ]
     .concat()
 }
