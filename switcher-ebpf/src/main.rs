@@ -26,35 +26,35 @@ use crate::packet::{TcFrame, XdpFrame};
 use crate::stack::{XdpStack, now};
 
 /// Incoming packets of an interface.
-#[xdp]
+#[xdp(frags)]
 fn switcher_ingress(context: XdpContext) -> u32 {
     let verdict = pipeline::ingress(&mut XdpFrame(&context), &Maps, &XdpStack(&context));
     act(&context, verdict)
 }
 
 /// Of these, fragments.
-#[xdp]
+#[xdp(frags)]
 fn switcher_fragments(context: XdpContext) -> u32 {
     let verdict = pipeline::fragments(&mut XdpFrame(&context), &Maps, &XdpStack(&context));
     act(&context, verdict)
 }
 
 /// Of these, ICMP errors.
-#[xdp]
+#[xdp(frags)]
 fn switcher_errors(context: XdpContext) -> u32 {
     let verdict = pipeline::errors(&mut XdpFrame(&context), &Maps, &XdpStack(&context));
     act(&context, verdict)
 }
 
 /// Of these, packets of services in `masquerade`, and replies to them.
-#[xdp]
+#[xdp(frags)]
 fn switcher_nat(context: XdpContext) -> u32 {
     let verdict = pipeline::nat(&mut XdpFrame(&context), &Maps, &XdpStack(&context));
     act(&context, verdict)
 }
 
 /// Of these, packets of services in `ipip`.
-#[xdp]
+#[xdp(frags)]
 fn switcher_tunnel(context: XdpContext) -> u32 {
     let verdict = pipeline::tunnel(&mut XdpFrame(&context), &Maps, &XdpStack(&context));
     act(&context, verdict)

@@ -4,7 +4,7 @@ use core::intrinsics::is_val_statically_known;
 use core::mem::MaybeUninit;
 
 use aya_ebpf::bindings::{BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR};
-use aya_ebpf::helpers::generated::bpf_csum_update;
+use aya_ebpf::helpers::generated::{bpf_csum_update, bpf_xdp_get_buff_len};
 use aya_ebpf::programs::{TcContext, XdpContext};
 use switcher_common::abi::{Address, TCP};
 use switcher_common::checksum::{change_address, narrow};
@@ -47,10 +47,11 @@ impl XdpFrame<'_> {
 }
 
 impl Frame for XdpFrame<'_> {
+    /// Of all its buffers; headers are read from the first.
     #[inline(always)]
     fn length(&self) -> u32 {
-        let (start, end) = self.bounds();
-        (end - start) as u32
+        // SAFETY: the context is this program's.
+        unsafe { bpf_xdp_get_buff_len(self.0.ctx) as u32 }
     }
 
     #[inline(always)]

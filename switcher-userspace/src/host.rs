@@ -56,7 +56,7 @@ pub struct Kernel(pub u32, pub u32);
 
 impl Kernel {
     /// The oldest that Switcher works on.
-    pub const OLDEST: Self = Self(5, 15);
+    pub const OLDEST: Self = Self(5, 18);
     /// The first with tcx links.
     pub const TCX: Self = Self(6, 6);
 

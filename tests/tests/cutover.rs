@@ -1,6 +1,7 @@
 //! A hundred switches under load, in every combination: nothing is lost, and new connections are on the
 //! new colour from the first that begins after the command returned.
 
+use std::net::UdpSocket;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -63,6 +64,38 @@ in_v6! {
     local_v6_without_offloads: Local offloads false;
     routed_v6_with_offloads: Routed offloads true;
     routed_v6_without_offloads: Routed offloads false;
+}
+
+#[test]
+fn jumbo_frames_local() {
+    run("jumbo_frames_local", || jumbo(Mode::Local));
+}
+
+#[test]
+fn jumbo_frames_routed() {
+    run("jumbo_frames_routed", || jumbo(Mode::Routed));
+}
+
+/// Frames of more than a page, which native XDP sees in parts: TCP segments of downloads, and datagrams both
+/// ways.
+fn jumbo(mode: Mode) -> Result<()> {
+    let settings = Settings {
+        mtu: 9000,
+        ..settings("native")
+    };
+    let stand = Stand::new(mode, false, settings.clone(), &binary()?)?;
+    let text = "x".repeat(8800);
+    let answer = stand.topology.client.inside(|| -> Result<String> {
+        let socket = UdpSocket::bind("0.0.0.0:0")?;
+        socket.set_read_timeout(Some(PATIENCE))?;
+        socket.send_to(text.as_bytes(), stand.topology.echo())?;
+        let mut buffer = vec![0; 9000];
+        let length = socket.recv(&mut buffer)?;
+        Ok(String::from_utf8(buffer[..length].to_vec())?)
+    })??;
+    ensure!(answer.ends_with(&text), "the datagram came back changed");
+    drop(stand);
+    switches_under_load(mode, settings, false, FEW)
 }
 
 #[test]

@@ -46,7 +46,7 @@ const NATIVE: [&str; 34] = [
     "vmxnet3",
 ];
 
-/// The largest MTU that fits into a page with what drivers and the kernel add, without fragments.
+/// The largest MTU that fits into a page with what drivers and the kernel add.
 const ONE_PAGE: u32 = 3498;
 
 /// In which families there are services whose packets are forwarded.
@@ -140,7 +140,8 @@ fn mtu(interface: &Interface) -> Check {
         false => Check::unknown(
             name,
             found,
-            "many drivers refuse native XDP above about 3500 bytes; the agent's start will tell",
+            "some drivers refuse native XDP above about 3500 bytes, even to programs that take frames in \
+             parts, as ours do; the agent's start will tell",
         ),
     }
 }

@@ -103,8 +103,8 @@ mod tests {
 
     #[test]
     fn old_kernels_are_problems() {
-        assert_eq!(release(Kernel(5, 10)).state, State::Problem);
-        assert_eq!(release(Kernel(5, 15)).state, State::Ok);
+        assert_eq!(release(Kernel(5, 15)).state, State::Problem);
+        assert_eq!(release(Kernel(5, 18)).state, State::Ok);
         assert!(egress(Kernel(6, 1)).found.contains("clsact"));
     }
 

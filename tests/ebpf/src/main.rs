@@ -33,7 +33,7 @@ static PLAN: Array<Plan> = Array::with_max_entries(1, 0);
 static TARGETS: ProgramArray = ProgramArray::with_max_entries(4, 0);
 
 /// The least a program can do.
-#[xdp]
+#[xdp(frags)]
 fn empty(_context: XdpContext) -> u32 {
     xdp_action::XDP_PASS
 }
@@ -45,7 +45,7 @@ fn has_the_last_word(_context: TcContext) -> i32 {
 }
 
 /// One service and one endpoint, both in the code.
-#[xdp]
+#[xdp(frags)]
 fn minimal(context: XdpContext) -> u32 {
     // SAFETY: `headers` has compared the offsets with the end of the frame.
     unsafe {
@@ -73,7 +73,7 @@ fn minimal(context: XdpContext) -> u32 {
 
 /// `BPF_PROG_TEST_RUN` gives every repetition the frame that the one before left behind. This program
 /// makes it a fresh one, of the next flow, and hands it to the program in question.
-#[xdp]
+#[xdp(frags)]
 fn drive(context: XdpContext) -> u32 {
     let Some(plan) = PLAN.get_ptr_mut(0) else {
         return xdp_action::XDP_ABORTED;

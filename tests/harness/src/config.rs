@@ -29,6 +29,8 @@ pub struct Settings {
     pub interval: Duration,
     /// Services and servers have IPv6 addresses.
     pub v6: bool,
+    /// The MTU of every link.
+    pub mtu: u16,
     /// Lines that go into `[agent]`, as they are.
     pub agent: &'static str,
 }
@@ -44,6 +46,7 @@ impl Default for Settings {
             health: "http",
             interval: Duration::from_millis(200),
             v6: false,
+            mtu: 1500,
             agent: "",
         }
     }

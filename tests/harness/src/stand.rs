@@ -43,6 +43,7 @@ impl Stand {
         binary: &Path,
     ) -> Result<Self> {
         let mut topology = Topology::new(mode, offloads)?;
+        topology.set_mtu(settings.mtu)?;
         if settings.v6 {
             topology.speak_v6()?;
         }

@@ -256,6 +256,17 @@ impl Topology {
         self.backends.get(place).unwrap_or(&self.switch)
     }
 
+    /// Lets every link take packets of this size.
+    ///
+    /// # Errors
+    /// When `ip` fails.
+    pub fn set_mtu(&self, mtu: u16) -> Result<()> {
+        for (namespace, device) in self.devices() {
+            namespace.ip(&format!("link set {device} mtu {mtu}"))?;
+        }
+        Ok(())
+    }
+
     /// Turns checksum and segmentation offloads on or off at every end of every link.
     ///
     /// # Errors
