@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use switcher_harness::agent::binary;
+use switcher_harness::agent::{GUEST, binary};
 use switcher_harness::config::Settings;
 use switcher_harness::flips::{judge, switch};
 use switcher_harness::load::Kind;
@@ -18,9 +18,6 @@ use switcher_harness::{Load, Mode, Namespace, Plan, Stand, Topology, netns, priv
 const SWITCHES: usize = 4;
 /// Time in which the load sees the state that a switch has left.
 const BETWEEN: Duration = Duration::from_millis(500);
-/// Set in the machines of `cargo xtask test --kernels`, whose network cards nobody else needs.
-const GUEST: &str = "SWITCHER_TESTS_GUEST";
-
 /// TCP clients: a datagram that is lost is lost, with or without a switch.
 const KINDS: [Kind; 4] = [Kind::KeepAlive, Kind::New, Kind::Download, Kind::Idle];
 

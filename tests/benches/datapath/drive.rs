@@ -37,6 +37,25 @@ pub(crate) struct Load {
     pub(crate) flows: u32,
     /// Every frame has another sequence number.
     pub(crate) sequences: bool,
+    /// Services that flows go to, besides.
+    pub(crate) servers: Servers,
+}
+
+/// Services that flows are spread over; both are powers of two.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Servers {
+    /// With addresses in a row, from the load's on.
+    pub(crate) addresses: u32,
+    /// With ports in a row.
+    pub(crate) ports: u32,
+}
+
+impl Servers {
+    /// The load's server alone.
+    pub(crate) const ONE: Self = Self {
+        addresses: 1,
+        ports: 1,
+    };
 }
 
 /// `switcher_tests_ebpf::Plan`.
@@ -49,6 +68,8 @@ struct Plan {
     sequences: u32,
     client: u32,
     destination: u32,
+    addresses: u32,
+    ports: u32,
     client_port: u16,
     destination_port: u16,
 }
@@ -105,6 +126,8 @@ impl Driver {
             sequences: u32::from(load.sequences),
             client: u32::from_ne_bytes(load.client.ip().octets()),
             destination: u32::from_ne_bytes(load.server.ip().octets()),
+            addresses: load.servers.addresses - 1,
+            ports: load.servers.ports - 1,
             client_port: load.client.port().to_be(),
             destination_port: load.server.port().to_be(),
         };

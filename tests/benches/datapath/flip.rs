@@ -63,7 +63,7 @@ fn late(sorted: &[f64]) -> f64 {
     sorted.get(index).copied().unwrap_or(f64::NAN)
 }
 
-fn resident(agent: &Agent) -> anyhow::Result<f64> {
+pub(crate) fn resident(agent: &Agent) -> anyhow::Result<f64> {
     let pid = agent.pid().context("the agent has gone")?;
     let path = format!("/proc/{pid}/status");
     let text = std::fs::read_to_string(&path)?;

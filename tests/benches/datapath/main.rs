@@ -8,6 +8,7 @@ mod flip;
 mod memory;
 mod packets;
 mod report;
+mod scale;
 mod store;
 
 use switcher_harness::privilege::is_root;
@@ -26,6 +27,7 @@ fn main() -> anyhow::Result<()> {
     memory::measure(&mut report)?;
     store::measure(&mut report)?;
     flip::measure(if has("--quick") { 20 } else { 200 }, &mut report)?;
+    scale::measure(rounds, &mut report)?;
     if has("--json") {
         println!("{}", report.json());
     } else {

@@ -11,7 +11,7 @@ use switcher_tests::kernel::Kernel;
 use switcher_tests::site::{self, Servers};
 use switcher_tests::town::{CALLS, CELL, CLIENT, FAR, GROUP, NEAR, SHOP, State, WEB, endpoint};
 
-use crate::drive::{Driver, Load, Target};
+use crate::drive::{Driver, Load, Servers as Spread, Target};
 use crate::report::{Cost, Packet, Report};
 
 /// Many flows.
@@ -20,14 +20,16 @@ const MANY: u32 = 1 << 20;
 const BATCH: u32 = 1 << 17;
 
 /// A kind of packet.
-struct Kind {
-    name: &'static str,
-    target: Target,
-    word: Word,
-    frame: Build,
-    sequences: bool,
-    goal: Option<f64>,
-    goal_many: Option<f64>,
+pub(crate) struct Kind {
+    pub(crate) name: &'static str,
+    pub(crate) target: Target,
+    pub(crate) word: Word,
+    pub(crate) frame: Build,
+    pub(crate) sequences: bool,
+    /// Services that a million flows are spread over.
+    pub(crate) servers: Spread,
+    pub(crate) goal: Option<f64>,
+    pub(crate) goal_many: Option<f64>,
 }
 
 pub(crate) fn measure(rounds: usize, report: &mut Report) -> anyhow::Result<()> {
@@ -57,6 +59,7 @@ fn kinds() -> Vec<Kind> {
         word,
         frame,
         sequences: false,
+        servers: Spread::ONE,
         goal,
         goal_many: None,
     };
@@ -108,21 +111,22 @@ fn prepare(kernel: &mut Kernel, kind: &Kind) -> anyhow::Result<()> {
     kernel.fill(&state.memory)
 }
 
-fn packet(
+pub(crate) fn packet(
     driver: &mut Driver,
     kind: &Kind,
     rounds: usize,
     report: &mut Report,
 ) -> anyhow::Result<Packet> {
     let frame = kind.frame.bytes();
-    let load = |flows| Load {
+    let load = |flows, servers| Load {
         frame: frame.clone(),
         client: kind.frame.source,
         server: kind.frame.destination,
         flows,
         sequences: kind.sequences,
+        servers,
     };
-    let (one, many) = (load(1), load(MANY));
+    let (one, many) = (load(1, Spread::ONE), load(MANY, kind.servers));
     // Tags are made, and caches are warm.
     driver.driven(kind.target, &many, MANY)?;
     driver.driven(kind.target, &one, BATCH)?;
@@ -171,7 +175,7 @@ pub(crate) fn median(values: &mut [f64]) -> f64 {
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
-fn stay_on_this_cpu() -> anyhow::Result<()> {
+pub(crate) fn stay_on_this_cpu() -> anyhow::Result<()> {
     let mut cpus = nix::sched::CpuSet::new();
     cpus.set(nix::sched::sched_getcpu()?)?;
     Ok(nix::sched::sched_setaffinity(

@@ -17,6 +17,10 @@ pub struct Plan {
     pub client: u32,
     /// Where the frame goes, in network order.
     pub destination: u32,
+    /// Services minus one that flows go to, by address; a power of two minus one.
+    pub addresses: u32,
+    /// The same, by port.
+    pub ports: u32,
     /// Client port of the first flow, in network order.
     pub client_port: u16,
     /// Where the frame goes, in network order.

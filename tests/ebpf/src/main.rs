@@ -88,9 +88,11 @@ fn drive(context: XdpContext) -> u32 {
         let flow = plan.next.wrapping_mul(STRIDE) & plan.mask;
         write(frame, at::TTL, 64_u8);
         write(frame, at::SOURCE, plan.client ^ (flow >> 16));
-        write(frame, at::DESTINATION, plan.destination);
+        let address = u32::from_be(plan.destination) + (flow & plan.addresses);
+        let port = u16::from_be(plan.destination_port) + (flow & plan.ports) as u16;
+        write(frame, at::DESTINATION, address.to_be());
         write(frame, at::SOURCE_PORT, plan.client_port ^ flow as u16);
-        write(frame, at::DESTINATION_PORT, plan.destination_port);
+        write(frame, at::DESTINATION_PORT, port.to_be());
         if plan.sequences != 0 {
             write(frame, at::SEQUENCE, plan.next);
         }

@@ -21,6 +21,17 @@ pub use place::{Place, sweep};
 
 /// How long an agent may take to answer, or to stop.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// The same in a machine of `cargo xtask test --kernels`, which may be emulated.
+const PATIENCE_IN_GUEST: Duration = Duration::from_secs(120);
+/// Set in such a machine.
+pub const GUEST: &str = "SWITCHER_TESTS_GUEST";
+
+fn patience() -> Duration {
+    match std::env::var_os(GUEST) {
+        Some(_) => PATIENCE_IN_GUEST,
+        None => PATIENCE,
+    }
+}
 
 /// An agent in a namespace. Dropped, it is ended and everything it left is removed: files and pins.
 #[derive(Debug)]
@@ -84,7 +95,7 @@ impl Agent {
     /// When it ends instead or does not answer; with what it logged.
     pub fn start(&mut self) -> Result<()> {
         self.spawn()?;
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + patience();
         while Instant::now() < deadline {
             if let Some(status) = self.ended()? {
                 bail!("the agent ended at once: {status}\n{}", self.log());
@@ -95,7 +106,8 @@ impl Agent {
             std::thread::sleep(Duration::from_millis(20));
         }
         bail!(
-            "the agent does not answer after {PATIENCE:?}\n{}",
+            "the agent does not answer after {:?}\n{}",
+            patience(),
             self.log()
         )
     }
@@ -128,7 +140,7 @@ impl Agent {
     /// # Errors
     /// When it goes on.
     pub fn wait(&mut self) -> Result<ExitStatus> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + patience();
         while Instant::now() < deadline {
             if let Some(status) = self.ended()? {
                 self.child = None;
@@ -136,7 +148,11 @@ impl Agent {
             }
             std::thread::sleep(Duration::from_millis(10));
         }
-        bail!("the agent still runs after {PATIENCE:?}\n{}", self.log())
+        bail!(
+            "the agent still runs after {:?}\n{}",
+            patience(),
+            self.log()
+        )
     }
 
     /// SIGTERM, and waits.
