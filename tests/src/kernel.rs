@@ -144,6 +144,10 @@ impl Kernel {
         }
         let data = self.data(map::ADDRESSES)?;
         let mut addresses = HashMap::<_, Plain<AddressKey>, u32>::try_from(data)?;
+        let old: Vec<_> = addresses.keys().collect::<Result<_, _>>()?;
+        for key in old {
+            addresses.remove(&key)?;
+        }
         for (key, index) in &memory.addresses {
             addresses.insert(Plain(*key), u32::from(*index), 0)?;
         }

@@ -9,7 +9,7 @@ use anyhow::{Result, ensure};
 use switcher_harness::agent::binary;
 use switcher_harness::config::{GROUP, Settings};
 use switcher_harness::flips::{judge, switch};
-use switcher_harness::load::Kind;
+use switcher_harness::load::{Kind, PATIENCE};
 use switcher_harness::stats::Counters;
 use switcher_harness::{Load, Mode, Plan, Stand, netns, privilege};
 

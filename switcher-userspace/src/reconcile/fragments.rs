@@ -26,7 +26,7 @@ impl Planner {
     }
 
     /// What all services that stay need for the endpoints that stay.
-    pub(super) fn fragments_needed(&self, retired: &[u16]) -> BTreeSet<AddressKey> {
+    pub(super) fn fragments_needed(&self, retired: &BTreeSet<u16>) -> BTreeSet<AddressKey> {
         let have = self.have();
         let mut faces = BTreeMap::<u16, Vec<&Service>>::new();
         let stays = have.services.iter();
@@ -35,7 +35,7 @@ impl Planner {
             faces.entry(parent).or_default().push(&face.service);
         }
         let stays = have.endpoints.iter();
-        let stays = stays.filter(|(id, _)| retired.binary_search(id).is_err());
+        let stays = stays.filter(|(id, _)| !retired.contains(id));
         let keys = stays.flat_map(|(_, endpoint)| {
             let faces = faces.get(&endpoint.service).into_iter().flatten();
             faces.filter_map(move |face| fragment_keys(face, endpoint))
