@@ -52,8 +52,11 @@ pub fn rewrite(data: &[u8]) {
         return;
     };
     let port = Port::new(port);
-    let is_v4 = is_v4(packet.source);
-    let address = if is_v4 { v4(address) } else { address };
+    let address = if packet.is_v6 { address } else { v4(address) };
+    // No endpoint of an IPv6 service: on the wire, such an address is nobody's.
+    if packet.is_v6 && is_v4(address) {
+        return;
+    }
     let to = which & 1 == 0;
     let edit = match to {
         true => Edit::to(&packet, address, port),
