@@ -264,7 +264,9 @@ fn account<F: Frame + ?Sized, T: Tables>(
 }
 
 /// Past the VIP, on purpose: the replies must not get the VIP's address.
-#[inline(always)]
+///
+/// A function of its own also in the programs, for its stack.
+#[inline(never)]
 pub(crate) fn direct<F: Frame + ?Sized, T: Tables>(
     frame: &F,
     packet: &Packet,
