@@ -1,6 +1,7 @@
 //! Clients on the switching host itself: their sockets are steered like everybody's packets.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
+use std::io::ErrorKind;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -11,98 +12,107 @@ use switcher_harness::servers::{EchoServer, HttpServer, Identity, colour_of};
 use switcher_harness::topology::{ECHO, VIP, WEB};
 use switcher_harness::{Cgroup, Mode, Namespace, Stand, netns, privilege};
 
-/// Reaches the idle colour.
-const PREVIEW: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(VIP), 9080);
+/// The port that reaches the idle colour.
+const PREVIEW: u16 = 9080;
 
 macro_rules! tests {
-    ($($name:ident;)+) => {
+    ($($name:ident: $test:expr;)+) => {
         mod test {$(
             #[test]
             fn $name() {
-                super::run(stringify!($name), super::$name);
+                super::run(stringify!($name), $test);
             }
         )+}
     };
 }
 
 tests! {
-    connections_of_this_host_follow_the_switch;
-    datagrams_of_this_host_follow_the_switch;
-    other_namespaces_are_left_alone;
-    the_agent_may_die_and_come_back;
-    off_by_the_configuration;
-    a_part_of_the_processes;
+    connections_of_this_host_follow_the_switch: || super::connections(false);
+    connections_in_ipv6: || super::connections(true);
+    datagrams_of_this_host_follow_the_switch: || super::datagrams(false);
+    datagrams_in_ipv6: || super::datagrams(true);
+    other_namespaces_are_left_alone: super::other_namespaces_are_left_alone;
+    the_agent_may_die_and_come_back: super::the_agent_may_die_and_come_back;
+    off_by_the_configuration: super::off_by_the_configuration;
+    a_part_of_the_processes: super::a_part_of_the_processes;
 }
 
-fn connections_of_this_host_follow_the_switch() -> Result<()> {
-    let stand = stand()?;
-    let here = |work: fn() -> Result<()>| stand.topology.switch.inside(work)?;
-    let mut old = stand.topology.switch.inside(|| Connection::open(web()))??;
+fn connections(v6: bool) -> Result<()> {
+    let stand = stand(v6)?;
+    let here = |address, colour| stand.topology.switch.inside(|| reaches(address, colour))?;
+    let web = stand.topology.web();
+    let (preview, endpoint) = (at(&stand, PREVIEW), at(&stand, 8011));
+    let mut old = stand.topology.switch.inside(|| Connection::open(web))??;
     ensure!(old.colour()? == "blue", "blue is live");
-    here(|| reaches(web(), "blue"))?;
-    here(|| reaches(mapped(web()), "blue"))?;
-    here(|| reaches(PREVIEW, "green"))?;
-    let before = connections(&stand, "green")?;
+    here(web, "blue")?;
+    here(preview, "green")?;
+    let before = counted(&stand, "green")?;
 
     stand.agent.cli(&["flip", GROUP])?.expect(0)?;
     for _ in 0..20 {
-        here(|| reaches(web(), "green"))?;
+        here(web, "green")?;
     }
-    here(|| reaches(mapped(web()), "green"))?;
-    here(|| reaches(PREVIEW, "blue"))?;
+    // As an IPv6 socket names an IPv4 address.
+    here(mapped(web), "green")?;
+    here(preview, "blue")?;
     ensure!(old.colour()? == "blue", "it stays where it connected");
-    let after = connections(&stand, "green")?;
+    let after = counted(&stand, "green")?;
     ensure!(
         after - before == 21,
         "{after} - {before} connections of green"
     );
     // Nobody is steered who asks for an endpoint.
-    here(|| {
-        let endpoint = SocketAddr::from((VIP, 8011));
-        reaches(endpoint, "blue")
-    })?;
+    here(endpoint, "blue")?;
     stand.agent.cli(&["rollback", GROUP])?.expect(0)?;
-    here(|| reaches(web(), "blue"))
+    here(mapped(web), "blue")?;
+    // Nobody new while it is paused; there is no SYN to hold back.
+    let words = ["pause", GROUP, "--for", "1m"];
+    stand.agent.cli(&words)?.expect(0)?;
+    let refused = stand.topology.switch.inside(|| TcpStream::connect(web))?;
+    let kind = refused.map_err(|error| error.kind()).err();
+    ensure!(kind == Some(ErrorKind::PermissionDenied), "{kind:?}");
+    ensure!(old.colour()? == "blue", "whoever is in stays");
+    here(preview, "green")?;
+    stand.agent.cli(&["resume", GROUP])?.expect(0)?;
+    here(web, "blue")
 }
 
-fn datagrams_of_this_host_follow_the_switch() -> Result<()> {
-    let stand = stand()?;
-    let switch = &stand.topology.switch;
+fn datagrams(v6: bool) -> Result<()> {
+    let stand = stand(v6)?;
+    let echo = stand.topology.echo();
+    let any = if v6 { "[::]:0" } else { "0.0.0.0:0" };
     let unconnected = || -> Result<UdpSocket> {
-        let socket = switch.inside(|| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)))??;
+        let socket = stand.topology.switch.inside(|| UdpSocket::bind(any))??;
         socket.set_read_timeout(Some(Duration::from_secs(5)))?;
         Ok(socket)
     };
-    let connected = |to: SocketAddr| -> Result<UdpSocket> {
+    let connected = || -> Result<UdpSocket> {
         let socket = unconnected()?;
-        socket.connect(to)?;
-        ensure!(
-            socket.peer_addr()? == to,
-            "the peer is {}",
-            socket.peer_addr()?
-        );
+        socket.connect(echo)?;
+        let peer = socket.peer_addr()?;
+        ensure!(peer == echo, "the peer is {peer}");
         Ok(socket)
     };
-    let (old, old_connected) = (unconnected()?, connected(echo())?);
-    asks(&old, echo(), "blue")?;
+    let (old, old_connected) = (unconnected()?, connected()?);
+    asks(&old, echo, "blue")?;
     says(&old_connected, "blue")?;
     stand.agent.cli(&["flip", GROUP])?.expect(0)?;
-    asks(&old, echo(), "blue").context("a flow stays")?;
+    asks(&old, echo, "blue").context("a flow stays")?;
     says(&old_connected, "blue").context("a connected socket stays")?;
     let new = unconnected()?;
-    asks(&new, echo(), "green")?;
-    says(&connected(echo())?, "green")?;
+    asks(&new, echo, "green")?;
+    says(&connected()?, "green")?;
 
     // To an endpoint on purpose, from a socket that also knows the VIP.
-    let endpoint = SocketAddr::from((VIP, 5011));
+    let endpoint = at(&stand, 5011);
     asks(&new, endpoint, "blue")?;
-    asks(&new, echo(), "green")?;
+    asks(&new, echo, "green")?;
     asks(&new, endpoint, "blue")?;
     asks(&unconnected()?, endpoint, "blue")
 }
 
 fn other_namespaces_are_left_alone() -> Result<()> {
-    let stand = stand()?;
+    let stand = stand(false)?;
     let other = Namespace::new("other")?;
     other.ip(&format!("address add {VIP}/32 dev lo"))?;
     let own = || Identity {
@@ -125,7 +135,7 @@ fn other_namespaces_are_left_alone() -> Result<()> {
 }
 
 fn the_agent_may_die_and_come_back() -> Result<()> {
-    let mut stand = stand()?;
+    let mut stand = stand(false)?;
     stand.agent.kill()?;
     let here = |stand: &Stand, colour: &'static str| {
         stand.topology.switch.inside(|| reaches(web(), colour))?
@@ -150,7 +160,7 @@ fn the_agent_may_die_and_come_back() -> Result<()> {
 }
 
 fn off_by_the_configuration() -> Result<()> {
-    let mut stand = stand()?;
+    let mut stand = stand(false)?;
     stand.agent.stop()?;
     let config = std::fs::read_to_string(stand.agent.place().config())?;
     let config = config.replacen("[agent]\n", "[agent]\nlocal_clients = false\n", 1);
@@ -176,7 +186,7 @@ fn off_by_the_configuration() -> Result<()> {
 
 fn a_part_of_the_processes() -> Result<()> {
     let cgroup = Cgroup::new()?;
-    let mut stand = stand()?;
+    let mut stand = stand(false)?;
     let switch = stand.topology.switch.path();
     // Who answers, or nobody.
     let asks = || -> Result<String> {
@@ -239,34 +249,45 @@ fn names(answer: &[u8], colour: &str) -> Result<()> {
     Ok(())
 }
 
-fn connections(stand: &Stand, colour: &str) -> Result<u64> {
+fn counted(stand: &Stand, colour: &str) -> Result<u64> {
     let status = stand.agent.status()?;
     let count = status["colours"][colour]["connections"].as_u64();
     count.with_context(|| format!("no connections of {colour} in {status}"))
 }
 
 const fn web() -> SocketAddr {
-    SocketAddr::new(std::net::IpAddr::V4(VIP), WEB)
+    SocketAddr::new(IpAddr::V4(VIP), WEB)
 }
 
 const fn echo() -> SocketAddr {
-    SocketAddr::new(std::net::IpAddr::V4(VIP), ECHO)
+    SocketAddr::new(IpAddr::V4(VIP), ECHO)
+}
+
+/// A port of the services' address.
+fn at(stand: &Stand, port: u16) -> SocketAddr {
+    SocketAddr::new(stand.topology.web().ip(), port)
 }
 
 /// As an IPv6 socket names it.
 fn mapped(address: SocketAddr) -> SocketAddr {
-    SocketAddr::from((VIP.to_ipv6_mapped(), address.port()))
+    let ip = match address.ip() {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped().into(),
+        v6 @ IpAddr::V6(_) => v6,
+    };
+    SocketAddr::new(ip, address.port())
 }
 
-fn stand() -> Result<Stand> {
+fn stand(v6: bool) -> Result<Stand> {
     let settings = Settings {
         servers: 2,
+        v6,
         ..Settings::default()
     };
     let mut stand = Stand::without_agent(Mode::Local, true, settings, &binary()?)?;
     let config = std::fs::read_to_string(stand.agent.place().config())?;
     let service = format!("[groups.{GROUP}.services.web]\n");
-    let config = config.replacen(&service, &format!("{service}preview = \"{PREVIEW}\"\n"), 1);
+    let preview = at(&stand, PREVIEW);
+    let config = config.replacen(&service, &format!("{service}preview = \"{preview}\"\n"), 1);
     stand.agent.write_config(&config)?;
     stand.agent.start()?;
     Ok(stand)
