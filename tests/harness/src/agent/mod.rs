@@ -20,7 +20,7 @@ pub use cli::Output;
 pub use place::{Place, sweep};
 
 /// How long an agent may take to answer, or to stop.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 /// The same in a machine of `cargo xtask test --kernels`, which may be emulated.
 const PATIENCE_IN_GUEST: Duration = Duration::from_secs(120);
 /// Set in such a machine.
