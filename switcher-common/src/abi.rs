@@ -285,6 +285,9 @@ pub mod service_flags {
     pub const PREVIEW: u8 = 1 << 3;
     /// Buckets are chosen by the client's address alone.
     pub const BY_SOURCE: u8 = 1 << 4;
+    /// Packets reach endpoints with the VIP in them, and endpoints answer clients directly: the program of
+    /// [`Stage::Tunnel`](crate::verdict::Stage::Tunnel) takes over.
+    pub const KEEPS_VIP: u8 = 1 << 6;
 }
 
 /// Element of `SERVICES`.
@@ -326,6 +329,8 @@ pub mod endpoint_flags {
     pub const ROUTED: u8 = 1 << 1;
     /// The endpoint is the VIP itself: packets pass untouched both ways.
     pub const UNTOUCHED: u8 = 1 << 2;
+    /// On the same link, and has the VIP, too: only link addresses change, and it answers clients itself.
+    pub const DSR: u8 = 1 << 4;
 }
 
 /// Element of `ENDPOINTS`: one server of one colour of one service.

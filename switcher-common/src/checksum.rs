@@ -77,8 +77,9 @@ const fn sum(address: Address) -> u64 {
     a as u64 + b as u64 + c as u64 + d as u64
 }
 
+/// A sum in 16 bits: carries are added in again.
 #[inline(always)]
-const fn fold(sum: u64) -> u16 {
+pub const fn fold(sum: u64) -> u16 {
     let sum = (sum & 0xffff_ffff) + (sum >> 32);
     let sum = (sum & 0xffff) + (sum >> 16);
     let sum = (sum & 0xffff) + (sum >> 16);

@@ -85,7 +85,7 @@ fn decide<T: Tables, S: Stack>(
             };
             let id = chosen.ok_or(Reason::NoTable)?.endpoint;
             let endpoint = pipeline::endpoint(id, tables)?;
-            if pipeline::stays(endpoint, service) {
+            if pipeline::stays(endpoint, service) || endpoint.has(endpoint_flags::DSR) {
                 return Err(Reason::Untouched);
             }
             *turn = error.to(id, endpoint.address, endpoint.port);

@@ -111,6 +111,7 @@ impl Onward {
             kind,
             interface,
             hop,
+            ..
         } = match end {
             End::Destination => way.remembered(endpoint, tables, stack),
             End::Source => stack.route(&way).into(),
@@ -166,24 +167,22 @@ impl Forth {
     /// The verdict of a packet that is forwarded.
     #[inline(always)]
     pub(crate) fn verdict<S: Stack>(&self, stack: &S) -> Verdict {
-        if self.interface == stack.interface() {
-            Verdict::Transmit
-        } else {
-            Verdict::Redirect(self.interface)
-        }
+        out(self.interface, stack)
     }
 }
 
 /// A [`Route`] with everything set.
-struct Found {
-    kind: Kind,
-    interface: u32,
-    hop: Hop,
+pub(crate) struct Found {
+    pub(crate) kind: Kind,
+    pub(crate) interface: u32,
+    pub(crate) hop: Hop,
+    /// In bytes; 0 if unknown.
+    pub(crate) mtu: u32,
 }
 
 /// Which [`Route`].
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
+pub(crate) enum Kind {
     Neighbour,
     Local,
     Stack,
@@ -199,12 +198,18 @@ impl From<Route> for Found {
                 destination: [0; 6],
                 source: [0; 6],
             },
+            mtu: 0,
         };
         match route {
-            Route::Neighbour { interface, hop, .. } => Self {
+            Route::Neighbour {
+                interface,
+                hop,
+                mtu,
+            } => Self {
                 kind: Kind::Neighbour,
                 interface,
                 hop,
+                mtu,
             },
             Route::Local => without(Kind::Local),
             Route::Stack => without(Kind::Stack),
@@ -212,10 +217,20 @@ impl From<Route> for Found {
     }
 }
 
+/// Out of an interface, perhaps the one that the packet came in by.
+#[inline(always)]
+pub(crate) fn out<S: Stack>(interface: u32, stack: &S) -> Verdict {
+    if interface == stack.interface() {
+        Verdict::Transmit
+    } else {
+        Verdict::Redirect(interface)
+    }
+}
+
 impl Way {
     /// The FIB's answer, remembered for a second or two.
     #[inline(always)]
-    fn remembered<T: Tables, S: Stack>(&self, id: u16, tables: &T, stack: &S) -> Found {
+    pub(crate) fn remembered<T: Tables, S: Stack>(&self, id: u16, tables: &T, stack: &S) -> Found {
         let now = stack.now();
         if let Some(known) = tables.next_hop(id)
             && known.interface != 0
@@ -226,6 +241,7 @@ impl Way {
                 interface,
                 destination,
                 source,
+                mtu,
                 ..
             } = known;
             return Found {
@@ -235,6 +251,7 @@ impl Way {
                     destination,
                     source,
                 },
+                mtu: mtu.into(),
             };
         }
         let route = stack.route(self);

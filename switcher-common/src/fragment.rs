@@ -49,6 +49,10 @@ pub(crate) fn ingress<F: Frame + ?Sized, T: Tables, S: Stack>(
     let (edit, end) = match said.kind {
         fragmented::REQUEST => {
             let endpoint = request(frame, &fragment, said.id, tables)?;
+            // The stack would take it for its own.
+            if endpoint.has(endpoint_flags::DSR) {
+                return Err(Reason::NoFragments);
+            }
             let edit = Edit::to(packet, endpoint.address, endpoint.port);
             if !endpoint.has(endpoint_flags::ROUTED) {
                 fragment.emit(frame, &edit).ok_or(Reason::Malformed)?;

@@ -48,7 +48,17 @@ pub trait Frame {
     }
     /// Carries out an edit of the headers, checksums included. All or nothing.
     fn edit(&mut self, edit: &Edit) -> Option<()>;
+    /// The sum of words as they stand in the frame, from `offset` on, the last filled up with a zero byte;
+    /// [`TOO_SHORT`] where the frame is too short, or [`SUMMED`] is. No `Option`: the compiler
+    /// may move a payload that was never set, and the verifier refuses to read it.
+    fn sum(&self, offset: usize, length: usize) -> u64;
 }
+
+/// What [`Frame::sum`] says where there is nothing to add up; no sum is as large.
+pub const TOO_SHORT: u64 = u64::MAX;
+
+/// Bytes that are added up at most: no more lie in one piece in a driver's buffer.
+pub const SUMMED: usize = 4096;
 
 impl Frame for [u8] {
     fn length(&self) -> u32 {
@@ -70,5 +80,20 @@ impl Frame for [u8] {
 
     fn edit(&mut self, edit: &Edit) -> Option<()> {
         crate::rewrite::in_place(self, edit)
+    }
+
+    fn sum(&self, offset: usize, length: usize) -> u64 {
+        let bytes = self.get(offset..offset.saturating_add(length));
+        let Some(bytes) = bytes.filter(|_| length <= SUMMED) else {
+            return TOO_SHORT;
+        };
+        let (words, rest) = bytes.as_chunks::<2>();
+        let sum = words
+            .iter()
+            .map(|word| u64::from(u16::from_ne_bytes(*word)));
+        let last = rest
+            .first()
+            .map_or(0, |last| u16::from_ne_bytes([*last, 0]));
+        sum.sum::<u64>() + u64::from(last)
     }
 }

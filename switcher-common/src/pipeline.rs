@@ -6,8 +6,9 @@
 use crate::abi::notice::notice_kind;
 use crate::abi::{Endpoint, FlowKey, Note, Service, TCP, endpoint_flags, note_kind, service_flags};
 use crate::classify::{self, Class};
+use crate::dsr;
 use crate::error;
-use crate::forward::{Step, Via, send};
+use crate::forward::{Step, Via, out, send};
 use crate::fragment;
 use crate::frame::Frame;
 use crate::parse::{self, Packet};
@@ -32,6 +33,9 @@ pub fn ingress<F: Frame + ?Sized, T: Tables, S: Stack>(
     };
     let step = match classify::incoming(&packet, tables) {
         None => return Verdict::Pass(Reason::NotOurs),
+        Some(Class::Request(_, service)) if service.has(service_flags::KEEPS_VIP) => {
+            return Verdict::Continue(Stage::Tunnel);
+        }
         Some(Class::Request(index, service)) => {
             request(frame, &packet, index, service, tables, stack)
         }
@@ -83,14 +87,31 @@ pub fn nat<F: Frame + ?Sized, T: Tables, S: Stack>(
     Verdict::Pass(Reason::NotOurs)
 }
 
-/// Services whose packets travel inside others: [`Stage::Tunnel`].
+/// Services whose packets reach endpoints with the VIP in them: [`Stage::Tunnel`].
 #[inline(always)]
 pub fn tunnel<F: Frame + ?Sized, T: Tables, S: Stack>(
-    _frame: &mut F,
-    _tables: &T,
-    _stack: &S,
+    frame: &mut F,
+    tables: &T,
+    stack: &S,
 ) -> Verdict {
-    Verdict::Pass(Reason::NotOurs)
+    let packet = match parse::parse(frame) {
+        Ok(packet) => packet,
+        Err(reason) => return pass(reason, tables),
+    };
+    let Some(Class::Request(index, service)) = classify::incoming(&packet, tables) else {
+        return Verdict::Pass(Reason::NotOurs);
+    };
+    let (id, endpoint) = match steer(frame, &packet, index, service, tables, stack) {
+        Ok(chosen) => chosen,
+        Err(reason) => return pass(reason, tables),
+    };
+    if endpoint.has(endpoint_flags::UNTOUCHED) {
+        return Verdict::Pass(Reason::Untouched);
+    }
+    match dsr::relay(frame, &packet, id, endpoint.address, tables, stack) {
+        Ok(interface) => out(interface, stack),
+        Err(reason) => pass(reason, tables),
+    }
 }
 
 /// [`ingress`] and whatever stages take over from it, as the kernel's tail calls do.

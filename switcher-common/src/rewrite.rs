@@ -229,3 +229,17 @@ fn forward<F: Frame + ?Sized>(frame: &mut F, edit: &Edit, hop: Hop) -> Option<u6
     frame.write(place, next)?;
     Some(change16(ttl, next))
 }
+
+/// One hop further, and nothing else: the time to live, which the caller has seen to be above one, and the
+/// link addresses.
+#[inline(always)]
+pub(crate) fn hop<F: Frame + ?Sized>(frame: &mut F, packet: &Packet, hop: Hop) -> Option<()> {
+    let edit = Edit::to(packet, packet.destination, packet.destination_port);
+    let change = forward(frame, &edit, hop)?;
+    if packet.is_v6 {
+        return Some(());
+    }
+    let place = usize::from(packet.l3) + field::v4::CHECK;
+    let sum: u16 = frame.read(place)?;
+    frame.write(place, update(sum, change))
+}

@@ -27,7 +27,7 @@ pub enum Stage {
     Fragments,
     /// Services with `forward = "masquerade"`.
     Nat,
-    /// Services with `forward = "ipip"`.
+    /// Services with `forward = "dsr"`.
     Tunnel,
     /// ICMP errors.
     Errors,
@@ -112,6 +112,15 @@ reasons! {
     IcmpError = "icmp-error",
     /// A fragment whose first was not seen: dropped if it is for a VIP.
     FragmentUnseen = "fragment-unseen",
+    /// Dropped, since only the endpoint may see it: the way there is not known yet. No link address, no
+    /// route, or no forwarding.
+    NoNeighbour = "no-neighbour",
+    /// Dropped likewise: larger than the MTU of the way to the endpoint.
+    TooBig = "too-big",
+    /// Dropped likewise: at the end of its time to live.
+    Expired = "expired",
+    /// Dropped likewise: a fragment.
+    NoFragments = "no-fragments",
 }
 
 impl Reason {
@@ -124,6 +133,14 @@ impl Reason {
     /// Whether the packet goes nowhere; otherwise it passes.
     #[inline(always)]
     pub const fn drops(self) -> bool {
-        matches!(self, Self::TagWait | Self::Paused)
+        matches!(
+            self,
+            Self::TagWait
+                | Self::Paused
+                | Self::NoNeighbour
+                | Self::TooBig
+                | Self::Expired
+                | Self::NoFragments
+        )
     }
 }

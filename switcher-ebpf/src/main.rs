@@ -53,7 +53,7 @@ fn switcher_nat(context: XdpContext) -> u32 {
     act(&context, verdict)
 }
 
-/// Of these, packets of services in `ipip`.
+/// Of these, packets of services in `dsr`.
 #[xdp(frags)]
 fn switcher_tunnel(context: XdpContext) -> u32 {
     let verdict = pipeline::tunnel(&mut XdpFrame(&context), &Maps, &XdpStack(&context));

@@ -3,12 +3,12 @@
 use core::intrinsics::is_val_statically_known;
 use core::mem::MaybeUninit;
 
-use aya_ebpf::bindings::{BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR};
+use aya_ebpf::bindings::{BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, xdp_md};
 use aya_ebpf::helpers::generated::{bpf_csum_update, bpf_xdp_get_buff_len};
 use aya_ebpf::programs::{TcContext, XdpContext};
 use switcher_common::abi::{Address, TCP};
-use switcher_common::checksum::{change_address, narrow};
-use switcher_common::frame::{Frame, Header, REACH};
+use switcher_common::checksum::{change_address, fold, narrow};
+use switcher_common::frame::{Frame, Header, REACH, SUMMED, TOO_SHORT};
 use switcher_common::layers::Layers;
 use switcher_common::rewrite::{self, Edit, Places, field};
 
@@ -77,6 +77,11 @@ impl Frame for XdpFrame<'_> {
     #[inline(always)]
     fn edit(&mut self, edit: &Edit) -> Option<()> {
         rewrite::in_place(self, edit)
+    }
+
+    #[inline(always)]
+    fn sum(&self, offset: usize, length: usize) -> u64 {
+        sum(self.0.ctx, offset, length)
     }
 }
 
@@ -157,6 +162,12 @@ impl Frame for TcFrame<'_> {
             .ok()?;
         self.write(port, edit.port.0)
     }
+
+    /// Outgoing checksums are completed by whoever has to.
+    #[inline(always)]
+    fn sum(&self, _offset: usize, _length: usize) -> u64 {
+        TOO_SHORT
+    }
 }
 
 /// Hides from the verifier by which path the layers were found: it would walk the whole pipeline once for
@@ -197,13 +208,62 @@ fn forget(found: Layers) -> Layers {
     }
 }
 
+/// See [`Frame::sum`]. A function of its own, since the verifier walks every turn of its loop.
+///
+/// What is left over by whole chunks comes first, and without a loop: from the chunk that ends where the bytes
+/// do, and begins before them if they are few. The verifier would walk the rest once for each turn.
+#[inline(never)]
+fn sum(context: *mut xdp_md, offset: usize, length: usize) -> u64 {
+    let context = XdpContext::new(context);
+    let (start, end) = XdpFrame(&context).bounds();
+    if length > SUMMED || offset + length < CHUNK {
+        return TOO_SHORT;
+    }
+    let last = bounded::<{ 2 * SUMMED - 1 }>(start, offset + length - CHUNK);
+    if last + CHUNK > end {
+        return TOO_SHORT;
+    }
+    // SAFETY: inside the frame; any bytes are integers.
+    let [low, high] = unsafe { (last as *const [u64; 2]).read_unaligned() };
+    let mut sum = match length % CHUNK {
+        0 => 0,
+        over @ 1..8 => halves(high & (u64::MAX << (64 - over * 8))),
+        8 => halves(high),
+        over => halves(high) + halves(low & (u64::MAX << (128 - over * 8))),
+    };
+    // The chunk begins at an odd offset, so that bytes have changed places in its words (RFC 1071, 2B).
+    if length % 2 == 1 {
+        sum = u64::from(fold(sum).swap_bytes());
+    }
+    let (mut place, mut left) = (bounded::<{ REACH - 1 }>(start, offset), length);
+    for _ in 0..SUMMED / CHUNK {
+        if left < CHUNK || place + CHUNK > end {
+            break;
+        }
+        // SAFETY: as above.
+        let [low, high] = unsafe { (place as *const [u64; 2]).read_unaligned() };
+        sum += halves(low) + halves(high);
+        place += CHUNK;
+        left -= CHUNK;
+    }
+    sum
+}
+
+/// Bytes that are added up at once.
+const CHUNK: usize = 16;
+
+#[inline(always)]
+const fn halves(word: u64) -> u64 {
+    (word & 0xffff_ffff) + (word >> 32)
+}
+
 /// A pointer to a `T` at `offset`, if the frame is that long.
 #[inline(always)]
 fn within<T>((start, end): (usize, usize), offset: usize) -> Option<*mut T> {
     let place = if is_val_statically_known(offset) {
         start + offset
     } else {
-        reach(start, offset)
+        bounded::<{ REACH - 1 }>(start, offset)
     };
     if place + size_of::<T>() > end {
         return None;
@@ -216,7 +276,7 @@ fn within<T>((start, end): (usize, usize), offset: usize) -> Option<*mut T> {
 /// In assembly, so that the bound that the verifier needs is not optimised away as obvious, and the pointer
 /// that is compared with the frame's end stays the one that is used.
 #[inline(always)]
-fn reach(start: usize, offset: usize) -> usize {
+fn bounded<const MASK: usize>(start: usize, offset: usize) -> usize {
     let (mut place, mut bounded) = (start, offset);
     // SAFETY: arithmetic only.
     unsafe {
@@ -225,7 +285,7 @@ fn reach(start: usize, offset: usize) -> usize {
             "{1} += {0}",
             inout(reg) bounded,
             inout(reg) place,
-            const REACH - 1,
+            const MASK,
             options(pure, nomem, nostack)
         );
     }

@@ -4,12 +4,13 @@ mod clients;
 mod interface;
 mod machine;
 mod pinned;
+mod way;
 
 use std::path::Path;
 
 use serde::Serialize;
 
-use self::interface::Routed;
+use self::interface::Families;
 use crate::config::{self, Config, DEFAULT_BPFFS, Forward};
 use crate::host::OwnAddresses;
 use crate::reconcile::Want;
@@ -102,18 +103,27 @@ fn of_config(config: &Config) -> Vec<Check> {
             .values()
             .flat_map(|group| group.services.values())
     };
-    let routed = |v6| {
-        services().any(|service| service.forward == Forward::Routed && service.vip.is_ipv6() == v6)
+    let any = |direct: bool, v6: bool| {
+        services().any(|service| {
+            let sent = if direct {
+                service.forward.keeps_vip()
+            } else {
+                service.forward == Forward::Routed
+            };
+            sent && service.vip.is_ipv6() == v6
+        })
     };
-    let routed = Routed {
-        v4: routed(false),
-        v6: routed(true),
+    let families = |direct| Families {
+        v4: any(direct, false),
+        v6: any(direct, true),
     };
+    let (routed, direct) = (families(false), families(true));
     for name in &config.agent.interfaces {
-        checks.extend(interface::checks(&config.agent, name, routed));
+        checks.extend(interface::checks(&config.agent, name, routed, direct));
     }
     checks.push(clients::check(&config.agent));
-    if !routed.v4 && !routed.v6 {
+    checks.extend(way::checks(config));
+    if !routed.any() && !direct.any() {
         checks.push(Check::unknown(
             "firewall",
             "rules are not read",

@@ -284,6 +284,12 @@ const fn action(endpoint: &Endpoint, preview: bool) -> (&'static str, &'static s
             "forward",
             "the destination is rewritten and the packet forwarded",
         )
+    } else if endpoint.has(endpoint_flags::DSR) {
+        (
+            "forward",
+            "the packet is forwarded as it is to the endpoint's link address; it answers the client \
+             directly",
+        )
     } else {
         (
             "deliver",

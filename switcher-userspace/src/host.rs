@@ -2,12 +2,13 @@
 
 mod ethtool;
 pub(crate) mod netlink;
+pub mod route;
 
 use std::collections::BTreeSet;
 use std::io;
 use std::net::IpAddr;
 
-pub use ethtool::driver;
+pub use ethtool::{driver, merges};
 
 use crate::config::XdpMode;
 

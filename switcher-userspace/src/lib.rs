@@ -14,6 +14,7 @@ pub mod health;
 pub mod host;
 pub mod journal;
 pub mod maglev;
+pub mod neighbours;
 pub mod output;
 pub mod reconcile;
 pub mod release;

@@ -5,5 +5,6 @@ pub mod frame;
 pub mod fuzz;
 pub mod kernel;
 pub mod pieces;
+pub mod receiver;
 pub mod site;
 pub mod town;

@@ -63,7 +63,13 @@ pub const FAR: SocketAddrV4 = at(192, 0, 2, 86, 443);
 /// by its address, and green's everywhere else.
 pub const DESK: SocketAddrV4 = at(192, 0, 2, 87, 8088);
 
-const SERVICES: [SocketAddrV4; 10] = [
+/// TCP, endpoints have the VIP themselves: blue is on the interface that packets come in by, green has a
+/// small MTU, and red has no neighbour.
+pub const DOOR: SocketAddrV4 = at(192, 0, 2, 88, 8087);
+/// UDP, likewise.
+pub const BELL: SocketAddrV4 = at(192, 0, 2, 89, 8188);
+
+const SERVICES: [SocketAddrV4; 12] = [
     WEB,
     SHOP,
     CELL,
@@ -74,6 +80,8 @@ const SERVICES: [SocketAddrV4; 10] = [
     FAR,
     ADOPTED_PREVIEW,
     DESK,
+    DOOR,
+    BELL,
 ];
 
 /// Index of a service.
@@ -94,6 +102,11 @@ pub fn endpoint(vip: SocketAddrV4, colour: u16) -> SocketAddrV4 {
         CALLS => at(10, 2, 0, 11 + n, 5060),
         ADOPTED | ADOPTED_PREVIEW if colour == 0 => ADOPTED,
         ADOPTED | ADOPTED_PREVIEW => at(192, 0, 2, 85, 8443 + colour),
+        DOOR | BELL => [
+            at(192, 0, 2, 90, vip.port()),
+            at(10, 3, 0, 11, vip.port()),
+            at(192, 0, 2, 99, vip.port()),
+        ][usize::from(colour)],
         _ => [
             at(10, 1, 0, 99, 7000),
             at(10, 3, 0, 11, 7000),
@@ -450,7 +463,7 @@ fn told() -> Told {
 
 fn add(memory: &mut Memory, vip: SocketAddrV4) {
     let (index, parent) = (service(vip), previewed(vip));
-    let protocol = if matches!(vip, NAMES | CALLS) {
+    let protocol = if matches!(vip, NAMES | CALLS | BELL) {
         UDP
     } else {
         TCP
@@ -461,6 +474,7 @@ fn add(memory: &mut Memory, vip: SocketAddrV4) {
         NAMES => service_flags::PER_PACKET,
         PREVIEW | ADOPTED_PREVIEW => service_flags::PREVIEW,
         DESK => service_flags::BY_SOURCE,
+        DOOR | BELL => service_flags::KEEPS_VIP,
         _ => 0,
     };
     let mut element = Service {
@@ -501,6 +515,7 @@ fn add_endpoint(memory: &mut Memory, vip: SocketAddrV4, colour: u16, protocol: u
     let (address, port) = parts(server);
     let how = match vip {
         SHOP | FAR => endpoint_flags::ROUTED,
+        DOOR | BELL => endpoint_flags::DSR,
         _ if server == vip => endpoint_flags::UNTOUCHED,
         _ => 0,
     };
@@ -515,7 +530,10 @@ fn add_endpoint(memory: &mut Memory, vip: SocketAddrV4, colour: u16, protocol: u
         ..Default::default()
     };
     memory.endpoints.insert(id, element);
-    publish(memory, server, protocol, address_kind::ENDPOINT, id);
+    // Endpoints that answer clients directly are not looked out for.
+    if !element.has(endpoint_flags::DSR) {
+        publish(memory, server, protocol, address_kind::ENDPOINT, id);
+    }
 }
 
 fn publish(memory: &mut Memory, whole: SocketAddrV4, protocol: u8, kind: u8, index: u16) {

@@ -12,6 +12,7 @@ use switcher_harness::flips::{judge, switch};
 use switcher_harness::load::{Kind, PATIENCE};
 use switcher_harness::stats::Counters;
 use switcher_harness::{Load, Mode, Plan, Stand, netns, privilege};
+use switcher_tests::receiver::Receivers;
 
 /// Switches of one combination.
 const SWITCHES: usize = 100;
@@ -64,6 +65,21 @@ in_v6! {
     local_v6_without_offloads: Local offloads false;
     routed_v6_with_offloads: Routed offloads true;
     routed_v6_without_offloads: Routed offloads false;
+}
+
+/// Steering is as it is elsewhere; what differs is the way.
+#[test]
+fn dsr_with_offloads() {
+    run("dsr_with_offloads", || {
+        switches_under_load(Mode::Dsr, settings("native"), true, FEW)
+    });
+}
+
+#[test]
+fn dsr_without_offloads() {
+    run("dsr_without_offloads", || {
+        switches_under_load(Mode::Dsr, settings("native"), false, FEW)
+    });
 }
 
 #[test]
@@ -126,6 +142,7 @@ fn settings(xdp: &'static str) -> Settings {
 fn switches_under_load(mode: Mode, settings: Settings, offloads: bool, count: usize) -> Result<()> {
     let Settings { xdp, v6, .. } = settings;
     let stand = Stand::new(mode, offloads, settings, &binary()?)?;
+    let _receivers = Receivers::attach(&stand.topology)?;
     let before = Counters::read(&stand.topology.client)?;
     let plan = Plan {
         // As long as the run: one window is open through all switches.

@@ -89,6 +89,7 @@ impl Runner {
         self.health
             .keep(health::targets(&self.config).map(|(target, _)| target));
         self.monitor.sync(&self.config);
+        self.neighbours.sync(&self.config);
     }
 
     /// The steps from the kernel as it is to a configuration.

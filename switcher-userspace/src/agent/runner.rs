@@ -17,6 +17,7 @@ use crate::config::Config;
 use crate::datapath::{Attachment, Datapath, Have};
 use crate::health::{Book, Monitor, Report, Verdict};
 use crate::journal::Journal;
+use crate::neighbours::Neighbours;
 use crate::release::{Event, Stage, ready_slots, step};
 
 /// Time between two looks at the kernel.
@@ -38,6 +39,7 @@ pub struct Runner {
     pub(super) groups: BTreeMap<String, Group>,
     pub(super) health: Book,
     pub(super) monitor: Monitor,
+    pub(super) neighbours: Neighbours,
     pub(super) clock: Clock,
     pub(super) started_at: Timestamp,
     /// Groups whose configuration is not in the kernel yet.

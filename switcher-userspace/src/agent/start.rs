@@ -17,6 +17,7 @@ use crate::config::Config;
 use crate::datapath::Datapath;
 use crate::health::{Book, Monitor};
 use crate::journal::{Journal, Who};
+use crate::neighbours::Neighbours;
 
 /// What an agent is made of.
 pub struct Setup {
@@ -73,6 +74,7 @@ fn runner(
             runner.checked(report);
         })));
     };
+    let neighbours = Neighbours::new(runtime.clone());
     let monitor = Monitor::new(runtime, datapath.bypass(), tell);
     Ok(Runner {
         seed,
@@ -86,6 +88,7 @@ fn runner(
         is_own,
         groups: BTreeMap::new(),
         health: Book::default(),
+        neighbours,
         monitor,
         clock: Clock,
         started_at: Timestamp::now(),

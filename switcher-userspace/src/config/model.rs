@@ -158,6 +158,20 @@ pub enum Forward {
     Local,
     /// Endpoints on other hosts whose way back leads through this one.
     Routed,
+    /// Endpoints on other hosts of the same link that have the VIP themselves and answer directly.
+    Dsr,
+}
+
+impl Forward {
+    /// Whether packets reach endpoints with the VIP and its port in them, so that endpoints answer clients
+    /// directly.
+    #[must_use]
+    pub const fn keeps_vip(self) -> bool {
+        match self {
+            Self::Dsr => true,
+            Self::Auto | Self::Local | Self::Routed => false,
+        }
+    }
 }
 
 /// What the bucket of a new flow follows from.
@@ -201,7 +215,7 @@ macro_rules! named {
 named! {
     XdpMode { Native = "native", Generic = "generic" }
     Protocol { Tcp = "tcp", Udp = "udp" }
-    Forward { Auto = "auto", Local = "local", Routed = "routed" }
+    Forward { Auto = "auto", Local = "local", Routed = "routed", Dsr = "dsr" }
     HashMode { Flow = "flow", Source = "source" }
     UdpMode { Flow = "flow", Packet = "packet" }
 }

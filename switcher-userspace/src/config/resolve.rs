@@ -22,6 +22,19 @@ pub enum ResolveError {
         /// The first endpoint that is not on this host.
         endpoint: SocketAddr,
     },
+    /// A mode that sends packets away met an endpoint of this host that is not the VIP itself.
+    #[error(
+        "service {service}: forward = \"{forward}\" sends packets to other hosts, but endpoint \
+         {endpoint} is an address of this host; to serve here, too, name the vip as the endpoint"
+    )]
+    DirectToSelf {
+        /// The service's name.
+        service: String,
+        /// How packets are sent.
+        forward: Forward,
+        /// The first endpoint that is on this host.
+        endpoint: SocketAddr,
+    },
     /// `routed` met an endpoint of this host.
     #[error(
         "service {service}: forward = \"routed\" sends packets to other hosts, but endpoint \
@@ -36,12 +49,12 @@ pub enum ResolveError {
 }
 
 /// Says how a service's packets are forwarded, given which addresses are this host's own:
-/// [`Forward::Local`] or [`Forward::Routed`], never [`Forward::Auto`].
+/// anything but [`Forward::Auto`].
 ///
 /// # Errors
 ///
-/// When `auto` would need a mode that this version lacks, and when `routed` names an endpoint of
-/// this host.
+/// When `auto` would need a mode that this version lacks, and when a mode that sends packets away names an
+/// endpoint of this host.
 pub fn resolve(
     service: &ServiceConfig,
     is_own: impl Fn(IpAddr) -> bool,
@@ -52,6 +65,18 @@ pub fn resolve(
     };
     let name = || service.name.clone();
     match service.forward {
+        forward @ Forward::Dsr => {
+            let elsewhere = |address: SocketAddr| address != service.vip;
+            let mut all = service.endpoints.values().flatten().map(|e| e.address);
+            match all.find(|address| elsewhere(*address) && is_own(address.ip())) {
+                None => Ok(forward),
+                Some(endpoint) => Err(ResolveError::DirectToSelf {
+                    service: name(),
+                    forward,
+                    endpoint,
+                }),
+            }
+        }
         Forward::Local => Ok(Forward::Local),
         Forward::Auto => match endpoint(false) {
             None => Ok(Forward::Local),
@@ -115,6 +140,15 @@ mod tests {
             resolve(&here, own),
             Err(ResolveError::RoutedToSelf { .. })
         ));
+    }
+
+    #[test]
+    fn dsr_serves_here_by_the_vip_alone() {
+        let adopted = service(Forward::Dsr, &["10.0.0.1:80", "10.0.0.2:80"]);
+        assert_eq!(resolve(&adopted, own), Ok(Forward::Dsr));
+        let here = service(Forward::Dsr, &["10.0.0.1:81"]);
+        let error = resolve(&here, own).expect_err("10.0.0.1 is here");
+        assert!(error.to_string().contains("name the vip"), "{error}");
     }
 
     fn own(address: IpAddr) -> bool {

@@ -49,14 +49,27 @@ const NATIVE: [&str; 34] = [
 /// The largest MTU that fits into a page with what drivers and the kernel add.
 const ONE_PAGE: u32 = 3498;
 
-/// In which families there are services whose packets are forwarded.
+/// In which families there are services of a kind.
 #[derive(Clone, Copy)]
-pub(super) struct Routed {
+pub(super) struct Families {
     pub(super) v4: bool,
     pub(super) v6: bool,
 }
 
-pub(super) fn checks(agent: &AgentConfig, name: &str, routed: Routed) -> Vec<Check> {
+impl Families {
+    pub(super) const fn any(self) -> bool {
+        self.v4 || self.v6
+    }
+}
+
+/// `routed`: services have their replies come back through this host. `direct`: endpoints answer clients
+/// directly.
+pub(super) fn checks(
+    agent: &AgentConfig,
+    name: &str,
+    routed: Families,
+    direct: Families,
+) -> Vec<Check> {
     let interface = match host::interface(name) {
         Ok(Some(interface)) => interface,
         Ok(None) => {
@@ -75,15 +88,20 @@ pub(super) fn checks(agent: &AgentConfig, name: &str, routed: Routed) -> Vec<Che
     if agent.xdp == XdpMode::Native {
         checks.push(mtu(&interface));
     }
-    if routed.v4 {
+    if routed.v4 || direct.v4 {
         checks.push(forwarding(name, &setting("ipv4", name, "forwarding")));
+    }
+    if direct.any() && agent.xdp == XdpMode::Generic {
+        checks.push(merging(name, host::merges(name)));
+    }
+    if routed.v4 {
         checks.push(reverse_path(name, &setting("ipv4", name, "rp_filter")));
     }
-    if routed.v6 {
+    if routed.v6 || direct.v6 {
         let setting = setting("ipv6", name, "forwarding");
         checks.push(forwarding_v6(name, setting.as_deref()));
     }
-    if (routed.v4 || routed.v6) && driver == Some("veth") {
+    if (routed.any() || direct.any()) && driver == Some("veth") {
         checks.push(virtual_peer(name));
     }
     checks
@@ -167,7 +185,7 @@ fn forwarding(interface: &str, setting: &Option<String>) -> Check {
         Some("1") => Check::ok(name, "on"),
         Some(_) => Check::problem(
             name,
-            "off, but services are routed",
+            "off, but services have endpoints on other hosts",
             "sysctl -w net.ipv4.ip_forward=1 (and keep it in /etc/sysctl.d)",
         ),
         None => Check::unknown(name, "the setting can't be read", ""),
@@ -192,13 +210,31 @@ fn reverse_path(interface: &str, own: &Option<String>) -> Check {
     }
 }
 
+/// In generic mode the program sees what the kernel has put together; nobody takes it apart again.
+fn merging(interface: &str, merges: Option<bool>) -> Check {
+    let name = format!("{interface} GRO");
+    match merges {
+        Some(false) => Check::ok(name, "off"),
+        Some(true) => Check::problem(
+            name,
+            "on, with xdp = \"generic\": merged packets are too big for the way to an endpoint",
+            &format!("ethtool -K {interface} gro off"),
+        ),
+        None => Check::unknown(
+            name,
+            "the setting can't be read",
+            "it has to be off with xdp = \"generic\"",
+        ),
+    }
+}
+
 fn virtual_peer(interface: &str) -> Check {
     Check::unknown(
         format!("{interface} offloads"),
         "a veth: what its peer leaves to offloads can't be seen from here",
         "checksums that the peer leaves unfinished go out wrong after forwarding: `ethtool -K PEER \
-         tx off` in the peer's namespace. Forwarding to a veth takes an XDP program or GRO on its \
-         peer (`ethtool -K PEER gro on`)",
+         tx off` in the peer's namespace. Forwarding to a veth takes GRO on its peer (`ethtool -K \
+         PEER gro on`), or an XDP program where packets leave by the veth they came in by",
     )
 }
 
@@ -232,6 +268,14 @@ mod tests {
             (state(Some("1")), state(Some("0"))),
             (State::Ok, State::Problem)
         );
+        assert_eq!(state(None), State::Unknown);
+    }
+
+    #[test]
+    fn merged_packets_are_a_problem_for_who_sends_them_on() {
+        let state = |merges| merging("eth0", merges).state;
+        assert_eq!(state(Some(true)), State::Problem);
+        assert_eq!(state(Some(false)), State::Ok);
         assert_eq!(state(None), State::Unknown);
     }
 

@@ -9,8 +9,12 @@ const NLMSG_DONE: u16 = 3;
 const HEADER: usize = 16;
 /// `NLM_F_REQUEST | NLM_F_DUMP`.
 const DUMP: u16 = 0x301;
+/// `NLM_F_REQUEST`.
+const GET: u16 = 0x1;
 /// `NLM_F_REQUEST | NLM_F_ACK`.
 const ORDER: u16 = 0x5;
+/// And `NLM_F_CREATE`.
+const CREATE: u16 = 0x405;
 
 /// Asks for a dump and calls `each` with the payload of every message.
 ///
@@ -37,12 +41,45 @@ pub(crate) fn dump(
     }
 }
 
+/// Asks for one thing: the payload of the answer.
+///
+/// # Errors
+/// When the kernel refuses, or has no such thing.
+pub(crate) fn get(protocol: isize, request: u16, body: &[u8]) -> io::Result<Vec<u8>> {
+    let (answer, _) = ask(protocol, request, GET, body)?.recv_from_full()?;
+    match split(&answer) {
+        Some((NLMSG_ERROR, payload, _)) => Err(error(payload)),
+        Some((_, payload, _)) => Ok(payload.to_vec()),
+        None => Err(io::ErrorKind::InvalidData.into()),
+    }
+}
+
 /// Asks for something to be done.
 ///
 /// # Errors
 /// When the kernel refuses.
 pub(crate) fn order(protocol: isize, request: u16, body: &[u8]) -> io::Result<()> {
-    let (answer, _) = ask(protocol, request, ORDER, body)?.recv_from_full()?;
+    done(&ask(protocol, request, ORDER, body)?)
+}
+
+/// Asks for something to be done to what is there, or is made for it.
+///
+/// # Errors
+/// When the kernel refuses.
+pub(crate) fn create(protocol: isize, request: u16, body: &[u8]) -> io::Result<()> {
+    done(&ask(protocol, request, CREATE, body)?)
+}
+
+/// Appends an attribute to a message.
+pub(crate) fn attribute(message: &mut Vec<u8>, kind: u16, value: &[u8]) {
+    message.extend((4 + value.len() as u16).to_ne_bytes());
+    message.extend(kind.to_ne_bytes());
+    message.extend(value);
+    message.resize(message.len().next_multiple_of(4), 0);
+}
+
+fn done(socket: &Socket) -> io::Result<()> {
+    let (answer, _) = socket.recv_from_full()?;
     match split(&answer) {
         Some((NLMSG_ERROR, payload, _)) if u32_at(payload, 0) == Some(0) => Ok(()),
         Some((NLMSG_ERROR, payload, _)) => Err(error(payload)),

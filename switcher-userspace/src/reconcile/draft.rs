@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use switcher_common::abi::{AddressKey, Endpoint, service_flags};
+use switcher_common::abi::{AddressKey, Endpoint, endpoint_flags, service_flags};
 
 use super::number::{endpoint_key, split};
 use super::{Planner, Refusal, Standing, WantCanary, WantEndpoint, WantGroup, WantService};
@@ -173,7 +173,9 @@ impl Planner {
             let key = endpoint_key(&endpoint);
             let published = self.have().addresses.get(&key) == Some(&id);
             let first = !service.keys.contains_key(&key);
-            if published || first {
+            // Endpoints that answer clients directly are not looked out for, and may serve several VIPs.
+            let direct = endpoint.has(endpoint_flags::DSR);
+            if !direct && (published || first) {
                 service.keys.insert(key, id);
             }
             let share = Share {

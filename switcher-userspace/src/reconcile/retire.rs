@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use switcher_common::abi::{AddressKey, Endpoint, MAX_ENDPOINTS, Service, address_kind};
+use switcher_common::abi::{
+    AddressKey, Endpoint, MAX_ENDPOINTS, Service, address_kind, endpoint_flags,
+};
 use switcher_common::word::Word;
 
 use super::{Planner, Refusal, Want};
@@ -122,7 +124,9 @@ impl Planner {
                 return fragments.contains(key);
             }
             if key.kind == address_kind::ENDPOINT {
-                return !endpoints.contains(index) && have.endpoints.contains_key(index);
+                let endpoint = have.endpoints.get(index);
+                let direct = |endpoint: &Endpoint| endpoint.has(endpoint_flags::DSR);
+                return !endpoints.contains(index) && endpoint.is_some_and(|it| !direct(it));
             }
             let service = have
                 .services

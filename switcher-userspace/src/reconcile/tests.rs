@@ -5,7 +5,9 @@ mod prefixes;
 
 use std::net::SocketAddr;
 
-use switcher_common::abi::{Address, Endpoint, MAX_BUCKETS, TCP, endpoint_flags, service_flags};
+use switcher_common::abi::{
+    Address, Endpoint, MAX_BUCKETS, TCP, address_kind, endpoint_flags, service_flags,
+};
 use switcher_common::word::{Phase, Word};
 
 use super::*;
@@ -78,6 +80,24 @@ fn fragments_are_followed_where_addresses_change() {
             "withdraw tcp fragments from 10.0.0.2",
         ]
     );
+}
+
+#[test]
+fn endpoints_that_answer_for_themselves_are_not_looked_out_for() {
+    let mut want = want(&[("blue", &[81]), ("green", &[82])], None);
+    let routed = after(&Have::default(), &want);
+    let endpoints = |have: &Have| {
+        let keys = have.addresses.keys();
+        keys.filter(|key| key.kind == address_kind::ENDPOINT)
+            .count()
+    };
+    assert_eq!(endpoints(&routed), 2);
+    let services = group(&mut want).services.values_mut();
+    for endpoint in services.flat_map(|it| it.endpoints.values_mut()).flatten() {
+        endpoint.flags = endpoint_flags::PRESENT | endpoint_flags::DSR;
+    }
+    assert_eq!(endpoints(&after(&Have::default(), &want)), 0);
+    assert_eq!(endpoints(&after(&routed, &want)), 0, "withdrawn");
 }
 
 #[test]

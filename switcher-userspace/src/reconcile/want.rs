@@ -129,7 +129,7 @@ impl WantService {
                 Protocol::Tcp => TCP,
                 Protocol::Udp => UDP,
             },
-            flags: service_kind(config, here),
+            flags: service_kind(config, forward, here),
             preview: config.preview,
             endpoints: endpoints.collect(),
         }
@@ -137,9 +137,9 @@ impl WantService {
 }
 
 /// Sockets of this namespace can be asked about; for everything else tags have to speak.
-fn service_kind(config: &ServiceConfig, here: bool) -> u8 {
+fn service_kind(config: &ServiceConfig, forward: Forward, here: bool) -> u8 {
     let kind = match (config.protocol, config.udp) {
-        (Protocol::Tcp, _) if here => service_flags::SOCKETS,
+        (Protocol::Tcp, _) if here && !forward.keeps_vip() => service_flags::SOCKETS,
         (Protocol::Udp, UdpMode::Packet) => service_flags::PER_PACKET,
         (Protocol::Tcp, _) | (Protocol::Udp, UdpMode::Flow) => 0,
     };
@@ -147,16 +147,22 @@ fn service_kind(config: &ServiceConfig, here: bool) -> u8 {
         HashMode::Flow => 0,
         HashMode::Source => service_flags::BY_SOURCE,
     };
-    service_flags::PRESENT | kind | hashed
+    let kept = match forward.keeps_vip() {
+        true => service_flags::KEEPS_VIP,
+        false => 0,
+    };
+    service_flags::PRESENT | kind | hashed | kept
 }
 
 fn endpoint_kind(address: SocketAddr, vip: SocketAddr, forward: Forward) -> u8 {
     let kind = if address == vip {
         endpoint_flags::UNTOUCHED
-    } else if forward == Forward::Routed {
-        endpoint_flags::ROUTED
     } else {
-        0
+        match forward {
+            Forward::Routed => endpoint_flags::ROUTED,
+            Forward::Dsr => endpoint_flags::DSR,
+            Forward::Auto | Forward::Local => 0,
+        }
     };
     endpoint_flags::PRESENT | kind
 }

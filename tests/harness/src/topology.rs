@@ -4,6 +4,8 @@
 //! local    client 10.77.0.2 --- 10.77.0.1 switch: services on 10.77.1.1, a port for each server
 //! routed   client 10.77.0.2 --- 10.77.0.1 switch 10.77.11.1 --- 10.77.11.2 backend1 (blue)
 //!                                                10.77.12.1 --- 10.77.12.2 backend2 (green)
+//! dsr      client 10.77.0.2, 10.77.0.1 switch and 10.77.0.11 to 10.77.0.22, a host for each server, which has
+//!          10.77.1.1, too: all on one bridge
 //! ```
 //!
 //! In IPv6 each address stands at the end of `fd77::/96`.
@@ -32,6 +34,16 @@ pub enum Mode {
     Local,
     /// On hosts behind it.
     Routed,
+    /// On hosts of the same link, which answer clients directly.
+    Dsr,
+}
+
+impl Mode {
+    /// Whether servers have the service's address.
+    #[must_use]
+    pub const fn keeps_vip(self) -> bool {
+        matches!(self, Self::Dsr)
+    }
 }
 
 impl fmt::Display for Mode {
@@ -39,6 +51,7 @@ impl fmt::Display for Mode {
         formatter.write_str(match self {
             Self::Local => "local",
             Self::Routed => "routed",
+            Self::Dsr => "dsr",
         })
     }
 }
@@ -52,12 +65,14 @@ pub struct Topology {
     pub client: Namespace,
     /// Where the agent runs.
     pub switch: Namespace,
-    /// The hosts of blue and green; empty in mode `local`.
+    /// The hosts of blue and green, or of each of their servers; empty in mode `local`.
     pub backends: Vec<Namespace>,
     /// The switch's interface towards clients, where programs see its frames.
     outer: &'static str,
     /// Services and servers are asked for by their IPv6 addresses.
     pub v6: bool,
+    /// What is in the middle if all are on one link.
+    bridge: Option<Namespace>,
 }
 
 /// What is between client and switch.
@@ -154,7 +169,13 @@ impl Topology {
     pub fn over(between: &Link, mode: Mode, offloads: bool) -> Result<Self> {
         let client = Namespace::new("client")?;
         let switch = Namespace::new("switch")?;
-        between.lay(&client, &switch)?;
+        let bridge = match mode.keeps_vip() {
+            true => Some(bridge(&[("client", &client), ("switch", &switch)])?),
+            false => {
+                between.lay(&client, &switch)?;
+                None
+            }
+        };
         address(&client, INTERFACE, "10.77.0.2/24")?;
         address(&switch, INTERFACE, "10.77.0.1/24")?;
         address(&switch, INTERFACE, &format!("{VIP}/32"))?;
@@ -166,9 +187,12 @@ impl Topology {
             backends: Vec::new(),
             outer: between.carrier(),
             v6: false,
+            bridge,
         };
-        if mode == Mode::Routed {
-            topology.add_backends()?;
+        match mode {
+            Mode::Local => {}
+            Mode::Routed => topology.add_backends()?,
+            Mode::Dsr => topology.add_neighbours()?,
         }
         topology.settle_kernels()?;
         topology.set_offloads(offloads)?;
@@ -229,10 +253,23 @@ impl Topology {
     /// The interfaces of the switching host that carry traffic of services.
     #[must_use]
     pub fn interfaces(&self) -> Vec<String> {
-        let inner = (1..=self.backends.len()).map(|number| format!("be{number}"));
+        let backends = if self.bridge.is_some() {
+            0
+        } else {
+            self.backends.len()
+        };
+        let inner = (1..=backends).map(|number| format!("be{number}"));
         std::iter::once(self.outer.to_owned())
             .chain(inner)
             .collect()
+    }
+
+    /// The other end of the switching host's link, if that is a bridge's port.
+    #[must_use]
+    pub fn port_of_switch(&self) -> Option<(&Namespace, String)> {
+        self.bridge
+            .as_ref()
+            .map(|bridge| (bridge, "switch".to_owned()))
     }
 
     /// `number` servers for each colour, the first colour's first.
@@ -249,11 +286,29 @@ impl Topology {
     /// The namespace in which a colour's servers run.
     #[must_use]
     pub fn host(&self, colour: &str) -> &Namespace {
-        let place = COLOURS
-            .iter()
-            .position(|&known| known == colour)
-            .unwrap_or_default();
-        self.backends.get(place).unwrap_or(&self.switch)
+        self.backends.get(place(colour)).unwrap_or(&self.switch)
+    }
+
+    /// The namespace in which a server runs.
+    #[must_use]
+    pub fn home(&self, server: &Endpoint) -> &Namespace {
+        match self.mode.keeps_vip() {
+            true => {
+                &self.backends
+                    [usize::from(server.number - 1) * COLOURS.len() + place(server.colour)]
+            }
+            false => self.host(server.colour),
+        }
+    }
+
+    /// Where a server listens, for HTTP and datagrams. Servers that have the service's address get its
+    /// packets, but checks come to their own.
+    #[must_use]
+    pub fn listens(&self, server: &Endpoint) -> (SocketAddr, SocketAddr) {
+        match self.mode.keeps_vip() {
+            true => ((Ipv4Addr::UNSPECIFIED, WEB).into(), self.echo()),
+            false => (server.web, server.echo),
+        }
     }
 
     /// Lets every link take packets of this size.
@@ -286,6 +341,7 @@ impl Topology {
         let (address, web, echo) = match self.mode {
             Mode::Local => (VIP, 8000 + number * 10 + place, 5000 + number * 10 + place),
             Mode::Routed => (backend(place), 8000 + number * 10, 5000 + number * 10),
+            Mode::Dsr => (neighbour(number, place), WEB, ECHO),
         };
         Endpoint {
             colour,
@@ -308,6 +364,25 @@ impl Topology {
         Ok(())
     }
 
+    /// Two hosts a colour on the one link. They have the service's address, and keep quiet about it.
+    fn add_neighbours(&mut self) -> Result<()> {
+        for number in 1..=NEIGHBOURS {
+            for (place, colour) in (1u16..).zip(COLOURS) {
+                let host = Namespace::new(&format!("{colour}{number}"))?;
+                if let Some(bridge) = &self.bridge {
+                    plug(bridge, &format!("{colour}{number}"), &host)?;
+                }
+                let own = neighbour(number, place);
+                address(&host, INTERFACE, &format!("{own}/24"))?;
+                address(&host, "lo", &format!("{VIP}/32"))?;
+                host.sysctl("ipv4/conf/all/arp_ignore", "1")?;
+                host.sysctl("ipv4/conf/all/arp_announce", "2")?;
+                self.backends.push(host);
+            }
+        }
+        Ok(())
+    }
+
     /// Forwarding on, and nothing that second-guesses where packets come from or should go.
     fn settle_kernels(&self) -> Result<()> {
         self.switch.sysctl("ipv4/ip_forward", "1")?;
@@ -324,6 +399,9 @@ impl Topology {
 
     /// What XDP transmits into a veth vanishes unless its other end polls, which GRO makes it do.
     fn poll_at_peers(&self) -> Result<()> {
+        for (namespace, port) in self.ports() {
+            namespace.run("ethtool", &["-K", &port, "gro", "on"])?;
+        }
         for namespace in std::iter::once(&self.client).chain(&self.backends) {
             namespace.run("ethtool", &["-K", INTERFACE, "gro", "on"])?;
         }
@@ -344,7 +422,19 @@ impl Topology {
         let others = std::iter::once(&self.client).chain(&self.backends);
         switch
             .chain(others.map(|namespace| (namespace, INTERFACE.to_owned())))
+            .chain(self.ports())
             .collect()
+    }
+
+    /// The ports of the bridge.
+    fn ports(&self) -> Vec<(&Namespace, String)> {
+        let Some(bridge) = &self.bridge else {
+            return Vec::new();
+        };
+        let servers = (1..=NEIGHBOURS).flat_map(|number| COLOURS.map(|it| format!("{it}{number}")));
+        let names = ["client".to_owned(), "switch".to_owned()].into_iter();
+        let ports = names.chain(servers);
+        ports.map(|port| (bridge, port)).collect()
     }
 }
 
@@ -360,6 +450,36 @@ pub const fn six(address: Ipv4Addr) -> Ipv6Addr {
 fn backend(number: u16) -> Ipv4Addr {
     let [_, number] = number.to_be_bytes();
     Ipv4Addr::new(10, 77, 10 + number, 2)
+}
+
+/// Hosts of a colour that are on one link with clients.
+const NEIGHBOURS: u16 = 2;
+
+/// The address of a colour's server `number`, from 1, that is on one link with clients.
+fn neighbour(number: u16, place: u16) -> Ipv4Addr {
+    let [_, last] = (number * 10 + place).to_be_bytes();
+    Ipv4Addr::new(10, 77, 0, last)
+}
+
+fn place(colour: &str) -> usize {
+    let mut known = COLOURS.iter();
+    known.position(|&known| known == colour).unwrap_or_default()
+}
+
+/// A link with these on it.
+fn bridge(hosts: &[(&str, &Namespace)]) -> Result<Namespace> {
+    let bridge = Namespace::new("bridge")?;
+    bridge.ip("link add br0 type bridge")?;
+    bridge.ip("link set br0 up")?;
+    for (port, host) in hosts {
+        plug(&bridge, port, host)?;
+    }
+    Ok(bridge)
+}
+
+fn plug(bridge: &Namespace, port: &str, host: &Namespace) -> Result<()> {
+    link(bridge, port, host, INTERFACE)?;
+    bridge.ip(&format!("link set {port} master br0")).map(drop)
 }
 
 /// A veth pair between two namespaces, both ends up.

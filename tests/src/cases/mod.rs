@@ -1,6 +1,7 @@
 //! Packet cases as data: a sentence, a state, a frame in, a verdict, a frame out. `packets` runs them
 //! through the core on the host, `kernel` through the loaded programs.
 
+mod dsr;
 mod elsewhere;
 mod errors;
 mod exceptions;
@@ -70,6 +71,7 @@ pub fn all() -> Vec<Case> {
     let plain = [
         requests::cases(),
         routed::cases(),
+        dsr::cases(),
         tags::cases(),
         timed::cases(),
         sockets::cases(),

@@ -67,6 +67,7 @@ impl Screen {
         let title = match stand.topology.mode {
             Mode::Local => "local: both colours on the switching host",
             Mode::Routed => "routed: each colour on a host behind the switching host",
+            Mode::Dsr => "dsr: servers beside the switching host, which answer clients directly",
         };
         println!("\n{} {title}\n", self.paint(Style::Bold, "Switcher"));
         let services = format!("{}/tcp {}/udp", stand.topology.web(), stand.topology.echo());
@@ -177,7 +178,7 @@ fn preparation(mode: Mode) -> String {
         Mode::Local => {
             "The socket table knows whose every connection is: a flip prepares nothing.".to_owned()
         }
-        Mode::Routed => {
+        Mode::Routed | Mode::Dsr => {
             format!(
                 "A flip first watches for {:?} which connections are just being opened.",
                 stage::ARM

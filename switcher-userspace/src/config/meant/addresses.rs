@@ -24,9 +24,15 @@ enum Role<'a> {
 }
 
 type Taken<'a> = HashMap<(SocketAddr, Protocol), &'a Claim<'a>>;
+/// Endpoints that answer for themselves know from the packet which VIP it was for: theirs is an address
+/// per service.
+type Key = (SocketAddr, Protocol, Option<*const TypedService>);
 
 /// Reports addresses that would mean two things. Of two claims, the later line is at fault.
 pub(super) fn check(groups: &[TypedGroup], report: &Report<'_>) {
+    for service in groups.iter().flat_map(|group| &group.services) {
+        check_kept_port(service, report);
+    }
     let mut claims: Vec<_> = groups
         .iter()
         .flat_map(|group| &group.services)
@@ -38,15 +44,50 @@ pub(super) fn check(groups: &[TypedGroup], report: &Report<'_>) {
         .partition(|claim| matches!(claim.role, Role::Endpoint { .. }));
 
     let fronts_taken = check_fronts(&fronts, report);
-    let mut endpoints_taken = Taken::new();
+    let mut endpoints_taken = HashMap::<Key, &Claim<'_>>::new();
     for endpoint in endpoints {
         if let Some(front) = fronts_taken.get(&endpoint.key()) {
             check_endpoint_and_front(endpoint, front, report);
         }
-        if let Some(other) = endpoints_taken.get(&endpoint.key()) {
+        if let Some(other) = endpoints_taken.get(&endpoint.endpoint_key()) {
             report_shared_endpoint(endpoint, other, report);
         } else {
-            endpoints_taken.insert(endpoint.key(), endpoint);
+            endpoints_taken.insert(endpoint.endpoint_key(), endpoint);
+        }
+    }
+}
+
+fn keeps_vip(service: &TypedService) -> bool {
+    let forward = service.forward.as_ref();
+    forward.is_some_and(|forward| forward.value.keeps_vip())
+}
+
+/// Ports are not rewritten where the VIP is kept: all of a service's are one.
+fn check_kept_port(service: &TypedService, report: &Report<'_>) {
+    let Some(forward) = service.forward.as_ref().filter(|it| it.value.keeps_vip()) else {
+        return;
+    };
+    let Some(vip) = &service.vip else {
+        return;
+    };
+    let port = vip.value.0.port();
+    let addresses = service
+        .endpoints
+        .iter()
+        .flat_map(|colour| &colour.endpoints);
+    let addresses = addresses.map(|endpoint| &endpoint.address);
+    for other in addresses.chain(&service.preview) {
+        if other.value.port() != port {
+            let message = format_args!(
+                "port {} is not the vip's, and forward = \"{}\" changes no ports",
+                other.value.port(),
+                forward.value
+            );
+            let advice = format_args!(
+                "let it be {}, which has to accept the vip's packets, too",
+                SocketAddr::new(other.value.ip(), port)
+            );
+            report.error(&other.at, message, advice);
         }
     }
 }
@@ -158,6 +199,11 @@ fn report_shared_endpoint(endpoint: &Claim<'_>, other: &Claim<'_>, report: &Repo
 impl Claim<'_> {
     fn key(&self) -> (SocketAddr, Protocol) {
         (self.address, self.protocol)
+    }
+
+    fn endpoint_key(&self) -> Key {
+        let service = keeps_vip(self.service).then_some(std::ptr::from_ref(self.service));
+        (self.address, self.protocol, service)
     }
 
     fn name(&self) -> String {

@@ -13,6 +13,7 @@ const FORWARD: &[(&str, Forward)] = &[
     ("auto", Forward::Auto),
     ("local", Forward::Local),
     ("routed", Forward::Routed),
+    ("dsr", Forward::Dsr),
 ];
 const HASH: &[(&str, HashMode)] = &[("flow", HashMode::Flow), ("source", HashMode::Source)];
 const UDP: &[(&str, UdpMode)] = &[("flow", UdpMode::Flow), ("packet", UdpMode::Packet)];
@@ -47,7 +48,7 @@ impl TypedService {
                 .and_then(|value| value.parse(scalar::VIP, scalar::vip)),
             forward: section
                 .value("forward")
-                .and_then(|value| value.choice(FORWARD, &["masquerade", "dsr", "ipip"])),
+                .and_then(|value| value.choice(FORWARD, &["masquerade", "ipip"])),
             hash: section
                 .value("hash")
                 .and_then(|value| value.choice(HASH, &[])),

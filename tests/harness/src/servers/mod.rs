@@ -90,16 +90,16 @@ impl Fleet {
             echo: Vec::new(),
         };
         for endpoint in topology.endpoints(number) {
-            let host = topology.host(endpoint.colour);
+            let host = topology.home(&endpoint);
+            let (web, echo) = topology.listens(&endpoint);
             let identity = identity(&endpoint);
             fleet.web.push((
                 endpoint.colour,
-                HttpServer::start(host, endpoint.web, identity.clone())?,
+                HttpServer::start(host, web, identity.clone())?,
             ));
-            fleet.echo.push((
-                endpoint.colour,
-                EchoServer::start(host, endpoint.echo, identity)?,
-            ));
+            fleet
+                .echo
+                .push((endpoint.colour, EchoServer::start(host, echo, identity)?));
         }
         Ok(fleet)
     }

@@ -1,0 +1,68 @@
+//! To an endpoint on the same link that has the VIP, too: `forward = "dsr"`.
+//!
+//! Addresses and ports stay, so the endpoint takes the packet for its own and answers the client directly.
+//! The time to live is decremented although no router is passed: two switches that name each other as
+//! endpoints would otherwise hand a packet to and fro for ever.
+//!
+//! Nothing of this can be left to the stack, for which the VIP is an address of this host: what can't be
+//! sent is dropped, and the client sends it again.
+
+use crate::abi::Address;
+use crate::finish;
+use crate::forward::{Found, Kind};
+use crate::frame::Frame;
+use crate::parse::{self, Carriage, Packet};
+use crate::rewrite;
+use crate::tables::{Stack, Tables, Way};
+use crate::verdict::Reason;
+
+/// Sends a packet to the endpoint with this id and address: the interface it leaves by. No verdict, of which the
+/// compiler might spill a part that was never set.
+///
+/// # Errors
+/// Why it has to be dropped.
+#[inline(always)]
+pub(crate) fn relay<F: Frame + ?Sized, T: Tables, S: Stack>(
+    frame: &mut F,
+    packet: &Packet,
+    id: u16,
+    address: Address,
+    tables: &T,
+    stack: &S,
+) -> Result<u32, Reason> {
+    let carriage = parse::carriage(frame, packet).ok_or(Reason::Malformed)?;
+    if carriage.ttl <= 1 {
+        return Err(Reason::Expired);
+    }
+    let way = Way {
+        source: packet.source,
+        destination: address,
+        protocol: packet.protocol,
+        // Of any length: the answer is to say how much is too much.
+        carriage: Carriage {
+            length: 0,
+            ..carriage
+        },
+    };
+    let Found {
+        kind,
+        interface,
+        hop,
+        mtu,
+    } = way.remembered(id, tables, stack);
+    if kind != Kind::Neighbour {
+        return Err(Reason::NoNeighbour);
+    }
+    // A VLAN tag means nothing on another interface, and a VLAN device is none that a program can send to.
+    if packet.is_tagged() && interface != stack.interface() {
+        return Err(Reason::NoNeighbour);
+    }
+    if mtu != 0 && u32::from(carriage.length) > mtu {
+        return Err(Reason::TooBig);
+    }
+    if parse::is_unfinished(frame, packet, carriage) {
+        finish::finish(frame, packet, carriage).ok_or(Reason::Malformed)?;
+    }
+    rewrite::hop(frame, packet, hop).ok_or(Reason::Malformed)?;
+    Ok(interface)
+}
