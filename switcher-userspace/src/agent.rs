@@ -7,9 +7,9 @@
 //! timers. Sockets and probes live on the tokio runtime, and ask by [`Handle`].
 
 mod apply;
+mod canary;
 mod clock;
 mod effects;
-mod elsewhere;
 mod group;
 mod handle;
 mod notices;

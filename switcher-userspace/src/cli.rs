@@ -112,7 +112,14 @@ pub enum Command {
     Flip(FlipArgs),
     /// Go back to the previous colour, at once; no health is asked
     Rollback(RollbackArgs),
+    /// Send a share of a group's new connections to another colour
+    ///
+    /// Repeat it to step. `flip` finishes a canary; `abort` and `rollback` end it. Connections that exist
+    /// finish where they began.
+    Canary(CanaryArgs),
     /// Stop a flip that is being prepared; after the switch this means rollback
+    ///
+    /// Ends a canary: new connections go to the live colour alone.
     Abort(AbortArgs),
     /// Keep a switch that would undo itself
     Confirm(GroupArgs),
@@ -234,6 +241,27 @@ pub struct RollbackArgs {
     /// Move existing connections back, too: those that began on the bad colour break
     #[arg(long)]
     pub hard: bool,
+    /// What every change takes.
+    #[command(flatten)]
+    pub change: ChangeArgs,
+    /// What changes that take time also take.
+    #[command(flatten)]
+    pub wait: WaitArgs,
+}
+
+/// Arguments of `canary`.
+#[derive(Clone, Debug, Args)]
+pub struct CanaryArgs {
+    /// The group
+    pub group: String,
+    /// The colour that is to have a share
+    pub colour: String,
+    /// Its share of new connections, in percent: 1 to 99
+    #[arg(value_parser = clap::value_parser!(u8).range(1..=99))]
+    pub percent: u8,
+    /// Don't ask for the colour's health; this is recorded
+    #[arg(long)]
+    pub force: bool,
     /// What every change takes.
     #[command(flatten)]
     pub change: ChangeArgs,

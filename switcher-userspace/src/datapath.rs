@@ -103,6 +103,16 @@ pub const fn refilled(word: Word, slot: Slot) -> Word {
     word.switch_to(slot as u32).with_staging(word.staging())
 }
 
+/// Flows that the kernel knows of.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Flows {
+    /// How many there are at each endpoint that has any.
+    pub by_endpoint: BTreeMap<u16, u64>,
+    /// How many would go elsewhere if the window closed now: the current table has another endpoint for
+    /// them, or for UDP, whose tags outlive a window, no place for theirs at all.
+    pub astray: u64,
+}
+
 /// A group in the kernel.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HaveGroup {
@@ -318,7 +328,7 @@ pub trait Datapath: Send {
     ///
     /// # Errors
     /// When a map or the socket table can't be read.
-    fn flows(&self, group: GroupIndex, idle: Duration) -> anyhow::Result<BTreeMap<u16, u64>>;
+    fn flows(&self, group: GroupIndex, idle: Duration) -> anyhow::Result<Flows>;
 
     /// How full the group's flow map is, from 0 to 1; 0 without a window.
     ///

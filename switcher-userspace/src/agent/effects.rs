@@ -213,7 +213,7 @@ impl Runner {
         }
         group.flows = Some(Counted {
             at: Instant::now(),
-            by_endpoint: counted.ok(),
+            flows: counted.ok(),
         });
     }
 
@@ -357,7 +357,9 @@ fn refused_tags(datapath: &dyn Datapath) -> u64 {
 fn by_itself(cutover: &Cutover) -> Who {
     let (actor, reason) = match cutover.kind {
         Kind::Rollback => ("the kernel", Some("it was not confirmed in time")),
-        Kind::Flip | Kind::Update | Kind::Emergency => ("somebody, without the agent", None),
+        Kind::Flip | Kind::Update | Kind::Canary | Kind::Emergency => {
+            ("somebody, without the agent", None)
+        }
     };
     Who {
         actor: actor.to_owned(),

@@ -8,7 +8,7 @@ use switcher_common::abi::Counters;
 use tokio::sync::oneshot;
 
 use crate::api::model::ChangeAnswer;
-use crate::datapath::GroupIndex;
+use crate::datapath::{Flows, GroupIndex};
 use crate::exit::Failure;
 use crate::journal::{CutoverRecord, GroupRecord, Who};
 use crate::release::{GroupState, Millis};
@@ -72,7 +72,7 @@ pub(super) struct Counted {
     /// When they were counted.
     pub(super) at: Instant,
     /// None if that failed.
-    pub(super) by_endpoint: Option<BTreeMap<u16, u64>>,
+    pub(super) flows: Option<Flows>,
 }
 
 /// What a colour's counters said last.

@@ -21,6 +21,8 @@ pub enum Verb {
     Flip,
     /// The previous colour.
     Rollback,
+    /// A share for another colour.
+    Canary,
     /// An end to what is going on.
     Abort,
     /// That a switch stays.
@@ -131,13 +133,19 @@ impl Runner {
             ));
         }
         let confirm_by = state.confirm_by().map(|by| self.clock.wall(by));
+        let percent = begun.as_ref().and_then(|it| it.percent);
+        let to = begun
+            .as_ref()
+            .filter(|it| it.kind == Kind::Canary)
+            .map(|it| it.to.clone());
         let (kind, forced) = begun.map_or((Kind::Flip, false), |it| (it.kind, it.forced));
         Ok(ChangeAnswer {
             id: None,
             group: name.to_owned(),
             kind,
             from: group.state.live.clone(),
-            to: state.live,
+            to: to.unwrap_or(state.live),
+            percent,
             result: match outcome {
                 Outcome::Stopped { .. } => End::Aborted,
                 Outcome::Scheduled => End::Scheduled,
@@ -209,6 +217,7 @@ impl Group {
             kind: record.map_or(Kind::Flip, |record| record.kind),
             from: record.map_or_else(live, |record| record.from.clone()),
             to: record.map_or_else(live, |record| record.to.clone()),
+            percent: record.and_then(|record| record.percent),
             result: End::Switched,
             revision: self.state.revision,
             store_to_settled_us: record.and_then(|record| record.store_to_settled_us),
@@ -230,6 +239,11 @@ impl Asked {
             (Verb::Flip, Some(to)) => format!("flip {group} to {to}"),
             (Verb::Flip, None) => format!("flip {group}"),
             (Verb::Rollback, _) => format!("roll back {group}"),
+            (Verb::Canary, to) => format!(
+                "send {} % of {group} to {}",
+                self.request.percent.unwrap_or_default(),
+                to.as_deref().unwrap_or("?")
+            ),
             (Verb::Abort, _) => format!("abort {group}"),
             (Verb::Confirm, _) => format!("confirm {group}"),
             (Verb::Extend, _) => format!("extend the time to confirm {group}"),
@@ -242,10 +256,12 @@ impl Asked {
     pub(super) fn check(&self) -> Result<(), Failure> {
         let request = &self.request;
         let flip = self.verb == Verb::Flip;
+        let canary = self.verb == Verb::Canary;
         let lasts = matches!(self.verb, Verb::Extend | Verb::Pause);
         let fields = [
-            ("to", request.to.is_some(), flip),
-            ("force", request.force, flip),
+            ("to", request.to.is_some(), flip || canary),
+            ("percent", request.percent.is_some(), canary),
+            ("force", request.force, flip || canary),
             ("hard", request.hard, self.verb == Verb::Rollback),
             ("at", request.at.is_some(), flip),
             ("confirm_within", request.confirm_within.is_some(), flip),
@@ -258,6 +274,12 @@ impl Asked {
                 return refuse(format!("field `{field}` has no meaning here"));
             }
         }
+        let share = request.percent.filter(|percent| (1..=99).contains(percent));
+        if canary && (request.to.is_none() || share.is_none()) {
+            let why = "a canary takes a colour `to` and a `percent` from 1 to 99";
+            let advice = "use `flip` for all new connections, `abort` for none";
+            return Err(Failure::new(Exit::Usage, "", why.to_owned()).advise(advice));
+        }
         if lasts && request.duration.is_none() {
             return refuse("field `for` is missing: say for how long".to_owned());
         }
@@ -269,8 +291,9 @@ impl Asked {
 }
 
 impl Runner {
+    /// What is asked for, as the release logic takes it. The tables for a canary are made ready.
     fn event(
-        &self,
+        &mut self,
         verb: Verb,
         name: &str,
         request: ChangeRequest,
@@ -290,6 +313,8 @@ impl Runner {
             hard,
             if_revision,
             if_live,
+            percent,
+            dry_run,
             ..
         } = request;
         let order = Order {
@@ -309,6 +334,9 @@ impl Runner {
             Verb::Extend => Event::Extend { order, by },
             Verb::Pause => Event::Pause { order, time: by },
             Verb::Resume => Event::Resume(order),
+            Verb::Canary => {
+                return self.canary(name, order, percent.unwrap_or_default(), dry_run);
+            }
         })
     }
 }

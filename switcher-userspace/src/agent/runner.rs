@@ -18,7 +18,7 @@ use crate::datapath::{Attachment, Datapath, Have};
 use crate::health::{Book, Monitor, Report, Verdict};
 use crate::journal::Journal;
 use crate::neighbours::Neighbours;
-use crate::release::{Event, Stage, ready_slots, step};
+use crate::release::{Event, Stage, ready_slots, shared_slots, step};
 
 /// Time between two looks at the kernel.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
@@ -251,6 +251,7 @@ impl Runner {
             "the word was changed by somebody else"
         );
         group.state.slots = ready_slots(have, Some(&group.state.slots));
+        group.state.shares = shared_slots(have);
         self.feed(name, Event::Found { id, word });
     }
 }

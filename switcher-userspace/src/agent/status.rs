@@ -9,11 +9,10 @@ use switcher_common::abi::Counters;
 use switcher_common::word::Phase;
 
 use super::Runner;
-use super::elsewhere::elsewhere;
 use super::group::{Activity, Group};
 use crate::api::model::{
-    AgentStatus, ColourStatus, CutoverStatus, EndpointStatus, GroupStatus, InterfaceStatus,
-    NextStatus, RollbackStatus, Status, WindowStatus,
+    AgentStatus, CanaryStatus, ColourStatus, CutoverStatus, EndpointStatus, GroupStatus,
+    InterfaceStatus, NextStatus, RollbackStatus, Status, WindowStatus,
 };
 use crate::config::GroupConfig;
 use crate::exit::{Exit, Failure};
@@ -157,6 +156,10 @@ impl Runner {
             colours: colours.collect(),
             rollback: self.rollback(group),
             warnings: self.warnings(group),
+            canary: state.canary().map(|share| CanaryStatus {
+                colour: share.colour.clone(),
+                percent: share.percent,
+            }),
             cutover,
         })
     }
@@ -178,7 +181,8 @@ impl Runner {
         let counted = group
             .flows
             .as_ref()
-            .and_then(|counted| counted.by_endpoint.as_ref());
+            .and_then(|counted| counted.flows.as_ref())
+            .map(|flows| &flows.by_endpoint);
         let ids = self.endpoints_of(group, colour);
         let flows = counted.map(|counted| ids.iter().filter_map(|id| counted.get(id)).sum());
         let Activity {
@@ -244,9 +248,8 @@ impl Runner {
 
     /// Flows that would go astray if the window closed now, when they were last counted.
     pub(super) fn elsewhere(&self, name: &str) -> Option<u64> {
-        let group = self.groups.get(name)?;
-        let flows = group.flows.as_ref()?.by_endpoint.as_ref()?;
-        Some(elsewhere(&self.have, group.index, group.state.word, flows))
+        let counted = self.groups.get(name)?.flows.as_ref()?;
+        Some(counted.flows.as_ref()?.astray)
     }
 
     /// Reads counters, and notices where packets have come.
@@ -300,7 +303,8 @@ impl Runner {
     /// Whether a rollback would do good, and why not.
     pub(super) fn rollback(&self, group: &Group) -> RollbackStatus {
         let state = &group.state;
-        let Some(to) = &state.previous else {
+        let canary = state.canary().map(|share| &share.live);
+        let Some(to) = canary.or(state.previous.as_ref()) else {
             return RollbackStatus {
                 eligible: false,
                 to: None,

@@ -14,7 +14,7 @@ use super::group::Group;
 use crate::datapath::{Change, Slot};
 use crate::health::{Standing, Target};
 use crate::journal::Who;
-use crate::reconcile::{WantEndpoint, WantGroup, WantService, hand_over, plan_group};
+use crate::reconcile::{WantCanary, WantEndpoint, WantGroup, WantService, hand_over, plan_group};
 use crate::release::Stage;
 
 impl Runner {
@@ -56,15 +56,20 @@ impl Runner {
     }
 
     /// What a group's configuration and the health of its endpoints ask for.
-    fn want_group(&self, name: &str) -> Option<WantGroup> {
+    pub(super) fn want_group(&self, name: &str) -> Option<WantGroup> {
         self.groups.get(name)?;
         let mut want = WantGroup::new(self.config.groups.get(name)?, &self.is_own).ok()?;
         self.complete(name, &mut want);
         Some(want)
     }
 
-    /// Adds what the configuration doesn't say: how endpoints are.
+    /// Adds what the configuration doesn't say: how endpoints are, and which canary there is.
     pub(super) fn complete(&self, name: &str, want: &mut WantGroup) {
+        let share = self.groups.get(name).and_then(|group| group.state.canary());
+        want.canary = share.map(|share| WantCanary {
+            colour: share.colour.clone(),
+            percent: share.percent,
+        });
         for (service, want) in &mut want.services {
             for (colour, endpoints) in &mut want.endpoints {
                 for endpoint in endpoints {

@@ -48,7 +48,8 @@ impl Runner {
                 over(state.cutover().is_none(), state)
             }
             WaitCondition::Idle => {
-                let idle = state.cutover().is_none() && state.paused_until().is_none();
+                let held = state.paused_until().is_some() || state.canary().is_some();
+                let idle = state.cutover().is_none() && !held;
                 over(idle, state)
             }
             WaitCondition::Healthy { colour } => {

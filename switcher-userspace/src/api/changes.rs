@@ -46,6 +46,10 @@ pub(super) async fn rollback(from: From, bytes: Bytes) -> Response {
     change(Verb::Rollback, from, bytes).await.into_response()
 }
 
+pub(super) async fn canary(from: From, bytes: Bytes) -> Response {
+    change(Verb::Canary, from, bytes).await.into_response()
+}
+
 pub(super) async fn abort(from: From, bytes: Bytes) -> Response {
     change(Verb::Abort, from, bytes).await.into_response()
 }

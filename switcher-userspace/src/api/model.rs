@@ -93,6 +93,18 @@ pub struct GroupStatus {
     pub warnings: Vec<String>,
     /// The cut-over that is going on.
     pub cutover: Option<CutoverStatus>,
+    /// The colour that has a share of new connections.
+    #[serde(default)]
+    pub canary: Option<CanaryStatus>,
+}
+
+/// A colour that has a share of new connections.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CanaryStatus {
+    /// The colour.
+    pub colour: String,
+    /// Its share, in percent.
+    pub percent: u8,
 }
 
 /// What will happen by itself.
@@ -195,14 +207,18 @@ pub struct CutoverStatus {
     pub first_packet_at: Option<Timestamp>,
 }
 
-/// `POST /v1/groups/{group}/flip`, `…/rollback`, `…/abort`, `…/confirm`, `…/extend`, `…/pause` and `…/resume`.
+/// `POST /v1/groups/{group}/flip`, `…/rollback`, `…/canary`, `…/abort`, `…/confirm`, `…/extend`, `…/pause` and `…/resume`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ChangeRequest {
-    /// Flip: the colour that is to be live; the other one if there are two.
+    /// Flip: the colour that is to be live; the other one if there are two. Canary: the colour that is to
+    /// have a share.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub to: Option<String>,
-    /// Flip: don't ask for its health.
+    /// Canary: the share of new connections, 1 to 99.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub percent: Option<u8>,
+    /// Flip and canary: don't ask for its health.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub force: bool,
     /// Flip: when, as a time with its offset (RFC 3339) or `+5s`.
@@ -248,8 +264,11 @@ pub struct ChangeAnswer {
     pub kind: Kind,
     /// The colour that was live.
     pub from: String,
-    /// The colour that is live.
+    /// The colour that is live; for a canary, the one that has a share.
     pub to: String,
+    /// For a canary: its share of new connections, in percent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub percent: Option<u8>,
     /// How it came out; for a dry run, how it would.
     pub result: End,
     /// The group's revision.

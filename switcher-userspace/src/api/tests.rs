@@ -29,6 +29,7 @@ async fn status_is_as_promised() {
     };
     let expected = [
         "by",
+        "canary",
         "colours",
         "cutover",
         "epoch",

@@ -50,7 +50,7 @@ fn every_command_is_understood() {
 
 #[test]
 fn what_later_versions_bring_is_refused() {
-    let lines = ["canary shop green 5", "freeze shop --reason audit"];
+    let lines = ["freeze shop --reason audit"];
     for line in lines {
         let kind = parse(line).expect_err(line).kind();
         let unknown = [ErrorKind::UnknownArgument, ErrorKind::InvalidSubcommand];

@@ -86,11 +86,13 @@ fn describe(verb: &str, answer: &ChangeAnswer) -> String {
     }
     match (answer.result, answer.unchanged) {
         (End::Aborted, _) => format!("{group}: cut-over {id} stopped; {to} stays live"),
+        (_, true) if answer.kind == Kind::Canary => format!("{group}: {to} has that share already"),
         (_, true) => format!("{group}: {to} is live already (revision {revision})"),
         _ => {
             let verb = match answer.kind {
                 Kind::Flip | Kind::Emergency => "switched",
                 Kind::Rollback => "rolled back",
+                Kind::Canary => "shared",
                 Kind::Update => "updated",
             };
             let settled = answer
@@ -98,6 +100,12 @@ fn describe(verb: &str, answer: &ChangeAnswer) -> String {
                 .map_or_else(String::new, |micros| {
                     format!(", settled after {}", micros_said(micros))
                 });
+            if let Some(percent) = answer.percent {
+                return format!(
+                    "{group}: {percent} % of new connections go to {to}, the others to {from}\
+                     {settled} (cut-over {id})"
+                );
+            }
             format!(
                 "{group}: {from} -> {to}, {verb}{settled} (cut-over {id}, revision {revision}){unless}"
             )
@@ -222,6 +230,7 @@ mod tests {
             to: "green".into(),
             result: End::Switched,
             revision: 3,
+            percent: None,
             store_to_settled_us: Some(4_250),
             forced: false,
             unchanged: false,

@@ -3,6 +3,7 @@
 mod abort;
 mod agent;
 mod apply;
+mod canary;
 mod change;
 mod check;
 mod completion;
@@ -40,6 +41,7 @@ pub fn run(cli: Cli, output: &Output) -> Result<Exit, Failure> {
         Command::Status { group, watch } => status::run(&globals, output, group.as_deref(), watch),
         Command::Flip(args) => flip::run(&globals, output, args),
         Command::Rollback(args) => rollback::run(&globals, output, args),
+        Command::Canary(args) => canary::run(&globals, output, args),
         Command::Abort(args) => abort::run(&globals, output, args),
         Command::Confirm(args) => confirm::run(&globals, output, args),
         Command::Extend {

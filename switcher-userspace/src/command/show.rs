@@ -27,10 +27,13 @@ fn describe(output: &Output, record: &CutoverRecord) -> String {
         (_, true) => ", forced: health was not asked",
         (false, false) => "",
     };
+    let share = record
+        .percent
+        .map_or_else(String::new, |it| format!(" {it} %"));
     let mut rows = vec![
         ("cut-over", record.id.clone().into()),
         ("group", record.group.clone().into()),
-        ("kind", format!("{}{how}", record.kind.name()).into()),
+        ("kind", format!("{}{share}{how}", record.kind.name()).into()),
         ("from", Cell::new(record.from.clone(), Tint::Colour)),
         ("to", Cell::new(record.to.clone(), Tint::Colour)),
         ("result", result(record.result)),

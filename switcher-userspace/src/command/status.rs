@@ -92,6 +92,10 @@ fn describe_group(output: &Output, group: &GroupStatus, now: Timestamp) -> Strin
             next.what
         );
     }
+    if let Some(canary) = &group.canary {
+        let (colour, percent) = (&canary.colour, canary.percent);
+        text += &format!("  canary: {percent} % of new connections go to {colour}\n");
+    }
     if let Some(window) = &group.window {
         let flows = window
             .flows_on_old

@@ -38,11 +38,12 @@ pub fn emergency(bpffs: &Path, group: &str, colour: &str) -> Result<Emergency, F
     let have = pinned.have()?;
     let (index, found) = find_group(&have, group, &tried)?;
     let slot = find_slot(&have, index, found, colour, &tried)?;
-    let from = HaveGroup {
+    let now = HaveGroup {
         word: pinned.word_now(index),
         ..found.clone()
     };
-    let from = from.live().and_then(|live| found.colours.get(&live));
+    let named = |colour| found.colours.get(&colour);
+    let from = now.live().and_then(named);
     let mut done = Emergency {
         group: group.into(),
         from: from.map_or("?", String::as_str).into(),
@@ -54,11 +55,21 @@ pub fn emergency(bpffs: &Path, group: &str, colour: &str) -> Result<Emergency, F
     if word.current() == u32::from(slot) && word == pinned.word(index) {
         return Ok(done);
     }
+    let mut staging = word.current();
+    if let Some(canary) = now.current().and_then(|mix| mix.canary) {
+        // What a canary was a part of stays to be previewed, without it.
+        let alone = now.live().and_then(|live| now.slot_of(live));
+        staging = alone.map_or(staging, u32::from);
+        if done.from == done.to {
+            staging = word.staging();
+            done.from = named(canary.colour).map_or("?", String::as_str).into();
+        }
+    }
     if needs_tags(&have, index) {
         pinned.open_window(index, DEFAULT_FLOWS)?;
     }
     let stored = Instant::now();
-    pinned.store(index, word.switch_to(slot.into()));
+    pinned.store(index, word.switch_to(slot.into()).with_staging(staging));
     pinned.settle()?;
     done.store_to_settled_us = u64::try_from(stored.elapsed().as_micros()).unwrap_or(u64::MAX);
     Ok(done)

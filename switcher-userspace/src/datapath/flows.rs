@@ -4,21 +4,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use switcher_common::abi::{FlowKey, Port, Service, TICK_SHIFT, Tag, service_flags};
+use switcher_common::abi::{Address, FlowKey, Port, Service, TICK_SHIFT, Tag, UDP, service_flags};
+use switcher_common::steer;
 
-use super::GroupIndex;
 use super::pinned::Pinned;
 use super::sockets::{self, TcpSocket};
-use crate::host;
-use crate::host::OwnAddresses;
+use super::{Flows, GroupIndex};
+use crate::host::{self, OwnAddresses};
 
 impl Pinned {
     /// See [`super::Datapath::flows`].
-    pub(super) fn flows(
-        &self,
-        group: GroupIndex,
-        idle: Duration,
-    ) -> anyhow::Result<BTreeMap<u16, u64>> {
+    pub(super) fn flows(&self, group: GroupIndex, idle: Duration) -> anyhow::Result<Flows> {
         let mut flows = self.remembered(group, idle)?;
         self.count_sockets(group, &mut flows)?;
         Ok(flows)
@@ -30,7 +26,7 @@ impl Pinned {
     /// # Errors
     /// When a map or the socket table can't be read.
     pub(super) fn dependent(&self, group: GroupIndex) -> anyhow::Result<BTreeMap<u16, u64>> {
-        let mut flows = self.remembered(group, Duration::MAX)?;
+        let mut flows = self.remembered(group, Duration::MAX)?.by_endpoint;
         for (_, id) in self.steered_connections(&self.socket_endpoints(group))? {
             *flows.entry(id).or_default() += 1;
         }
@@ -38,15 +34,18 @@ impl Pinned {
     }
 
     /// Flows that have a tag.
-    fn remembered(&self, group: GroupIndex, idle: Duration) -> anyhow::Result<BTreeMap<u16, u64>> {
-        let mut flows = BTreeMap::new();
+    fn remembered(&self, group: GroupIndex, idle: Duration) -> anyhow::Result<Flows> {
+        let mut flows = Flows::default();
+        let placement = Placement::new(self, group)?;
         let now = ticks();
-        let mut count = |tag: &Tag, since: u32, idle: u32| {
+        let mut count = |key: &FlowKey, tag: &Tag, since: u32, idle: u32| {
             let valid = tag.epoch.wrapping_sub(since).cast_signed() >= 0;
             // A packet may have come after `now` was read.
             let age = now.wrapping_sub(tag.seen).cast_signed();
             if valid && age <= idle.cast_signed() {
-                *flows.entry(tag.endpoint).or_default() += 1;
+                *flows.by_endpoint.entry(tag.endpoint).or_default() += 1;
+                let astray = placement.is_astray(key.id, key.client, key.port, tag.endpoint);
+                flows.astray += u64::from(astray);
             }
         };
         let epoch = self.word(group).epoch();
@@ -54,12 +53,12 @@ impl Pinned {
         let silence = (idle.as_nanos() >> TICK_SHIFT).min(i32::MAX as u128 - 1) as u32 + 1;
         self.maps
             .windows
-            .each(group, |_, tag| count(tag, epoch, silence))?;
+            .each(group, |key, tag| count(key, tag, epoch, silence))?;
         let floor = self.maps.groups.get(group.into()).udp_floor;
         let silence = self.maps.settings.get(0).udp_idle;
         self.maps
             .udp_flows
-            .each(group, |_, tag| count(tag, floor, silence))?;
+            .each(group, |key, tag| count(key, tag, floor, silence))?;
         Ok(flows)
     }
 
@@ -105,7 +104,7 @@ impl Pinned {
     fn current_endpoints(&self, group: GroupIndex) -> anyhow::Result<BTreeSet<u16>> {
         let slot = self.word(group).current() as usize;
         let mut chosen = BTreeSet::new();
-        for service in self.services_of(group) {
+        for (_, service) in self.services_of(group) {
             if let Some(table) = service.tables.get(slot).filter(|table| table.exists()) {
                 chosen.extend(self.buckets(*table)?);
             }
@@ -113,19 +112,22 @@ impl Pinned {
         Ok(chosen)
     }
 
-    fn count_sockets(
-        &self,
-        group: GroupIndex,
-        flows: &mut BTreeMap<u16, u64>,
-    ) -> anyhow::Result<()> {
+    /// Whoever came past the VIP is where it wants to be.
+    fn count_sockets(&self, group: GroupIndex, flows: &mut Flows) -> anyhow::Result<()> {
         let endpoints = self.socket_endpoints(group);
         if endpoints.is_empty() {
             return Ok(());
         }
         for socket in sockets::connections()? {
             if let Some(id) = endpoints.get(&socket.local) {
-                *flows.entry(*id).or_default() += 1;
+                *flows.by_endpoint.entry(*id).or_default() += 1;
             }
+        }
+        let placement = Placement::new(self, group)?;
+        for (socket, id) in self.steered_connections(&endpoints)? {
+            let (client, port) = (socket.remote.ip().into(), Port::new(socket.remote.port()));
+            let service = self.maps.endpoints.get(id.into()).service;
+            flows.astray += u64::from(placement.is_astray(service, client, port, id));
         }
         Ok(())
     }
@@ -146,10 +148,49 @@ impl Pinned {
             .collect()
     }
 
-    fn services_of(&self, group: GroupIndex) -> impl Iterator<Item = Service> {
-        (0..self.maps.services.len())
-            .map(|index| self.maps.services.get(index))
-            .filter(move |service| service.has(service_flags::PRESENT) && service.group == group)
+    fn services_of(&self, group: GroupIndex) -> impl Iterator<Item = (u16, Service)> {
+        (0..self.maps.services.len() as u16)
+            .map(|index| (index, self.maps.services.get(index.into())))
+            .filter(move |(_, it)| it.has(service_flags::PRESENT) && it.group == group)
+    }
+}
+
+/// Where the current tables of a group have flows.
+struct Placement {
+    seed: u64,
+    services: BTreeMap<u16, (Service, Vec<u16>)>,
+}
+
+impl Placement {
+    fn new(pinned: &Pinned, group: GroupIndex) -> anyhow::Result<Self> {
+        let slot = pinned.word(group).current() as usize;
+        let mut services = BTreeMap::new();
+        for (index, service) in pinned.services_of(group) {
+            let table = service.tables[slot];
+            if table.exists() {
+                services.insert(index, (service, pinned.buckets(table)?));
+            }
+        }
+        Ok(Self {
+            seed: pinned.maps.settings.get(0).seed,
+            services,
+        })
+    }
+
+    fn is_astray(&self, service: u16, client: Address, port: Port, endpoint: u16) -> bool {
+        let Some((service, buckets)) = self.services.get(&service) else {
+            return true;
+        };
+        if service.protocol == UDP {
+            return !buckets.contains(&endpoint);
+        }
+        let port = if service.has(service_flags::BY_SOURCE) {
+            0
+        } else {
+            port.0
+        };
+        let hash = steer::hash(self.seed, client, port) as usize;
+        buckets.get(hash % buckets.len().max(1)) != Some(&endpoint)
     }
 }
 

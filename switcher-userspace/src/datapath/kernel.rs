@@ -1,6 +1,5 @@
 //! The data path in the kernel: load, attach, pin, adopt.
 
-use std::collections::BTreeMap;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -18,7 +17,7 @@ use super::attach::{self, Egress};
 use super::clients::{self, Bypass, LocalClients, LocalClientsState};
 use super::pinned::Pinned;
 use super::pins::{Lock, Pins};
-use super::{Attachment, Change, Datapath, GroupIndex, Have, refusal};
+use super::{Attachment, Change, Datapath, Flows, GroupIndex, Have, refusal};
 use crate::config::{AgentConfig, XdpMode};
 use crate::host;
 
@@ -314,7 +313,7 @@ impl Datapath for KernelDatapath {
         self.pinned.end_connections(group)
     }
 
-    fn flows(&self, group: GroupIndex, idle: Duration) -> anyhow::Result<BTreeMap<u16, u64>> {
+    fn flows(&self, group: GroupIndex, idle: Duration) -> anyhow::Result<Flows> {
         self.pinned.flows(group, idle)
     }
 

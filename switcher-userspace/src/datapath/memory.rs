@@ -12,7 +12,7 @@ use switcher_common::verdict::Reason;
 use switcher_common::word::Word;
 
 use super::clients::{Bypass, LocalClients};
-use super::{Attachment, Change, Datapath, GroupIndex, Have, HaveGroup, HaveService};
+use super::{Attachment, Change, Datapath, Flows, GroupIndex, Have, HaveGroup, HaveService};
 
 /// A data path without a kernel. Fields that the kernel's side would change are public.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -25,7 +25,7 @@ pub struct Memory {
     pub times: BTreeMap<GroupIndex, Times>,
     /// Groups with a flow map, and its capacity.
     pub windows: BTreeMap<GroupIndex, u32>,
-    /// What [`Datapath::flows`] answers.
+    /// What [`Datapath::flows`] answers, by endpoint.
     pub flows: BTreeMap<GroupIndex, BTreeMap<u16, u64>>,
     /// What [`Datapath::flow_map_used`] answers.
     pub flow_map_used: BTreeMap<GroupIndex, f64>,
@@ -255,8 +255,20 @@ impl Datapath for Memory {
         Ok(0)
     }
 
-    fn flows(&self, group: GroupIndex, _idle: Duration) -> anyhow::Result<BTreeMap<u16, u64>> {
-        Ok(self.flows.get(&group).cloned().unwrap_or_default())
+    /// Flows at endpoints that the current tables have are where these have them.
+    fn flows(&self, group: GroupIndex, _idle: Duration) -> anyhow::Result<Flows> {
+        let by_endpoint = self.flows.get(&group).cloned().unwrap_or_default();
+        let slot = self.word(group).current() as usize;
+        let services = self.have.services.values();
+        let tables = services
+            .filter(|found| found.service.group == group)
+            .filter_map(|found| self.have.tables.get(&found.service.tables[slot].0));
+        let placed: BTreeSet<u16> = tables.flatten().copied().collect();
+        let astray = by_endpoint.iter().filter(|(id, _)| !placed.contains(id));
+        Ok(Flows {
+            astray: astray.map(|(_, flows)| flows).sum(),
+            by_endpoint,
+        })
     }
 
     fn flow_map_used(&self, group: GroupIndex) -> anyhow::Result<f64> {

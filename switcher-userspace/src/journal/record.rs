@@ -88,6 +88,9 @@ pub struct CutoverRecord {
     pub forced: bool,
     /// Existing flows were moved too.
     pub hard: bool,
+    /// For a canary: its share of new flows, in percent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub percent: Option<u8>,
     /// When it was asked for.
     pub started: Timestamp,
     /// When the word was stored.
@@ -174,6 +177,7 @@ impl CutoverRecord {
             forced,
             hard,
             terms: _,
+            percent,
         } = cutover.clone();
         let Who { actor, reason } = who;
         Self {
@@ -190,6 +194,7 @@ impl CutoverRecord {
             reason,
             forced,
             hard,
+            percent,
             started: now,
             stored: None,
             settled: None,
@@ -219,6 +224,7 @@ impl CutoverRecord {
             slot,
             forced,
             hard,
+            percent,
             ..
         } = self.clone();
         let cutover = Cutover {
@@ -230,6 +236,7 @@ impl CutoverRecord {
             forced,
             hard,
             terms: Terms::default(),
+            percent,
         };
         Intent {
             cutover,
@@ -253,6 +260,7 @@ impl CutoverRecord {
             reason,
             forced,
             hard,
+            percent,
             started,
             stored,
             settled,
@@ -266,7 +274,7 @@ impl CutoverRecord {
         let time = |time: &Option<Timestamp>| time.map(|time| time.to_string());
         let sql = "INSERT INTO cutovers VALUES
             (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19,
-             ?20, ?21, ?22)
+             ?20, ?21, ?22, ?23)
             ON CONFLICT (id) DO UPDATE SET stage = ?11, result = ?12, revision = ?13, stored = ?15,
             settled = ?16, ended = ?17, store_to_settled_us = ?18, leftovers = ?19, confirm_by = ?21,
             confirmed = ?22";
@@ -294,6 +302,7 @@ impl CutoverRecord {
                 time(at),
                 time(confirm_by),
                 time(confirmed),
+                percent,
             ])
             .map(drop)
     }
@@ -319,6 +328,7 @@ impl CutoverRecord {
             reason: row.get("reason")?,
             forced: row.get("forced")?,
             hard: row.get("hard")?,
+            percent: row.get("percent")?,
             started: timestamp(row, "started")?.unwrap_or_default(),
             stored: timestamp(row, "stored")?,
             settled: timestamp(row, "settled")?,

@@ -53,6 +53,7 @@ const ADDED: [&str; VERSION as usize - 1] = ["
     ALTER TABLE cutovers ADD COLUMN at TEXT;
     ALTER TABLE cutovers ADD COLUMN confirm_by TEXT;
     ALTER TABLE cutovers ADD COLUMN confirmed TEXT;
+    ALTER TABLE cutovers ADD COLUMN percent INTEGER;
 "];
 
 /// Makes the tables in a new file, brings those of earlier versions up to date.

@@ -123,6 +123,25 @@ fn a_file_of_a_newer_version_is_refused() {
 }
 
 #[test]
+fn a_file_of_the_first_version_is_extended() {
+    let (directory, journal) = journal();
+    let back = "ALTER TABLE cutovers DROP COLUMN percent;
+        ALTER TABLE cutovers DROP COLUMN at;
+        ALTER TABLE cutovers DROP COLUMN confirm_by;
+        ALTER TABLE cutovers DROP COLUMN confirmed; PRAGMA user_version = 1;";
+    journal.db.execute_batch(back).expect("is as it was");
+    drop(journal);
+    let journal = Journal::open(directory.path()).expect("opens");
+    let canary = CutoverRecord {
+        kind: Kind::Canary,
+        percent: Some(5),
+        ..record("a", "shop", 0)
+    };
+    journal.put_cutover(&canary, None).expect("records");
+    assert_eq!(journal.cutover("a").expect("reads"), Some(canary));
+}
+
+#[test]
 fn a_damaged_file_is_named() {
     let directory = TempDir::new().expect("a directory");
     std::fs::write(
@@ -177,6 +196,7 @@ fn record(id: &str, group: &str, second: i64) -> CutoverRecord {
         slot: 1,
         forced: false,
         hard: false,
+        percent: None,
     };
     let who = Who {
         actor: "root".into(),

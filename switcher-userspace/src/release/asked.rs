@@ -1,7 +1,7 @@
 //! What somebody asks of a group: accepted, refused, or nothing to do.
 
 use super::event::{Effect, Order, Outcome, Refusal, Why};
-use super::state::{Cutover, End, GroupState, Kind, Millis, Preparing, Stage, Window};
+use super::state::{Cutover, End, GroupState, Kind, Millis, Preparing, Share, Stage, Window};
 use super::{preparing, scheduled};
 use crate::datapath::Slot;
 
@@ -20,6 +20,29 @@ pub(super) fn flip(state: &mut GroupState, stage: Stage, order: Order, now: Mill
     }
 }
 
+/// From idle, or in a window. Nothing to do if that share is what there is.
+pub(super) fn canary(
+    state: &mut GroupState,
+    stage: Stage,
+    order: Order,
+    (percent, slot): (u8, Slot),
+    now: Millis,
+) -> Vec<Effect> {
+    match canary_target(state, &stage, &order, percent) {
+        Err(refusal) => answer(state, stage, order.id, Outcome::Refused(refusal)),
+        Ok(None) => answer(state, stage, order.id, Outcome::Unchanged),
+        Ok(Some(share)) => {
+            let to = share.colour.clone();
+            state.shares.insert(slot, share);
+            let cutover = Cutover {
+                percent: Some(percent),
+                ..cutover(state, order, Kind::Canary, to, slot)
+            };
+            preparing::begin(state, cutover, window_of(stage), now)
+        }
+    }
+}
+
 /// From every stage but idle without a previous colour. While a flip is being prepared, stopping it is
 /// all that is left to do, unless an earlier window is open.
 pub(super) fn rollback(
@@ -32,7 +55,9 @@ pub(super) fn rollback(
         return answer(state, stage, order.id, Outcome::Refused(refusal));
     }
     match stage {
-        Stage::Preparing(preparing) if preparing.before.is_none() || preparing.scheduled => {
+        Stage::Preparing(preparing)
+            if preparing.scheduled || preparing.before.is_none() && state.canary().is_none() =>
+        {
             stop(state, preparing, order, now)
         }
         Stage::Preparing(preparing) => {
@@ -82,10 +107,13 @@ pub(super) fn abort(
     }
     let refusal = match stage {
         Stage::Preparing(preparing) => return stop(state, preparing, order, now),
+        Stage::Idle | Stage::Switching(_) | Stage::Draining(_) if state.canary().is_some() => {
+            return back(state, stage, order, now);
+        }
         Stage::Switching(ref window)
         | Stage::Confirming(ref window)
         | Stage::Draining(ref window) => match window.cutover.kind {
-            Kind::Flip | Kind::Emergency => return back(state, stage, order, now),
+            Kind::Flip | Kind::Canary | Kind::Emergency => return back(state, stage, order, now),
             Kind::Rollback => busy(
                 "it is rolling back already",
                 "use `flip` to go forward again",
@@ -123,11 +151,12 @@ fn stop(state: &mut GroupState, preparing: Preparing, order: Order, now: Millis)
     effects
 }
 
-/// To the previous colour.
+/// To the previous colour; from a canary, to the live one alone.
 pub(super) fn back(state: &mut GroupState, stage: Stage, order: Order, now: Millis) -> Vec<Effect> {
-    let target = state
-        .previous
+    let canary = state.canary().map(|share| share.colour.clone());
+    let target = canary
         .as_ref()
+        .map_or(state.previous.as_ref(), |_| Some(&state.live))
         .map(|to| (to.clone(), state.slots.get(to).copied()));
     let (to, slot) = match target {
         Some((to, Some(slot))) => (to, slot),
@@ -142,7 +171,10 @@ pub(super) fn back(state: &mut GroupState, stage: Stage, order: Order, now: Mill
             return answer(state, stage, order.id, Outcome::Refused(refusal));
         }
     };
-    let cutover = cutover(state, order, Kind::Rollback, to, slot);
+    let mut cutover = cutover(state, order, Kind::Rollback, to, slot);
+    if let Some(canary) = canary {
+        cutover.from = canary;
+    }
     preparing::begin(state, cutover, window_of(stage), now)
 }
 
@@ -163,10 +195,57 @@ fn flip_target(
         return Err(Refusal::new(Why::NoSuchColour, detail, advice));
     };
     not_busy(stage)?;
-    Ok((to != state.live).then_some((to, *slot)))
+    match state.canary() {
+        Some(Share {
+            live,
+            colour,
+            percent,
+        }) if to == *live => {
+            let detail = format!("{live} is live, and {colour} has {percent} % of its new flows");
+            let advice = "`abort` ends the canary, `flip` to its colour finishes it";
+            Err(busy(&detail, advice))
+        }
+        Some(Share { colour, .. }) if order.terms.at.is_some() || order.terms.confirm.is_some() => {
+            let detail = format!("{colour} is a canary; a flip from there takes no terms");
+            let advice = "finish it at once (with --no-confirm), or `abort` it and flip from there";
+            Err(busy(&detail, advice))
+        }
+        _ => Ok((to != state.live).then_some((to, *slot))),
+    }
+}
+
+/// The share, or nothing if it is there already.
+fn canary_target(
+    state: &GroupState,
+    stage: &Stage,
+    order: &Order,
+    percent: u8,
+) -> Result<Option<Share>, Refusal> {
+    preconditions(state, order)?;
+    let colour = order.to.clone().unwrap_or_default();
+    if !state.slots.contains_key(&colour) {
+        let detail = format!("there is no colour {colour}");
+        let advice = format!("choose one of: {}", colours(state));
+        return Err(Refusal::new(Why::NoSuchColour, detail, advice));
+    }
+    if colour == state.live {
+        let detail = format!("{colour} is live; a canary is another colour");
+        let advice = "name another colour; `abort` ends a canary";
+        return Err(Refusal::new(Why::Precondition, detail, advice));
+    }
+    not_busy(stage)?;
+    let share = Share {
+        live: state.live.clone(),
+        colour,
+        percent,
+    };
+    Ok((state.canary() != Some(&share)).then_some(share))
 }
 
 fn the_other(state: &GroupState) -> Result<String, Refusal> {
+    if let Some(share) = state.canary() {
+        return Ok(share.colour.clone());
+    }
     let mut others = state.slots.keys().filter(|colour| **colour != state.live);
     match (others.next(), others.next()) {
         (Some(other), None) => Ok(other.clone()),
@@ -244,6 +323,7 @@ fn cutover(state: &GroupState, order: Order, kind: Kind, to: String, slot: Slot)
         forced: order.force,
         hard: order.hard,
         terms: order.terms,
+        percent: None,
     }
 }
 

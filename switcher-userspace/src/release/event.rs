@@ -17,6 +17,15 @@ pub enum Event {
     Flip(Order),
     /// Somebody wants the previous colour back.
     Rollback(Order),
+    /// Somebody wants a share of new flows to go to another colour; the tables for it are ready.
+    Canary {
+        /// What is asked for; `to` is the colour.
+        order: Order,
+        /// Its share, in percent.
+        percent: u8,
+        /// Slot of the tables.
+        slot: Slot,
+    },
     /// The live colour's endpoints have changed; the table with the new ones is ready.
     Update {
         /// Name of the cut-over.

@@ -34,6 +34,9 @@
 //!
 //! A pause is none of these states: new flows are held by a flag of the word, whatever else goes on.
 //!
+//! A canary passes the same states, and is *holding* in idle and draining: the word's slot then has tables in
+//! which another colour has a share. `flip` finishes it; `rollback` and `abort` end it.
+//!
 //! A group has a live colour in every state. `Abort` wins until the word is stored; from then on it is a
 //! rollback. The runner carries out effects in order, and answers the ones that ask something
 //! ([`Effect::Prepare`], [`Effect::CheckHealth`], [`Effect::Settle`], [`Effect::CountFlows`],
@@ -56,7 +59,8 @@ pub use event::{Blocker, Count, Effect, Event, Order, Outcome, Record, Refusal, 
 pub use foresee::{Foreseen, foresee};
 pub use resume::{Found, Intent, resume};
 pub use state::{
-    Cutover, End, GroupState, Kind, Millis, Preparing, Stage, Terms, Timing, Window, ready_slots,
+    Cutover, End, GroupState, Kind, Millis, Preparing, Share, Stage, Terms, Timing, Window,
+    ready_slots, shared_slots,
 };
 
 /// Advances a group: takes what has happened, returns what is to be done, in order.
@@ -66,6 +70,14 @@ pub fn step(state: &mut GroupState, event: Event, now: Millis) -> Vec<Effect> {
     match (stage, event) {
         (stage, Event::Flip(order)) => asked::flip(state, stage, order, now),
         (stage, Event::Rollback(order)) => asked::rollback(state, stage, order, now),
+        (
+            stage,
+            Event::Canary {
+                order,
+                percent,
+                slot,
+            },
+        ) => asked::canary(state, stage, order, (percent, slot), now),
         (stage, Event::Update { id, slot }) => asked::update(state, stage, id, slot, now),
         (stage, Event::Abort(order)) => asked::abort(state, stage, order, now),
         (stage, Event::Confirm(order)) => confirming::confirm(state, stage, order, now),

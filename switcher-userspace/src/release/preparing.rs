@@ -6,7 +6,6 @@ use switcher_common::word::{Phase, Word, flags};
 use super::event::{Blocker, COUNT_EVERY, Effect, Outcome, Record};
 use super::scheduled;
 use super::state::{Cutover, End, GroupState, Kind, Millis, Preparing, Stage, Window};
-use crate::datapath::refilled;
 
 /// Enters preparing.
 pub(super) fn begin(
@@ -15,7 +14,7 @@ pub(super) fn begin(
     before: Option<Window>,
     _now: Millis,
 ) -> Vec<Effect> {
-    let gated = cutover.kind == Kind::Flip && !cutover.forced;
+    let gated = matches!(cutover.kind, Kind::Flip | Kind::Canary) && !cutover.forced;
     let mut effects = vec![Effect::Prepare {
         cutover: cutover.clone(),
         window: state.timing.tagged && !cutover.hard,
@@ -202,8 +201,10 @@ pub(super) fn go_live(
     now: Millis,
 ) -> Vec<Effect> {
     let effects = before.map(|window| superseded(window, &cutover));
-    state.slots.insert(cutover.to.clone(), cutover.slot);
-    if cutover.to != state.live {
+    if !state.shares.contains_key(&cutover.slot) {
+        state.slots.insert(cutover.to.clone(), cutover.slot);
+    }
+    if cutover.kind != Kind::Canary && cutover.to != state.live {
         state.previous = Some(std::mem::replace(&mut state.live, cutover.to.clone()));
         state.revision += 1;
     }
@@ -216,13 +217,21 @@ pub(super) fn target_word(state: &GroupState, cutover: &Cutover) -> Word {
     let Cutover {
         kind, slot, hard, ..
     } = *cutover;
-    if hard {
-        return state.word.force(slot.into());
-    }
-    let switched = match kind {
-        Kind::Update => refilled(state.word, slot),
-        Kind::Flip | Kind::Rollback | Kind::Emergency => state.word.switch_to(slot.into()),
+    // A canary's slot is nobody's to preview.
+    let staging = match kind {
+        Kind::Canary | Kind::Update => state.word.staging(),
+        Kind::Flip | Kind::Rollback | Kind::Emergency if cutover.to == state.live => {
+            state.word.staging()
+        }
+        Kind::Flip | Kind::Rollback | Kind::Emergency => {
+            let alone = state.canary().and_then(|_| state.slots.get(&state.live));
+            alone.map_or(state.word.current(), |slot| u32::from(*slot))
+        }
     };
+    if hard {
+        return state.word.force(slot.into()).with_staging(staging);
+    }
+    let switched = state.word.switch_to(slot.into()).with_staging(staging);
     if state.timing.tagged {
         switched
     } else {
@@ -233,7 +242,9 @@ pub(super) fn target_word(state: &GroupState, cutover: &Cutover) -> Word {
 /// How a cut-over ends when another one follows in its window.
 pub(super) fn superseded(window: Window, by: &Cutover) -> Vec<Effect> {
     let id = window.cutover.id;
-    let undone = by.kind == Kind::Rollback && by.to == window.cutover.from;
+    let undone = by.kind == Kind::Rollback
+        && by.to == window.cutover.from
+        && window.cutover.kind != Kind::Update;
     let end = if undone {
         End::RolledBack
     } else {

@@ -11,6 +11,7 @@ use super::preparing::superseded;
 use super::scheduled::way_back;
 use super::state::{
     Cutover, End, GroupState, Kind, Millis, Preparing, Stage, Terms, Timing, Window, ready_slots,
+    shared_slots,
 };
 use crate::datapath::{HaveGroup, Slot};
 
@@ -60,6 +61,7 @@ pub fn resume(
         previous: previous.filter(|previous| slots.contains_key(previous)),
         revision,
         slots,
+        shares: shared_slots(have),
         timing,
         stage: Stage::Idle,
     };
@@ -82,8 +84,10 @@ pub fn resume(
             continue;
         }
         let stored = match cutover.kind {
-            Kind::Update => shown.current() == u32::from(cutover.slot),
-            Kind::Flip | Kind::Rollback | Kind::Emergency => cutover.to == live,
+            Kind::Update | Kind::Canary => shown.current() == u32::from(cutover.slot),
+            Kind::Flip | Kind::Rollback | Kind::Emergency => {
+                cutover.to == live && state.canary().is_none()
+            }
         };
         if stored {
             go_live(&mut state, &live);
@@ -232,6 +236,7 @@ pub(super) fn found(
         state.stage = stage;
         return Vec::new();
     }
+    let held = state.canary().cloned();
     state.word = word;
     let live = state
         .colour_of(word.current() as Slot)
@@ -274,8 +279,12 @@ pub(super) fn found(
             last = Some(window.cutover);
         }
     }
-    if live != state.live {
-        let cutover = emergency(state, &live, id);
+    let ended = held.filter(|_| state.canary().is_none());
+    if live != state.live || ended.is_some() {
+        let mut cutover = emergency(state, &live, id);
+        if let (Some(share), true) = (ended, live == state.live) {
+            cutover.from = share.colour;
+        }
         if let Some(before) = last.take() {
             let window = settled(before, &state.timing, now);
             effects.extend(superseded(window, &as_rollback(&cutover)));
@@ -340,6 +349,7 @@ fn watch(state: &mut GroupState, last: Option<Cutover>, now: Millis) -> Vec<Effe
         forced: true,
         hard: false,
         terms: Terms::default(),
+        percent: None,
     });
     let window = settled(cutover, &state.timing, now);
     if state.word.has(flags::TIMED) {
@@ -376,6 +386,7 @@ fn emergency(state: &GroupState, live: &str, id: String) -> Cutover {
         forced: true,
         hard: state.word.phase() == Phase::Steady,
         terms: Terms::default(),
+        percent: None,
     }
 }
 

@@ -10,7 +10,7 @@ use switcher_common::abi::Times;
 use switcher_common::word::{Word, flags};
 
 use super::event::{Order, Outcome};
-use crate::datapath::{HaveGroup, Slot};
+use crate::datapath::{HaveGroup, Mix, Slot};
 
 /// A moment on the runner's clock: milliseconds of `CLOCK_BOOTTIME`, which programs go by as well. It goes
 /// on while the host is suspended, and nobody sets it.
@@ -55,10 +55,23 @@ pub struct GroupState {
     pub revision: u64,
     /// The slot of each colour's table that is complete and up to date.
     pub slots: BTreeMap<String, Slot>,
+    /// Slots in which another colour has a share of the live one's tables.
+    pub shares: BTreeMap<Slot, Share>,
     /// How long the phases of a window last.
     pub timing: Timing,
     /// What is going on.
     pub stage: Stage,
+}
+
+/// A canary: a part of the live colour's new flows that goes to another colour.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Share {
+    /// The colour that has the rest.
+    pub live: String,
+    /// The colour that has the share.
+    pub colour: String,
+    /// How much, in percent.
+    pub percent: u8,
 }
 
 /// How long the phases of a window last, and whether they are needed.
@@ -109,6 +122,8 @@ pub struct Cutover {
     pub hard: bool,
     /// When it is made, and whether it stays.
     pub terms: Terms,
+    /// For a canary: its share of new flows, in percent.
+    pub percent: Option<u8>,
 }
 
 /// When a switch is made, and whether it stays.
@@ -128,6 +143,8 @@ pub enum Kind {
     Flip,
     /// Back to the colour before.
     Rollback,
+    /// A share of new flows to another colour.
+    Canary,
     /// To other endpoints of the live colour.
     Update,
     /// A change of the word that somebody made behind the agent's back.
@@ -141,6 +158,7 @@ impl Kind {
         match self {
             Self::Flip => "flip",
             Self::Rollback => "rollback",
+            Self::Canary => "canary",
             Self::Update => "update",
             Self::Emergency => "emergency",
         }
@@ -282,6 +300,7 @@ impl GroupState {
         let back = self.cutover().is_some_and(|it| it.kind == Kind::Rollback);
         match &self.stage {
             Stage::Idle | Stage::Draining(_) if self.paused_until().is_some() => "paused",
+            Stage::Idle | Stage::Draining(_) if self.canary().is_some() => "holding",
             Stage::Idle => "idle",
             Stage::Preparing(_) | Stage::Switching(_) if back => "rolling-back",
             Stage::Preparing(_) => "preparing",
@@ -308,8 +327,17 @@ impl GroupState {
     /// The colour whose table lies in a slot, if that table is up to date.
     #[must_use]
     pub fn colour_of(&self, slot: Slot) -> Option<&str> {
+        if let Some(share) = self.shares.get(&slot) {
+            return Some(&share.live);
+        }
         let found = self.slots.iter().find(|(_, ready)| **ready == slot);
         found.map(|(colour, _)| colour.as_str())
+    }
+
+    /// The canary that new flows go to, if there is one. The word says so: its slot has a share.
+    #[must_use]
+    pub fn canary(&self) -> Option<&Share> {
+        self.shares.get(&(self.word.current() as Slot))
     }
 
     /// Takes over what a configuration change has done to an idle word, to tables and to durations.
@@ -317,6 +345,7 @@ impl GroupState {
         self.word = have.word;
         self.timing = timing;
         self.slots = ready_slots(have, Some(&self.slots));
+        self.shares = shared_slots(have);
     }
 }
 
@@ -328,8 +357,28 @@ impl fmt::Display for Cutover {
             self.kind.name(),
             self.from,
             self.to
-        )
+        )?;
+        match self.percent {
+            Some(percent) => write!(formatter, " {percent} %"),
+            None => Ok(()),
+        }
     }
+}
+
+/// Slots in which a canary has a share.
+#[must_use]
+pub fn shared_slots(have: &HaveGroup) -> BTreeMap<Slot, Share> {
+    let named = |colour| have.colours.get(&colour).cloned();
+    let share = |(slot, mix): (&Slot, &Mix)| {
+        let canary = mix.canary?;
+        let share = Share {
+            live: named(mix.colour)?,
+            colour: named(canary.colour)?,
+            percent: canary.percent,
+        };
+        Some((*slot, share))
+    };
+    have.slots.iter().filter_map(share).collect()
 }
 
 /// Which slot holds each colour's table. Of several of one colour, the current one, then the staging one

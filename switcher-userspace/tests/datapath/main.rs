@@ -234,7 +234,7 @@ fn windows_open_and_close() {
         datapath
             .flows(0, Duration::from_secs(120))
             .expect("they can be read"),
-        BTreeMap::new()
+        switcher::datapath::Flows::default()
     );
     datapath.close_window(0).expect("it closes");
     datapath.close_window(0).expect("twice is once");
@@ -331,7 +331,11 @@ fn clients_follow_an_emergency_and_lose_nothing_to_a_refused_detach() {
         .filter(|(_, blue)| blue.port.number() == 90);
     let (blue, _) = blues.next().expect("blue is there");
     let flows = datapath.flows(0, Duration::from_secs(60));
-    assert_eq!(flows.expect("a count").get(blue), Some(&1), "the kept one");
+    assert_eq!(
+        flows.expect("a count").by_endpoint.get(blue),
+        Some(&1),
+        "the kept one"
+    );
     assert_eq!(kept.ends_with("more"), "blue\nmore\n");
     let again = emergency(&lab.bpffs, "shop", "green").expect("it is live");
     assert_eq!(again.from, "green");
@@ -415,7 +419,10 @@ fn explanations_agree_with_what_clients_see() {
     assert_eq!(explained(Protocol::Udp, 5300), Some(("blue".into(), 5310)));
     assert_eq!(explained(Protocol::Udp, 80), None);
     assert_eq!(
-        datapath.flows(0, Duration::MAX).expect("a count"),
+        datapath
+            .flows(0, Duration::MAX)
+            .expect("a count")
+            .by_endpoint,
         BTreeMap::new()
     );
     let unknown = explain(&pinned, Some("shoes"), &asked(Protocol::Tcp, 80));

@@ -31,6 +31,10 @@ pub struct Settings {
     pub v6: bool,
     /// The MTU of every link.
     pub mtu: u16,
+    /// Weights of a colour's servers, in turn; none for equal ones.
+    pub weights: &'static [u16],
+    /// Lines that go into the section of the TCP service, as they are.
+    pub web: &'static str,
     /// Lines that go into `[agent]`, as they are.
     pub agent: &'static str,
 }
@@ -47,6 +51,8 @@ impl Default for Settings {
             interval: Duration::from_millis(200),
             v6: false,
             mtu: 1500,
+            weights: &[],
+            web: "",
             agent: "",
         }
     }
@@ -64,6 +70,7 @@ impl Settings {
             topology,
             &endpoints,
             |it| it.web,
+            self,
         );
         text += &service(
             "echo",
@@ -71,6 +78,7 @@ impl Settings {
             topology,
             &endpoints,
             |it| it.echo,
+            self,
         );
         text
     }
@@ -128,9 +136,11 @@ fn service(
     topology: &Topology,
     endpoints: &[Endpoint],
     address: fn(&Endpoint) -> std::net::SocketAddr,
+    settings: &Settings,
 ) -> String {
+    let lines = if name == "web" { settings.web } else { "" };
     let mut text = format!(
-        "[groups.{GROUP}.services.{name}]\nvip = \"{vip}\"\nforward = \"{}\"\n\n\
+        "[groups.{GROUP}.services.{name}]\nvip = \"{vip}\"\nforward = \"{}\"\n{lines}\n\
          [groups.{GROUP}.services.{name}.endpoints]\n",
         topology.mode
     );
@@ -138,10 +148,15 @@ fn service(
         let of_colour = endpoints
             .iter()
             .filter(|endpoint| endpoint.colour == colour);
+        let weights = settings.weights.iter().cycle().chain(std::iter::repeat(&1));
         let addresses: Vec<String> = of_colour
-            .map(|endpoint| address(endpoint).to_string())
+            .zip(weights)
+            .map(|(endpoint, weight)| {
+                let address = address(endpoint);
+                format!("{{ address = \"{address}\", weight = {weight} }}")
+            })
             .collect();
-        let _ = writeln!(text, "{colour} = {addresses:?}");
+        let _ = writeln!(text, "{colour} = [{}]", addresses.join(", "));
     }
     text + "\n"
 }

@@ -3,9 +3,8 @@ use switcher_common::word::Phase;
 use super::stand::{Kernel, probed, routed};
 use super::*;
 use crate::agent::Verb;
-use crate::api::model::{ChangeRequest, ConfigRequest};
+use crate::api::model::ChangeRequest;
 use crate::exit::Exit;
-use crate::journal::Who;
 use crate::release::{End, Kind};
 
 #[tokio::test]
@@ -414,27 +413,4 @@ async fn a_full_disk_blocks_flips_and_not_rollbacks() {
         .expect("goes back");
     assert_eq!(back.to, "blue");
     assert_eq!(stand.kernel.word().current(), 0);
-}
-
-async fn apply(
-    stand: &Stand,
-    text: &str,
-) -> Result<crate::api::model::ConfigAnswer, crate::exit::Failure> {
-    let request = ConfigRequest {
-        text: Some(text.into()),
-        ..ConfigRequest::default()
-    };
-    let who = Who {
-        actor: "tester".into(),
-        reason: None,
-    };
-    let applied = stand
-        .agent
-        .ask(move |runner| runner.apply(&request, &who))
-        .await?;
-    let (answer, switches) = applied?;
-    for switch in switches {
-        switch.await.expect("is answered")?;
-    }
-    Ok(answer)
 }

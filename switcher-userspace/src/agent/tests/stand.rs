@@ -18,7 +18,7 @@ use crate::api::model::{ChangeAnswer, ChangeRequest, GroupStatus};
 use crate::config::{self as settings, Config, HealthKind};
 use crate::datapath::clients::{Bypass, LocalClients};
 use crate::datapath::memory::Memory;
-use crate::datapath::{Attachment, Change, Datapath, GroupIndex, Have};
+use crate::datapath::{Attachment, Change, Datapath, Flows, GroupIndex, Have};
 use crate::exit::Failure;
 use crate::journal::{Journal, Who};
 
@@ -280,7 +280,7 @@ impl Datapath for Kernel {
         self.lock().end_connections(group)
     }
 
-    fn flows(&self, group: GroupIndex, idle: Duration) -> anyhow::Result<BTreeMap<u16, u64>> {
+    fn flows(&self, group: GroupIndex, idle: Duration) -> anyhow::Result<Flows> {
         self.lock().flows(group, idle)
     }
 

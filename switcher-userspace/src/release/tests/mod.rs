@@ -1,5 +1,6 @@
 //! Inputs and exact effects.
 
+mod canary;
 mod flip;
 mod random;
 mod resume;
@@ -24,6 +25,7 @@ fn group() -> GroupState {
         previous: None,
         revision: 3,
         slots: BTreeMap::from([("blue".into(), 0), ("green".into(), 1)]),
+        shares: BTreeMap::new(),
         timing: Timing {
             arm: Duration::from_secs(3),
             learn: Duration::from_secs(120),
@@ -80,6 +82,7 @@ fn cutover(id: &str, kind: Kind, from: &str, to: &str, slot: u8) -> Cutover {
         forced: false,
         hard: false,
         terms: Terms::default(),
+        percent: None,
     }
 }
 

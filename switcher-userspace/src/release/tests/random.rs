@@ -18,6 +18,11 @@ enum Do {
     Update {
         slot: u8,
     },
+    Canary {
+        to: &'static str,
+        percent: u8,
+        slot: u8,
+    },
     Abort,
     Confirm,
     Extend,
@@ -52,6 +57,12 @@ fn anything() -> impl Strategy<Value = Do> {
         }),
         any::<bool>().prop_map(|hard| Do::Rollback { hard }),
         (3_u8..5).prop_map(|slot| Do::Update { slot }),
+        (
+            prop_oneof![Just("green"), Just("blue"), Just("red")],
+            1_u8..3,
+            5_u8..8
+        )
+            .prop_map(|(to, percent, slot)| Do::Canary { to, percent, slot }),
         Just(Do::Abort),
         Just(Do::Confirm),
         Just(Do::Extend),
@@ -134,6 +145,10 @@ impl Kernel {
             order: Order { id, .. },
             ..
         }
+        | Event::Canary {
+            order: Order { id, .. },
+            ..
+        }
         | Event::Update { id, .. } = &event
         {
             self.waiting.push(id.clone());
@@ -148,11 +163,14 @@ impl Kernel {
         );
         assert_ne!(state.previous.as_ref(), Some(&state.live));
         let counts = self.counts(state);
-        assert_eq!(
-            u32::from(state.slots[&state.live]),
-            counts.current(),
-            "{event:?}: {state:?}"
-        );
+        match state.canary() {
+            Some(share) => assert_eq!(share.live, state.live, "{event:?}: {state:?}"),
+            None => assert_eq!(
+                u32::from(state.slots[&state.live]),
+                counts.current(),
+                "{event:?}: {state:?}"
+            ),
+        }
         let changed = u64::from(before.live != state.live);
         assert_eq!(
             state.revision,
@@ -284,6 +302,21 @@ impl Kernel {
                 self.tables.push(slot);
                 Event::Update {
                     id: self.order().id,
+                    slot,
+                }
+            }
+            Do::Canary { to, percent, slot } => {
+                if state.word.in_use() & 1 << slot != 0 {
+                    return None;
+                }
+                self.tables.push(slot);
+                let order = Order {
+                    to: Some(to.into()),
+                    ..self.order()
+                };
+                Event::Canary {
+                    order,
+                    percent,
                     slot,
                 }
             }

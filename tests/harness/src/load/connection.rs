@@ -43,6 +43,12 @@ impl Connection {
             .context("asking for the peer")
     }
 
+    /// Who answered first, as it calls itself.
+    #[must_use]
+    pub fn server(&self) -> Option<&str> {
+        self.server.as_deref()
+    }
+
     /// `GET /`: the colour that answered.
     ///
     /// # Errors

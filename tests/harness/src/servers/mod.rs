@@ -8,7 +8,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
 use crate::topology::{Endpoint, Topology};
 pub use echo::EchoServer;
@@ -75,6 +75,7 @@ impl Seen {
 /// All servers of a topology: HTTP and echo for every endpoint.
 #[derive(Debug)]
 pub struct Fleet {
+    endpoints: Vec<Endpoint>,
     web: Vec<(&'static str, HttpServer)>,
     echo: Vec<(&'static str, EchoServer)>,
 }
@@ -86,6 +87,7 @@ impl Fleet {
     /// When an address can't be bound.
     pub fn start(topology: &Topology, number: u16) -> Result<Self> {
         let mut fleet = Self {
+            endpoints: topology.endpoints(number),
             web: Vec::new(),
             echo: Vec::new(),
         };
@@ -102,6 +104,31 @@ impl Fleet {
                 .push((endpoint.colour, EchoServer::start(host, echo, identity)?));
         }
         Ok(fleet)
+    }
+
+    /// Ends the HTTP server of an endpoint, as if its process had died.
+    pub fn end_web(&mut self, colour: &str, number: u16) {
+        if let Some(place) = self.place(colour, number) {
+            self.web.remove(place);
+            self.endpoints.remove(place);
+        }
+    }
+
+    /// Starts the HTTP server of an endpoint that was ended.
+    ///
+    /// # Errors
+    /// When its address can't be bound.
+    pub fn start_web(&mut self, topology: &Topology, colour: &str, number: u16) -> Result<()> {
+        let all = topology.endpoints(number);
+        let found = all
+            .iter()
+            .find(|it| it.colour == colour && it.number == number);
+        let endpoint = found.context("there is no such endpoint")?;
+        let host = topology.host(endpoint.colour);
+        let server = HttpServer::start(host, endpoint.web, identity(endpoint))?;
+        self.web.push((endpoint.colour, server));
+        self.endpoints.push(*endpoint);
+        Ok(())
     }
 
     /// Makes `GET /healthz` of a colour's servers say 200 or 503.
@@ -121,6 +148,11 @@ impl Fleet {
     #[must_use]
     pub fn resets(&self, colour: &str) -> u64 {
         self.seen(colour).map(|seen| seen.resets()).sum()
+    }
+
+    fn place(&self, colour: &str, number: u16) -> Option<usize> {
+        let mut endpoints = self.endpoints.iter();
+        endpoints.position(|it| it.colour == colour && it.number == number)
     }
 
     fn seen<'a>(&'a self, colour: &'a str) -> impl Iterator<Item = &'a Arc<Seen>> {

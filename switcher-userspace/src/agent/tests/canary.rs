@@ -1,0 +1,192 @@
+//! A canary from the order to its end.
+
+use std::collections::BTreeMap;
+
+use super::*;
+use crate::agent::Verb;
+use crate::api::model::{ChangeAnswer, ChangeRequest};
+use crate::exit::{Exit, Failure};
+use crate::maglev;
+use crate::release::{End, Kind};
+
+#[tokio::test]
+async fn a_canary_is_stepped_survives_a_restart_and_is_finished() {
+    let text = config(&[8001, 8003], &[8002]);
+    let stand = Stand::new(&text);
+    let green = stand.kernel.endpoint(8002);
+    let answer = canary(&stand, 5).await.expect("begins");
+    assert_eq!((answer.kind, answer.percent), (Kind::Canary, Some(5)));
+    assert_eq!(
+        (answer.from.as_str(), answer.to.as_str()),
+        ("blue", "green")
+    );
+    assert_eq!(dealt(&stand)[&green], 51, "of 1024");
+    let status = stand.status().await;
+    assert_eq!(
+        (status.live.as_str(), status.phase.as_str()),
+        ("blue", "holding")
+    );
+    assert_eq!(
+        status.canary.map(|it| (it.colour, it.percent)),
+        Some(("green".into(), 5))
+    );
+    assert_eq!(status.rollback.to.as_deref(), Some("blue"));
+
+    let stand = stand.restart(&text);
+    let status = stand.status().await;
+    assert_eq!((status.phase.as_str(), status.revision), ("holding", 0));
+    assert_eq!(dealt(&stand)[&green], 51);
+
+    let before = table(&stand);
+    canary(&stand, 25).await.expect("steps");
+    assert_eq!(dealt(&stand)[&green], 256);
+    let others = before
+        .iter()
+        .zip(table(&stand))
+        .filter(|(was, is)| **was != *is && *is != green);
+    assert_eq!(others.count(), 0, "what moves, moves to green");
+    assert!(canary(&stand, 25).await.expect("is so").unchanged);
+
+    let answer = stand.flip().await.expect("finishes");
+    assert_eq!((answer.to.as_str(), answer.revision), ("green", 1));
+    assert_eq!(dealt(&stand), BTreeMap::from([(green, 256)]));
+    until_tidy(&stand).await;
+    let status = stand.status().await;
+    assert_eq!((status.phase.as_str(), status.canary), ("idle", None));
+    let back = stand.order(Verb::Rollback, ChangeRequest::default()).await;
+    assert_eq!(back.expect("rolls back").to, "blue");
+}
+
+#[tokio::test]
+async fn abort_returns_all_new_connections() {
+    let stand = Stand::new(&config(&[8001], &[8002]));
+    let before = table(&stand);
+    canary(&stand, 50).await.expect("begins");
+    let answer = stand
+        .order(Verb::Abort, ChangeRequest::default())
+        .await
+        .expect("ends it");
+    assert_eq!(
+        (answer.from.as_str(), answer.to.as_str()),
+        ("green", "blue")
+    );
+    assert_eq!((answer.result, answer.revision), (End::Switched, 0));
+    assert_eq!(table(&stand), before);
+    until_tidy(&stand).await;
+    let failure = stand.order(Verb::Abort, ChangeRequest::default()).await;
+    assert_eq!(
+        failure.expect_err("nothing is going on").exit,
+        Exit::Precondition
+    );
+}
+
+#[tokio::test]
+async fn a_dry_run_fills_no_table() {
+    let stand = Stand::new(&config(&[8001], &[8002]));
+    let before = stand.kernel.lock().clone();
+    let request = ChangeRequest {
+        dry_run: true,
+        ..request(5)
+    };
+    let answer = stand
+        .order(Verb::Canary, request)
+        .await
+        .expect("would work");
+    assert!(answer.dry_run && !answer.steps.is_empty());
+    assert_eq!((answer.to.as_str(), answer.percent), ("green", Some(5)));
+    assert_eq!(stand.kernel.lock().state(), before.state());
+}
+
+#[tokio::test]
+async fn what_makes_no_sense_is_refused_and_leaves_nothing() {
+    let stand = Stand::new(&config(&[8001], &[8002]));
+    let slots = || stand.kernel.lock().state().groups[&0].slots.clone();
+    let before = slots();
+    for (to, percent, exit) in [
+        (Some("green"), Some(100), Exit::Usage),
+        (Some("green"), None, Exit::Usage),
+        (None, Some(5), Exit::Usage),
+        (Some("red"), Some(5), Exit::NotFound),
+        (Some("blue"), Some(5), Exit::Precondition),
+    ] {
+        let request = ChangeRequest {
+            to: to.map(Into::into),
+            percent,
+            ..ChangeRequest::default()
+        };
+        let failure = stand
+            .order(Verb::Canary, request)
+            .await
+            .expect_err("is refused");
+        assert_eq!(failure.exit, exit, "{to:?} {percent:?}: {failure}");
+    }
+    let stale = ChangeRequest {
+        if_revision: Some(9),
+        ..request(5)
+    };
+    let failure = stand
+        .order(Verb::Canary, stale)
+        .await
+        .expect_err("is refused");
+    assert_eq!(failure.exit, Exit::Precondition);
+    assert_eq!(slots(), before);
+}
+
+#[tokio::test]
+async fn a_configuration_goes_on_with_the_canary() {
+    let stand = Stand::new(&config(&[8001], &[8002]));
+    canary(&stand, 50).await.expect("begins");
+    stand.phase("holding").await;
+    until_steady(&stand).await;
+    apply(&stand, &config(&[8001, 8003], &[8002]))
+        .await
+        .expect("applies");
+    let ids = [8001, 8002, 8003].map(|port| stand.kernel.endpoint(port));
+    let counts = dealt(&stand);
+    assert_eq!(counts[&ids[1]], 512, "green keeps its share");
+    assert!(ids.iter().all(|id| counts[id] > 200), "{counts:?}");
+    assert_eq!(stand.status().await.phase, "holding");
+}
+
+async fn canary(stand: &Stand, percent: u8) -> Result<ChangeAnswer, Failure> {
+    stand.order(Verb::Canary, request(percent)).await
+}
+
+fn request(percent: u8) -> ChangeRequest {
+    ChangeRequest {
+        to: Some("green".into()),
+        percent: Some(percent),
+        ..ChangeRequest::default()
+    }
+}
+
+fn table(stand: &Stand) -> Vec<u16> {
+    let memory = stand.kernel.lock();
+    let have = memory.state();
+    let slot = have.groups[&0].word.current() as usize;
+    have.tables[&have.services[&0].service.tables[slot].0].clone()
+}
+
+fn dealt(stand: &Stand) -> BTreeMap<u16, u64> {
+    maglev::count(&table(stand))
+}
+
+async fn until_steady(stand: &Stand) {
+    for _ in 0..300 {
+        if stand.kernel.word().phase() == switcher_common::word::Phase::Steady {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    panic!("the window stays open");
+}
+
+async fn until_tidy(stand: &Stand) {
+    until_steady(stand).await;
+    stand
+        .agent
+        .ask(crate::agent::Runner::look)
+        .await
+        .expect("looks");
+    assert_eq!(stand.kernel.lock().state().groups[&0].slots.len(), 2);
+}
