@@ -6,12 +6,12 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
-use switcher_common::abi::service_flags;
+use switcher_common::abi::{Endpoint, MAX_ENDPOINTS, service_flags};
 use tracing::{error, info, warn};
 
 use super::Runner;
 use super::group::Group;
-use crate::datapath::{Change, Slot};
+use crate::datapath::{Change, HaveService, Slot};
 use crate::health::{Standing, Target};
 use crate::journal::Who;
 use crate::reconcile::{WantCanary, WantEndpoint, WantGroup, WantService, hand_over, plan_group};
@@ -101,26 +101,29 @@ impl Runner {
         };
         let slot = group.state.word.current() as Slot;
         let mix = have.slots.get(&slot);
-        let services = self.have.services.iter().filter(|(_, found)| {
+        let ours = |found: &&HaveService| {
             found.service.group == group.index && !found.service.has(service_flags::PREVIEW)
+        };
+        let mut has = vec![false; MAX_ENDPOINTS as usize];
+        for found in self.have.services.values().filter(ours) {
+            let table = &found.service.tables[usize::from(slot)].0;
+            for id in self.have.tables.get(table).into_iter().flatten() {
+                if let Some(has) = has.get_mut(usize::from(*id)) {
+                    *has = true;
+                }
+            }
+        }
+        let takes_part = |endpoint: &Endpoint| {
+            mix.is_some_and(|mix| mix.colours().any(|it| it == endpoint.colour))
+        };
+        let endpoints = self.have.endpoints.iter();
+        let idle = endpoints.filter(|(id, it)| takes_part(it) && !has[usize::from(**id)]);
+        let idle = idle.filter_map(|(_, endpoint)| {
+            let service = self.have.services.get(&endpoint.service).filter(ours)?;
+            let address = SocketAddr::new(endpoint.address.into(), endpoint.port.number());
+            Some((service.name.as_str(), address))
         });
-        let endpoints = services.flat_map(|(index, found)| {
-            let table = self
-                .have
-                .tables
-                .get(&found.service.tables[usize::from(slot)].0);
-            let has: BTreeSet<u16> = table.into_iter().flatten().copied().collect();
-            let of_service = self.have.endpoints.iter().filter(move |(id, endpoint)| {
-                let takes_part =
-                    mix.is_some_and(|mix| mix.colours().any(|it| it == endpoint.colour));
-                endpoint.service == *index && takes_part && !has.contains(id)
-            });
-            of_service.map(|(_, endpoint)| {
-                let address = SocketAddr::new(endpoint.address.into(), endpoint.port.number());
-                (found.name.as_str(), address)
-            })
-        });
-        endpoints.collect()
+        idle.collect()
     }
 
     /// What somebody should know of a group's live endpoints.
