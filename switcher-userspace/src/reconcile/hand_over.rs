@@ -3,6 +3,7 @@
 //! The one exception from the rule that a table in use is never edited. Its flows are lost anyway, and no
 //! other bucket changes. When it comes back, [`super::plan_group`] gives back by a window.
 
+use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 
 use switcher_common::abi::{Endpoint, service_flags};
@@ -23,17 +24,26 @@ pub fn hand_over(have: &Have, name: &str, want: &WantGroup, seed: u64) -> Vec<Ch
     let services = have.services.iter().filter(|(_, found)| {
         found.service.group == *index && !found.service.has(service_flags::PREVIEW)
     });
+    // Once, and not for each of what may be thousands of services.
+    let mut endpoints: HashMap<_, Vec<_>> = HashMap::new();
+    for (id, it) in &have.endpoints {
+        let of_colour = endpoints.entry((it.service, it.colour)).or_default();
+        of_colour.push((id, it));
+    }
+    let endpoints = &endpoints;
     let changes = services.flat_map(|(service, found)| {
         let colours = group.current().into_iter().flat_map(Mix::colours);
         colours.filter_map(move |colour| {
-            let shares = shares(have, group, *service, found, colour, want);
-            of_colour(have, group, found, &shares, seed)
+            let of_colour = endpoints.get(&(*service, colour));
+            let of_colour = of_colour.map_or(&[][..], Vec::as_slice);
+            let shares = shares(of_colour, group, found, colour, want);
+            relieve(have, group, found, &shares, seed)
         })
     });
     changes.collect()
 }
 
-fn of_colour(
+fn relieve(
     have: &Have,
     group: &HaveGroup,
     found: &HaveService,
@@ -50,9 +60,8 @@ fn of_colour(
 /// The endpoints of a colour in the kernel, with what the configuration and health checks say of them.
 /// Whoever isn't configured any more goes by a window.
 fn shares(
-    have: &Have,
+    of_colour: &[(&u16, &Endpoint)],
     group: &HaveGroup,
-    index: u16,
     found: &HaveService,
     colour: Colour,
     want: &WantGroup,
@@ -60,20 +69,18 @@ fn shares(
     let wanted = want.services.get(&found.name);
     let named = group.colours.get(&colour);
     let wanted = wanted.and_then(|service| service.endpoints.get(named?));
-    let of_colour = have.endpoints.iter();
-    let of_colour = of_colour.filter(|(_, it)| (it.service, it.colour) == (index, colour));
-    let share = |(id, endpoint): (&u16, &Endpoint)| {
+    let share = |(id, endpoint): &(&u16, &Endpoint)| {
         let address = SocketAddr::new(IpAddr::from(endpoint.address), endpoint.port.number());
         let want = wanted
             .into_iter()
             .flatten()
             .find(|want| want.address == address)?;
         let share = Share {
-            id: *id,
+            id: **id,
             address,
             weight: want.weight,
         };
         Some((share, want.standing))
     };
-    of_colour.filter_map(share).collect()
+    of_colour.iter().filter_map(share).collect()
 }
