@@ -14,6 +14,9 @@ pub(crate) struct Args {
     /// Only the machines with other kernels, and in full: even where that takes long for want of KVM
     #[arg(long)]
     kernels: bool,
+    /// After the suite, machines with other kernels, where KVM boots them
+    #[arg(long)]
+    with_kernels: bool,
     /// Passed on to `cargo test`: a filter, `--test kernel`, `-- --nocapture`
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     args: Vec<String>,
@@ -32,11 +35,10 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         return kernels::run(Extent::All);
     }
     run_tests(args)?;
-    // A part of the suite was asked for, and that was it.
-    if !args.args.is_empty() {
-        return Ok(());
+    if args.with_kernels {
+        kernels::run(Extent::Suite)?;
     }
-    kernels::run(Extent::Suite)
+    Ok(())
 }
 
 /// Passes the runners' output on and adds up their closing lines.

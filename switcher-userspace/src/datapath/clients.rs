@@ -20,8 +20,8 @@ use switcher_common::abi::map;
 use super::attach::{pinned_link, remove_link};
 use super::pinned::Pinned;
 use super::pins::Pins;
-use super::refusal;
 use super::sys::{self, Hook};
+use super::{kernel, refusal};
 use crate::config::AgentConfig;
 
 /// Name of the hook, of its program behind `switcher_`, and of its pin.
@@ -108,9 +108,8 @@ fn attach_to(
     let number = directory.metadata().map(|it| it.ino());
     let number = number.with_context(|| shown(cgroup, "can't be read"))?;
     for (name, _) in HOOKS {
-        program(object, name)?
-            .load()
-            .map_err(|error| refusal::load(&format!("switcher_{name}"), error, log))?;
+        let program = program(object, name)?;
+        kernel::verified(&format!("switcher_{name}"), log, || program.load())?;
     }
     pinned.maps.clients.set(0, &Clients { namespace });
     for (name, hook) in HOOKS {

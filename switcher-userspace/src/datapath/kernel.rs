@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use aya::maps::{Map, MapData, ProgramArray, RingBuf};
-use aya::programs::{SchedClassifier, Xdp};
+use aya::programs::{ProgramError, SchedClassifier, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use switcher_common::abi::notice::Notice;
 use switcher_common::abi::{Counters, Settings, TICK_SHIFT, Times, map};
@@ -20,6 +20,9 @@ use super::pins::{Lock, Pins};
 use super::{Attachment, Change, Datapath, Flows, GroupIndex, Have, refusal};
 use crate::config::{AgentConfig, XdpMode};
 use crate::host;
+
+/// How often a program is given to the verifier when signals interrupt it.
+const ATTEMPTS: u32 = 10;
 
 /// The kernel object, built from source by `build.rs`.
 pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/switcher"));
@@ -132,13 +135,27 @@ fn load(pins: &Pins, log: &Path) -> anyhow::Result<Ebpf> {
     )?;
     stages(&mut object, log)?;
     egress_stages(&mut object, log)?;
-    ingress(&mut object)?
-        .load()
-        .map_err(|error| refusal::load("switcher_ingress", error, log))?;
-    egress_program(&mut object)?
-        .load()
-        .map_err(|error| refusal::load("switcher_egress", error, log))?;
+    let program = ingress(&mut object)?;
+    verified("switcher_ingress", log, || program.load())?;
+    let program = egress_program(&mut object)?;
+    verified("switcher_egress", log, || program.load())?;
     Ok(object)
+}
+
+/// Loads a program. A signal ends the verifier's walk with EAGAIN, which says nothing of the program.
+pub(super) fn verified(
+    name: &str,
+    log: &Path,
+    mut load: impl FnMut() -> Result<(), ProgramError>,
+) -> anyhow::Result<()> {
+    for _ in 1..ATTEMPTS {
+        match load() {
+            Err(ProgramError::LoadError { io_error, .. })
+                if io_error.raw_os_error() == Some(libc::EAGAIN) => {}
+            other => return other.map_err(|error| refusal::load(name, error, log)),
+        }
+    }
+    load().map_err(|error| refusal::load(name, error, log))
 }
 
 /// Loads the programs that take over from the first one, and puts them where it finds them. Programs of an
@@ -150,9 +167,7 @@ fn stages(object: &mut Ebpf, log: &Path) -> anyhow::Result<()> {
         let program: &mut Xdp = program
             .with_context(|| format!("the object has no program {name}"))?
             .try_into()?;
-        program
-            .load()
-            .map_err(|error| refusal::load(name, error, log))?;
+        verified(name, log, || program.load())?;
         let program = program.fd()?.try_clone()?;
         let array = object.map_mut(map::STAGES);
         let array = array.context("the object has no map of stages")?;
@@ -168,9 +183,7 @@ fn egress_stages(object: &mut Ebpf, log: &Path) -> anyhow::Result<()> {
     let program: &mut SchedClassifier = program
         .with_context(|| format!("the object has no program {NAME}"))?
         .try_into()?;
-    program
-        .load()
-        .map_err(|error| refusal::load(NAME, error, log))?;
+    verified(NAME, log, || program.load())?;
     let program = program.fd()?.try_clone()?;
     let array = object.map_mut(map::EGRESS_STAGES);
     let array = array.context("the object has no map of stages at egress")?;
