@@ -13,7 +13,7 @@ use switcher_harness::load::Report;
 use switcher_harness::{Load, Mode, Namespace, Plan, Stand, netns, privilege};
 
 /// Times that an agent is killed in the middle of a flip.
-const KILLS: usize = 40;
+const KILLS: usize = 20;
 /// Some time for the load to see what has changed.
 const WHILE: Duration = Duration::from_millis(700);
 
