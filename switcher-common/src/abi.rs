@@ -7,6 +7,7 @@
 pub mod client;
 pub mod fragment;
 pub mod map;
+pub mod nat;
 pub mod notice;
 mod times;
 
@@ -285,6 +286,8 @@ pub mod service_flags {
     pub const PREVIEW: u8 = 1 << 3;
     /// Buckets are chosen by the client's address alone.
     pub const BY_SOURCE: u8 = 1 << 4;
+    /// Flows go on as this host's own: see [`nat`].
+    pub const MASQUERADE: u8 = 1 << 5;
     /// Packets reach endpoints with the VIP in them, and endpoints answer clients directly: the program of
     /// [`Stage::Tunnel`](crate::verdict::Stage::Tunnel) takes over.
     pub const KEEPS_VIP: u8 = 1 << 6;
@@ -329,6 +332,8 @@ pub mod endpoint_flags {
     pub const ROUTED: u8 = 1 << 1;
     /// The endpoint is the VIP itself: packets pass untouched both ways.
     pub const UNTOUCHED: u8 = 1 << 2;
+    /// On another host, which answers to an address of this one.
+    pub const MASQUERADE: u8 = 1 << 3;
     /// On the same link, and has the VIP, too: only link addresses change, and it answers clients itself.
     pub const DSR: u8 = 1 << 4;
 }
@@ -377,6 +382,8 @@ pub mod flow_space {
     pub const REPLY: u32 = 2;
     /// The endpoint that a preview flow was given; `id` is the preview's service index.
     pub const PREVIEW: u32 = 3;
+    /// A masqueraded flow; `id` is the service or preview.
+    pub const NAT: u32 = 4;
 }
 
 /// A flow, seen from the service or endpoint named by `id` (which implies the rest of the tuple).
@@ -403,6 +410,17 @@ impl FlowKey {
             port,
             id: endpoint,
             space: flow_space::REPLY,
+        }
+    }
+
+    /// A masqueraded flow of a client to a service or preview.
+    #[inline(always)]
+    pub const fn nat(client: Address, port: Port, service: u16) -> Self {
+        Self {
+            client,
+            port,
+            id: service,
+            space: flow_space::NAT,
         }
     }
 }
@@ -472,8 +490,8 @@ pub struct Settings {
     /// The endpoint id that was given last: the next one is the first free one above, and around, so that
     /// an id comes back as late as possible. A flow may still be remembered with it.
     pub last_endpoint: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// A masqueraded UDP flow that was idle for more ticks is forgotten.
+    pub nat_udp_idle: u32,
 }
 const _: () = assert!(size_of::<Settings>() == 24);
 

@@ -14,7 +14,7 @@ pub enum Class<'a> {
     Request(u16, &'a Service),
     /// To an endpoint's own address, past the VIP.
     Direct(u16),
-    /// A reply of a routed endpoint: id and element.
+    /// A reply of a routed endpoint, or perhaps one of a masqueraded one: id and element.
     Reply(u16, &'a Endpoint),
 }
 
@@ -45,9 +45,8 @@ pub fn incoming<'a, T: Tables>(packet: &Packet, tables: &'a T) -> Option<Class<'
         return Some(Class::Direct(id));
     }
     let (id, endpoint) = sender(packet, tables)?;
-    endpoint
-        .has(endpoint_flags::ROUTED)
-        .then_some(Class::Reply(id, endpoint))
+    let elsewhere = endpoint_flags::ROUTED | endpoint_flags::MASQUERADE;
+    (endpoint.flags & elsewhere != 0).then_some(Class::Reply(id, endpoint))
 }
 
 /// The endpoint that sent a packet, if one of ours did.
@@ -59,6 +58,21 @@ pub fn sender<'a, T: Tables>(packet: &Packet, tables: &'a T) -> Option<(u16, &'a
         packet.source_port,
         packet.protocol,
         entry,
+        tables,
+    )
+}
+
+/// The endpoint that a packet goes to, if it is one of ours.
+#[inline(always)]
+pub fn receiver<'a, T: Tables>(packet: &Packet, tables: &'a T) -> Option<(u16, &'a Endpoint)> {
+    if !tables.known(packet.destination_port) {
+        return None;
+    }
+    endpoint_at(
+        packet.destination,
+        packet.destination_port,
+        packet.protocol,
+        tables.port(packet.destination_port),
         tables,
     )
 }

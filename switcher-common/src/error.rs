@@ -4,7 +4,7 @@
 //! About a reply: to the endpoint of the quoted flow, which is asked for without a trace. About a request: to the
 //! client, quoting the VIP that it has sent to.
 
-use crate::abi::{endpoint_flags, service_flags};
+use crate::abi::{Address, endpoint_flags, service_flags};
 use crate::classify::{self, Class};
 use crate::forward::Onward;
 use crate::frame::Frame;
@@ -54,6 +54,8 @@ fn find_way<F: Frame + ?Sized, T: Tables, S: Stack>(
 ) -> Result<(), Reason> {
     let onward = Onward {
         address: turn.outer,
+        other: Address([0; 2]),
+        both: false,
         end: turn.end,
         endpoint: turn.endpoint,
         finished: true,
@@ -76,6 +78,9 @@ fn decide<T: Tables, S: Stack>(
 ) -> Result<(), Reason> {
     let packet = &error.packet;
     match classify::incoming(packet, tables) {
+        Some(Class::Request(_, service)) if service.has(service_flags::MASQUERADE) => {
+            Err(Reason::NotOurs)
+        }
         Some(Class::Request(index, service)) => {
             let (quiet, asked) = (Quiet(tables), Asked(stack));
             let chosen = if service.has(service_flags::PREVIEW) {

@@ -41,12 +41,16 @@ pub(crate) fn send<F: Frame + ?Sized, T: Tables, S: Stack>(
         Via::Host => return Ok((edit, Verdict::Deliver)),
         Via::Endpoint(endpoint) => Onward {
             address: edit.address,
+            other: edit.other_address,
+            both: edit.both,
             end: End::Destination,
             endpoint,
             finished: false,
         },
         Via::Client => Onward {
             address: edit.address,
+            other: edit.other_address,
+            both: edit.both,
             end: End::Source,
             endpoint: 0,
             finished: false,
@@ -61,6 +65,10 @@ pub(crate) fn send<F: Frame + ?Sized, T: Tables, S: Stack>(
 pub(crate) struct Onward {
     /// The address that is new.
     pub(crate) address: Address,
+    /// Whether the address at the other end is new, too: see [`Edit::leave_source`].
+    pub(crate) both: bool,
+    /// That one.
+    pub(crate) other: Address,
     /// Which of them is that: a client's packet goes to a routed endpoint, whose next hop is remembered, or an
     /// endpoint's to a client.
     pub(crate) end: End,
@@ -92,12 +100,16 @@ impl Onward {
     ) -> Result<Forth, Reason> {
         let Self {
             address,
+            other,
+            both,
             end,
             endpoint,
             finished,
         } = self;
         let (source, destination) = match end {
+            End::Destination if both => (other, address),
             End::Destination => (packet.source, address),
+            End::Source if both => (address, other),
             End::Source => (address, packet.destination),
         };
         let carriage = parse::carriage(frame, packet).ok_or(Reason::Malformed)?;
@@ -132,10 +144,10 @@ impl Onward {
                     unfinished,
                 })
             }
-            Kind::Local if matches!(end, End::Source) => Err(Reason::OwnReply),
+            Kind::Local if matches!(end, End::Source) && !both => Err(Reason::OwnReply),
             // It gets the service's address on its way out. Here it would make the packet a martian: the
             // stack drops what comes in from an address of its own.
-            Kind::Neighbour | Kind::Local | Kind::Stack if matches!(end, End::Source) => {
+            Kind::Neighbour | Kind::Local | Kind::Stack if matches!(end, End::Source) && !both => {
                 Err(Reason::LeftToStack)
             }
             Kind::Neighbour | Kind::Local | Kind::Stack => {
@@ -155,10 +167,13 @@ impl Onward {
 impl Forth {
     /// The edit with what is to be done on the way, and the verdict.
     #[inline(always)]
-    pub(crate) fn act<S: Stack>(self, edit: Edit, stack: &S) -> (Edit, Verdict) {
+    pub(crate) fn act<S: Stack>(self, mut edit: Edit, stack: &S) -> (Edit, Verdict) {
         if self.interface == 0 {
-            let unfinished = self.unfinished;
-            return (Edit { unfinished, ..edit }, Verdict::Deliver);
+            edit.unfinished = self.unfinished;
+            if edit.both {
+                edit.leave_source();
+            }
+            return (edit, Verdict::Deliver);
         }
         let hop = Some(self.hop);
         (Edit { hop, ..edit }, self.verdict(stack))

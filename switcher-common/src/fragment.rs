@@ -7,7 +7,7 @@
 //! keep it in vain. From an endpoint's address much may come that is no reply: that passes.
 
 use crate::abi::fragment::{FRAGMENTS_LIFE, FragmentKey, Fragmented, fragmented};
-use crate::abi::{AddressKey, Endpoint, TCP, UDP, endpoint_flags};
+use crate::abi::{Address, AddressKey, Endpoint, TCP, UDP, endpoint_flags, service_flags};
 use crate::classify::{self, Class};
 use crate::forward::Onward;
 use crate::frame::Frame;
@@ -65,6 +65,8 @@ pub(crate) fn ingress<F: Frame + ?Sized, T: Tables, S: Stack>(
     };
     let onward = Onward {
         address: edit.address,
+        other: Address([0; 2]),
+        both: false,
         end,
         endpoint: said.id,
         finished: true,
@@ -200,6 +202,9 @@ fn meet<F: Frame + ?Sized, T: Tables, S: Stack>(
     stack: &S,
 ) -> Result<Fragmented, Reason> {
     match classify::incoming(packet, tables) {
+        Some(Class::Request(_, service)) if service.has(service_flags::MASQUERADE) => {
+            Err(Reason::NatFragment)
+        }
         Some(Class::Request(index, service)) => {
             let (id, endpoint) = pipeline::steer(frame, packet, index, service, tables, stack)?;
             Ok(if pipeline::stays(endpoint, service) {

@@ -22,6 +22,7 @@ pub mod icmp;
 pub mod layers;
 #[cfg(feature = "std")]
 pub mod memory;
+pub mod nat;
 pub mod parse;
 pub mod pipeline;
 pub(crate) mod quiet;

@@ -1,6 +1,8 @@
 //! The maps as ordinary memory: for tests on the host, and for `explain`, which fills one from the live
 //! maps and throws it away afterwards.
 
+mod nat;
+
 use core::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::vec::Vec;
@@ -16,6 +18,8 @@ use crate::steer::{Ownership, Segment};
 use crate::tables::{Count, Route, Stack, Tables, Way};
 use crate::verdict::Reason;
 use crate::word::Word;
+
+pub use nat::Nat;
 
 /// A flow map of bounded size.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -65,6 +69,8 @@ pub struct Memory {
     pub windows: RefCell<BTreeMap<u16, FlowMap>>,
     /// UDP flows, by group.
     pub udp_flows: RefCell<BTreeMap<u16, FlowMap>>,
+    /// Masqueraded flows.
+    pub nat: Nat,
     /// Exceptions.
     pub notes: RefCell<BTreeMap<FlowKey, Note>>,
     /// What first fragments said.

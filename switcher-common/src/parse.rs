@@ -209,6 +209,9 @@ pub fn is_unfinished<F: Frame + ?Sized>(frame: &F, packet: &Packet, carriage: Ca
 pub struct TcpFlags(u8);
 
 impl TcpFlags {
+    /// None, as of a datagram.
+    pub const NONE: Self = Self(0);
+
     const FIN: u8 = 0x01;
     const SYN: u8 = 0x02;
     const RST: u8 = 0x04;
@@ -225,6 +228,24 @@ impl TcpFlags {
     #[inline(always)]
     pub const fn resets(self) -> bool {
         self.0 & Self::RST != 0
+    }
+
+    /// The sender has nothing more to say.
+    #[inline(always)]
+    pub const fn finishes(self) -> bool {
+        self.0 & Self::FIN != 0
+    }
+
+    /// The connection is being reset, or finished by the sender.
+    #[inline(always)]
+    pub const fn closes(self) -> bool {
+        self.0 & (Self::RST | Self::FIN) != 0
+    }
+
+    /// The sender's sequence number is an initial one.
+    #[inline(always)]
+    pub const fn synchronises(self) -> bool {
+        self.0 & Self::SYN != 0
     }
 }
 

@@ -11,6 +11,7 @@ use crate::error;
 use crate::forward::{Step, Via, out, send};
 use crate::fragment;
 use crate::frame::Frame;
+use crate::nat::{self, NatTables};
 use crate::parse::{self, Packet};
 use crate::rewrite::Edit;
 use crate::select::{self, Steered};
@@ -36,19 +37,19 @@ pub fn ingress<F: Frame + ?Sized, T: Tables, S: Stack>(
         Some(Class::Request(_, service)) if service.has(service_flags::KEEPS_VIP) => {
             return Verdict::Continue(Stage::Tunnel);
         }
+        Some(Class::Request(_, service)) if service.has(service_flags::MASQUERADE) => {
+            return Verdict::Continue(Stage::Nat);
+        }
+        Some(Class::Reply(_, endpoint)) if endpoint.has(endpoint_flags::MASQUERADE) => {
+            return Verdict::Continue(Stage::Nat);
+        }
         Some(Class::Request(index, service)) => {
             request(frame, &packet, index, service, tables, stack)
         }
         Some(Class::Direct(id)) => Err(direct(frame, &packet, id, tables)),
         Some(Class::Reply(id, endpoint)) => reply(frame, &packet, id, endpoint, tables),
     };
-    match step.and_then(|step| send(frame, &packet, step, tables, stack)) {
-        Ok((edit, verdict)) => match frame.edit(&edit) {
-            Some(()) => verdict,
-            None => pass(Reason::Malformed, tables),
-        },
-        Err(reason) => pass(reason, tables),
-    }
+    finish(frame, &packet, step, tables, stack)
 }
 
 /// Fragments: [`Stage::Fragments`].
@@ -79,12 +80,26 @@ pub fn errors<F: Frame + ?Sized, T: Tables, S: Stack>(
 
 /// Services whose endpoints answer to this host: [`Stage::Nat`].
 #[inline(always)]
-pub fn nat<F: Frame + ?Sized, T: Tables, S: Stack>(
-    _frame: &mut F,
-    _tables: &T,
-    _stack: &S,
+pub fn nat<F: Frame + ?Sized, T: NatTables, S: Stack>(
+    frame: &mut F,
+    tables: &T,
+    stack: &S,
 ) -> Verdict {
-    Verdict::Pass(Reason::NotOurs)
+    let packet = match parse::parse(frame) {
+        Ok(packet) => packet,
+        Err(reason) => return pass(reason, tables),
+    };
+    match classify::incoming(&packet, tables) {
+        None | Some(Class::Direct(_)) => Verdict::Pass(Reason::NotOurs),
+        Some(Class::Request(index, service)) => {
+            let step = nat::request(frame, &packet, index, service, tables, stack);
+            finish(frame, &packet, step, tables, stack)
+        }
+        Some(Class::Reply(id, endpoint)) => {
+            let step = nat::reply(frame, &packet, id, endpoint, tables, stack);
+            finish(frame, &packet, step, tables, stack)
+        }
+    }
 }
 
 /// Services whose packets reach endpoints with the VIP in them: [`Stage::Tunnel`].
@@ -115,7 +130,7 @@ pub fn tunnel<F: Frame + ?Sized, T: Tables, S: Stack>(
 }
 
 /// [`ingress`] and whatever stages take over from it, as the kernel's tail calls do.
-pub fn run<F: Frame + ?Sized, T: Tables, S: Stack>(
+pub fn run<F: Frame + ?Sized, T: NatTables, S: Stack>(
     frame: &mut F,
     tables: &T,
     stack: &S,
@@ -131,20 +146,31 @@ pub fn run<F: Frame + ?Sized, T: Tables, S: Stack>(
 
 /// A packet leaves by one of our interfaces, from the host itself or through its stack.
 #[inline(always)]
-pub fn egress<F: Frame + ?Sized, T: Tables>(frame: &mut F, tables: &T) -> Verdict {
+pub fn egress<F: Frame + ?Sized, T: NatTables>(frame: &mut F, tables: &T) -> Verdict {
     let packet = match parse::parse(frame) {
         Ok(packet) => packet,
         Err(Reason::Fragment) => return Verdict::Continue(Stage::Fragments),
         Err(Reason::IcmpError) => return Verdict::Continue(Stage::Errors),
         Err(_) => return Verdict::Pass(Reason::NotOurs),
     };
-    let Some((id, endpoint)) = classify::sender(&packet, tables) else {
-        return Verdict::Pass(Reason::NotOurs);
+    let edit = match classify::sender(&packet, tables) {
+        Some((id, endpoint)) if endpoint.has(endpoint_flags::MASQUERADE) => {
+            nat::reply_leaves(&packet, id, endpoint, tables)
+        }
+        Some((id, endpoint)) => {
+            if !endpoint.has(endpoint_flags::ROUTED) {
+                count_reset(frame, &packet, endpoint, tables);
+            }
+            reply_as(&packet, id, endpoint, tables)
+        }
+        None => match classify::receiver(&packet, tables) {
+            Some((id, endpoint)) if endpoint.has(endpoint_flags::MASQUERADE) => {
+                nat::request_leaves(&packet, id, endpoint, tables)
+            }
+            Some(_) | None => Err(Reason::NotOurs),
+        },
     };
-    if !endpoint.has(endpoint_flags::ROUTED) {
-        count_reset(frame, &packet, endpoint, tables);
-    }
-    match reply_as(&packet, id, endpoint, tables) {
+    match edit {
         Ok(edit) => match frame.edit(&edit) {
             Some(()) => Verdict::Deliver,
             None => pass(Reason::Malformed, tables),
@@ -171,7 +197,7 @@ pub fn odd_egress<F: Frame + ?Sized, T: Tables>(frame: &mut F, tables: &T, now: 
 }
 
 /// [`egress`] and what takes over from it.
-pub fn run_egress<F: Frame + ?Sized, T: Tables>(frame: &mut F, tables: &T, now: u32) -> Verdict {
+pub fn run_egress<F: Frame + ?Sized, T: NatTables>(frame: &mut F, tables: &T, now: u32) -> Verdict {
     match egress(frame, tables) {
         Verdict::Continue(Stage::Fragments | Stage::Errors) => odd_egress(frame, tables, now),
         verdict => verdict,
@@ -294,6 +320,13 @@ pub(crate) fn direct<F: Frame + ?Sized, T: Tables>(
     id: u16,
     tables: &T,
 ) -> Reason {
+    let masqueraded = tables
+        .endpoint(id)
+        .is_some_and(|endpoint| endpoint.has(endpoint_flags::MASQUERADE));
+    // Its replies do not come to this host's own address.
+    if masqueraded {
+        return Reason::Direct;
+    }
     let key = FlowKey::reply(packet.source, packet.source_port, id);
     let flags = parse::flags(frame, packet);
     let begins = packet.protocol != TCP || flags.opens();
@@ -377,6 +410,10 @@ pub(crate) fn answers_as<T: Tables>(
     endpoint: &Endpoint,
     tables: &T,
 ) -> Result<u16, Reason> {
+    // Its replies are recognised by the port they go to.
+    if endpoint.has(endpoint_flags::MASQUERADE) {
+        return Err(Reason::NotOurs);
+    }
     let mut service = endpoint.service;
     if endpoint.noted != 0 {
         let note = tables.note(&FlowKey::reply(
@@ -409,6 +446,24 @@ pub(crate) fn face<T: Tables>(index: u16, tables: &T) -> Result<&Service, Reason
         .service(index)
         .filter(|service| service.has(service_flags::PRESENT))
         .ok_or(Reason::NotOurs)
+}
+
+/// Carries a step out.
+#[inline(always)]
+fn finish<F: Frame + ?Sized, T: Tables, S: Stack>(
+    frame: &mut F,
+    packet: &Packet,
+    step: Result<Step, Reason>,
+    tables: &T,
+    stack: &S,
+) -> Verdict {
+    match step.and_then(|step| send(frame, packet, step, tables, stack)) {
+        Ok((edit, verdict)) => match frame.edit(&edit) {
+            Some(()) => verdict,
+            None => pass(Reason::Malformed, tables),
+        },
+        Err(reason) => pass(reason, tables),
+    }
 }
 
 #[inline(always)]

@@ -49,6 +49,17 @@ pub enum End {
     Destination,
 }
 
+impl End {
+    /// The other one.
+    #[inline(always)]
+    pub const fn other(self) -> Self {
+        match self {
+            Self::Source => Self::Destination,
+            Self::Destination => Self::Source,
+        }
+    }
+}
+
 /// Link addresses for a packet that the program forwards itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hop {
@@ -77,6 +88,12 @@ pub struct Edit {
     pub end: End,
     /// The L4 checksum is that of the pseudo-header alone: see [`crate::parse::is_unfinished`].
     pub unfinished: bool,
+    /// Whether the other end is replaced, too.
+    pub both: bool,
+    /// The other end's new port.
+    pub other_port: Port,
+    /// The other end's new address.
+    pub other_address: Address,
     /// The TTL is decremented and the link header replaced, if the program forwards the packet.
     pub hop: Option<Hop>,
 }
@@ -116,6 +133,9 @@ impl Edit {
             is_v6: packet.is_v6,
             end,
             unfinished: false,
+            both: false,
+            other_port: Port(0),
+            other_address: Address([0; 2]),
             hop: None,
         }
     }
@@ -131,10 +151,38 @@ impl Edit {
         Self { end, ..*self }
     }
 
+    /// And replaces the other end, too.
+    #[inline(always)]
+    #[must_use]
+    pub const fn and(self, address: Address, port: Port) -> Self {
+        Self {
+            both: true,
+            other_address: address,
+            other_port: port,
+            ..self
+        }
+    }
+
+    /// Of two ends keeps only the destination; the egress hook puts the new source in.
+    #[inline(always)]
+    pub const fn leave_source(&mut self) {
+        if matches!(self.end, End::Source) {
+            self.end = End::Destination;
+            self.address = self.other_address;
+            self.port = self.other_port;
+        }
+        self.both = false;
+    }
+
     /// Where it changes something.
     #[inline(always)]
     pub const fn places(&self) -> Places {
-        let (address, port) = match (self.end, self.is_v6) {
+        self.places_at(self.end)
+    }
+
+    #[inline(always)]
+    const fn places_at(&self, end: End) -> Places {
+        let (address, port) = match (end, self.is_v6) {
             (End::Source, false) => (field::v4::SOURCE, 0),
             (End::Source, true) => (field::v6::SOURCE, 0),
             (End::Destination, false) => (field::v4::DESTINATION, 2),
@@ -151,11 +199,17 @@ impl Edit {
 /// Carries out `edit` on bytes that can be written directly, updating checksums by difference.
 #[inline(always)]
 pub fn in_place<F: Frame + ?Sized>(frame: &mut F, edit: &Edit) -> Option<()> {
-    let Places { port, check, .. } = edit.places();
-    let address_change = replace_address(frame, edit)?;
-    let from: u16 = frame.read(port)?;
-    frame.write(port, edit.port.0)?;
-    let l4_change = address_change + change16(from, edit.port.0);
+    let places = edit.places();
+    let check = places.check;
+    let mut changes = replace(frame, edit.is_v6, &places, edit.address, edit.port)?;
+    if edit.both {
+        let places = edit.places_at(edit.end.other());
+        let (address, port) = (edit.other_address, edit.other_port);
+        let other = replace(frame, edit.is_v6, &places, address, port)?;
+        changes = (changes.0 + other.0, changes.1 + other.1);
+    }
+    let (address_change, port_change) = changes;
+    let l4_change = address_change + port_change;
 
     let sum: u16 = frame.read(check)?;
     let updated = if edit.unfinished {
@@ -207,6 +261,29 @@ pub(crate) fn finish_header<F: Frame + ?Sized>(
     let place = usize::from(edit.l3) + field::v4::CHECK;
     let sum: u16 = frame.read(place)?;
     frame.write(place, update(sum, change))
+}
+
+/// Puts an address and a port in; the changes of the sums of addresses and of ports.
+#[inline(always)]
+fn replace<F: Frame + ?Sized>(
+    frame: &mut F,
+    is_v6: bool,
+    places: &Places,
+    address: Address,
+    port: Port,
+) -> Option<(u64, u64)> {
+    let address_change = if is_v6 {
+        let from: Address = frame.read(places.address)?;
+        frame.write(places.address, address)?;
+        change_address(from, address)
+    } else {
+        let from: u32 = frame.read(places.address)?;
+        frame.write(places.address, address.v4_word())?;
+        change(from, address.v4_word())
+    };
+    let from: u16 = frame.read(places.port)?;
+    frame.write(places.port, port.0)?;
+    Some((address_change, change16(from, port.0)))
 }
 
 /// One hop further: link addresses and time to live. The change of the IPv4 header's sum.

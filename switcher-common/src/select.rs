@@ -5,6 +5,7 @@ use crate::abi::{FlowKey, Note, Service, TCP, Tag, flow_space, note_kind, servic
 use crate::parse::Packet;
 use crate::steer::{self, Choice, Flows, How, Ownership, Segment};
 use crate::tables::{Stack, Tables};
+use crate::verdict::Reason;
 use crate::word::{Phase, Word, flags};
 
 /// Where a packet of a service goes.
@@ -324,6 +325,32 @@ impl<T: Tables, S: Stack> Previewed<'_, T, S> {
             begins: true,
         })
     }
+}
+
+/// The endpoint of a flow that will be remembered, whatever the word does later.
+///
+/// # Errors
+/// When there is no table, or the packet begins something and nothing may begin now.
+#[inline(always)]
+pub(crate) fn fresh<T: Tables, S: Stack>(
+    packet: &Packet,
+    service: &Service,
+    begins: bool,
+    tables: &T,
+    stack: &S,
+) -> Result<u16, Reason> {
+    let word = word_now(service.group, tables, stack);
+    let preview = service.has(service_flags::PREVIEW);
+    if begins && word.has(flags::PAUSED) && !preview {
+        return Err(Reason::Paused);
+    }
+    let slot = if preview {
+        word.staging()
+    } else {
+        word.current()
+    };
+    let hash = flow_hash(packet, service, tables);
+    choice(service, slot, hash, tables).ok_or(Reason::NoTable)
 }
 
 /// The flow hash of a packet of `service`.

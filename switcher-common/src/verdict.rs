@@ -121,6 +121,17 @@ reasons! {
     Expired = "expired",
     /// Dropped likewise: a fragment.
     NoFragments = "no-fragments",
+    /// A segment of a masqueraded service that opens no connection and belongs to none that is known: the
+    /// stack resets it.
+    UnknownFlow = "unknown-flow",
+    /// No address of this host leads to a masqueraded service's endpoint.
+    NatSource = "nat-no-source",
+    /// Dropped: no port is left for a new masqueraded flow to an endpoint.
+    NatExhausted = "nat-exhausted",
+    /// Dropped: no room is left in the map of masqueraded flows.
+    NatFull = "nat-full",
+    /// Dropped: part of a masqueraded service's packet, whose other parts have no ports.
+    NatFragment = "nat-fragment",
 }
 
 impl Reason {
@@ -141,6 +152,9 @@ impl Reason {
                 | Self::TooBig
                 | Self::Expired
                 | Self::NoFragments
+                | Self::NatExhausted
+                | Self::NatFull
+                | Self::NatFragment
         )
     }
 }

@@ -90,12 +90,19 @@ proptest! {
         end in prop_oneof![Just(End::Source), Just(End::Destination)],
         to_address: u32,
         to_port: u16,
+        both: Option<(u32, u16)>,
         hop: Option<([u8; 6], [u8; 6])>,
     ) {
         prop_assert!(sound(&frame));
-        let (address, port) = match end {
+        let places = |end| match end {
             End::Source => (L3 + 12, L4),
             End::Destination => (L3 + 16, L4 + 2),
+        };
+        let (address, port) = places(end);
+        let (other_address, other_port) = both.unwrap_or_default();
+        let untouched = {
+            let (address, port) = places(end.other());
+            (frame.read::<u32>(address), frame.read::<u16>(port))
         };
         let edit = Edit {
             address: Address::v4(to_address.to_ne_bytes()),
@@ -107,11 +114,18 @@ proptest! {
             end,
             hop: hop.map(|(destination, source)| Hop { destination, source }),
             unfinished: false,
+            both: both.is_some(),
+            other_address: Address::v4(other_address.to_ne_bytes()),
+            other_port: Port(other_port),
         };
         prop_assert_eq!(frame.edit(&edit), Some(()));
         prop_assert!(sound(&frame), "{:02x?}", frame);
         prop_assert_eq!(frame.read::<u32>(address), Some(to_address));
         prop_assert_eq!(frame.read::<u16>(port), Some(to_port));
+        let (address, port) = places(end.other());
+        let other = (frame.read::<u32>(address), frame.read::<u16>(port));
+        let wanted = both.map_or(untouched, |(address, port)| (Some(address), Some(port)));
+        prop_assert_eq!(other, wanted);
     }
 }
 

@@ -1,5 +1,7 @@
 //! Every map, and the pipeline's look-ups over them.
 
+mod nat;
+
 use aya_ebpf::bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC};
 use aya_ebpf::btf_maps::{
     Array, ArrayOfMaps, HashMap, LruHashMap, PerCpuArray, ProgramArray, RingBuf, SkStorage,

@@ -11,6 +11,7 @@ pub(crate) mod flows;
 pub mod kernel;
 mod mapped;
 pub mod memory;
+pub mod nat;
 pub mod pinned;
 pub mod pins;
 pub(crate) mod refusal;
@@ -29,6 +30,8 @@ use switcher_common::abi::notice::Notice;
 use switcher_common::abi::{AddressKey, Counters, Endpoint, Service, TableRef, Times};
 use switcher_common::verdict::Reason;
 use switcher_common::word::Word;
+
+use nat::Masqueraded;
 
 /// Index of a group: of its word, its names, its flow maps.
 pub type GroupIndex = u16;
@@ -322,13 +325,19 @@ pub trait Datapath: Send {
     fn end_connections(&mut self, group: GroupIndex) -> anyhow::Result<u64>;
 
     /// Flows that the kernel would still send to each endpoint because they began there: tags of the open
-    /// window (of the word's epoch), connections in the socket table of this namespace, and UDP flows that
-    /// are not idle. Tags do not see connections end: one that was silent for longer than `idle` is not
+    /// window (of the word's epoch), connections in the socket table of this namespace, masqueraded flows that
+    /// are neither idle nor closed, and UDP flows that are not idle. Tags do not see connections end: one that was silent for longer than `idle` is not
     /// counted. Endpoints without any flow are left out.
     ///
     /// # Errors
     /// When a map or the socket table can't be read.
     fn flows(&self, group: GroupIndex, idle: Duration) -> anyhow::Result<Flows>;
+
+    /// How masqueraded flows are doing; nothing where no endpoint is masqueraded for.
+    ///
+    /// # Errors
+    /// When a map can't be read.
+    fn masqueraded(&self) -> anyhow::Result<Option<Masqueraded>>;
 
     /// How full the group's flow map is, from 0 to 1; 0 without a window.
     ///

@@ -3,6 +3,7 @@
 mod clients;
 mod interface;
 mod machine;
+mod masquerade;
 mod pinned;
 mod way;
 
@@ -103,23 +104,34 @@ fn of_config(config: &Config) -> Vec<Check> {
             .values()
             .flat_map(|group| group.services.values())
     };
-    let any = |direct: bool, v6: bool| {
+    let own = OwnAddresses::read().ok();
+    let uses = |forward: Forward, v6| {
         services().any(|service| {
-            let sent = if direct {
-                service.forward.keeps_vip()
-            } else {
-                service.forward == Forward::Routed
-            };
-            sent && service.vip.is_ipv6() == v6
+            let is_own = |address| own.as_ref().is_some_and(|own| own.contains(address));
+            service.vip.is_ipv6() == v6 && config::resolve(service, is_own) == Ok(forward)
         })
     };
+    let masquerades = uses(Forward::Masquerade, false) || uses(Forward::Masquerade, true);
+    let forwards = |v6| uses(Forward::Routed, v6) || uses(Forward::Masquerade, v6);
+    let keeps_vip = |v6| services().any(|it| it.forward.keeps_vip() && it.vip.is_ipv6() == v6);
     let families = |direct| Families {
-        v4: any(direct, false),
-        v6: any(direct, true),
+        v4: if direct {
+            keeps_vip(false)
+        } else {
+            forwards(false)
+        },
+        v6: if direct {
+            keeps_vip(true)
+        } else {
+            forwards(true)
+        },
     };
     let (routed, direct) = (families(false), families(true));
     for name in &config.agent.interfaces {
         checks.extend(interface::checks(&config.agent, name, routed, direct));
+    }
+    if masquerades {
+        checks.push(masquerade::check(&config.agent.masquerade.ports));
     }
     checks.push(clients::check(&config.agent));
     checks.extend(way::checks(config));

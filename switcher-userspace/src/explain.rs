@@ -9,16 +9,19 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
 use serde::Serialize;
+use switcher_common::abi::nat::NatPort;
 use switcher_common::abi::{
     Address, Endpoint, FlowKey, Port, Service, TCP, UDP, endpoint_flags, flow_space, note_kind,
     service_flags,
 };
 use switcher_common::classify::{self, Class};
 use switcher_common::memory::Memory;
+use switcher_common::nat::{self, Place};
 use switcher_common::parse::Packet;
 use switcher_common::select;
 use switcher_common::steer::{How, Ownership, Segment};
 use switcher_common::tables::{Route, Stack, Tables, Way};
+use switcher_common::verdict::Reason;
 use switcher_common::word::Phase;
 
 use crate::cli::MadeUpPacket;
@@ -122,6 +125,9 @@ pub fn over(have: &Have, memory: &Memory, stack: &impl Stack, asked: &MadeUpPack
             reason: "to an endpoint's own address, past the VIP: passed untouched".into(),
             ..shown.about_endpoint(have, id)
         },
+        Some(Class::Reply(id, endpoint)) if endpoint.has(endpoint_flags::MASQUERADE) => {
+            masqueraded_reply(memory, &packet, id, shown.about_endpoint(have, id))
+        }
         Some(Class::Reply(id, _)) => Explanation {
             kind: "reply",
             action: "forward",
@@ -168,6 +174,16 @@ impl Request<'_> {
         };
         let table = self.service.tables[slot as usize];
         let hash = select::flow_hash(&self.packet, self.service, self.memory);
+        if self.service.has(service_flags::MASQUERADE) {
+            let shown = Explanation {
+                kind: if preview { "preview" } else { "request" },
+                bucket: table
+                    .exists()
+                    .then(|| (table.bucket(hash) - table.first(), 1 << table.bits())),
+                ..shown
+            };
+            return self.masqueraded(stack, preview, shown);
+        }
         let tag = self.tag();
         let shown = Explanation {
             kind: if preview { "preview" } else { "request" },
@@ -235,6 +251,60 @@ impl Request<'_> {
         }
     }
 
+    /// The same in `masquerade`, where every flow is remembered and the window means nothing.
+    fn masqueraded(&self, stack: &impl Stack, preview: bool, shown: Explanation) -> Explanation {
+        let (packet, memory) = (&self.packet, self.memory);
+        let place = nat::place(packet, self.index, self.service, self.opens, memory, stack);
+        match place {
+            Place::Known(flow) => {
+                let from = SocketAddr::new(flow.source.into(), flow.port.number());
+                Explanation {
+                    tag: Some(flow.endpoint),
+                    action: "forward",
+                    reason: format!(
+                        "the flow is remembered with this endpoint, which sees it come from {from}"
+                    ),
+                    ..shown.with_endpoint(self.have, flow.endpoint)
+                }
+            }
+            Place::Fresh(id) => {
+                let why = why(How::Current, Phase::Steady, preview);
+                let untouched = self.have.endpoints.get(&id);
+                let untouched = untouched.is_some_and(|it| it.has(endpoint_flags::UNTOUCHED));
+                let (action, what) = if untouched {
+                    ("pass", "it is the VIP itself: passed untouched")
+                } else {
+                    (
+                        "forward",
+                        "a port of this host is taken, source and destination are rewritten and the \
+                         packet forwarded",
+                    )
+                };
+                Explanation {
+                    action,
+                    reason: format!("{why} this endpoint; {what}"),
+                    ..shown.with_endpoint(self.have, id)
+                }
+            }
+            Place::Unknown => Explanation {
+                reason:
+                    "no such connection is remembered: passed untouched, and this host's stack \
+                         resets it"
+                        .into(),
+                ..shown
+            },
+            Place::Refused(Reason::Paused) => Explanation {
+                action: "drop",
+                reason: "the group is paused: the client tries again".into(),
+                ..shown
+            },
+            Place::Refused(_) => Explanation {
+                reason: "the group's word names a slot without a table: passed untouched".into(),
+                ..shown
+            },
+        }
+    }
+
     /// The endpoint that the maps remember for this flow.
     fn tag(&self) -> Option<u16> {
         let key = |space| FlowKey {
@@ -255,6 +325,32 @@ impl Request<'_> {
             _ => self.memory.udp_flow(group, &key(flow_space::UDP)),
         };
         tag.map(|tag| tag.endpoint)
+    }
+}
+
+/// A packet of a masqueraded endpoint, to a port that a flow has, or to this host itself.
+fn masqueraded_reply(memory: &Memory, packet: &Packet, id: u16, shown: Explanation) -> Explanation {
+    let port = NatPort {
+        source: packet.destination,
+        port: packet.destination_port,
+        endpoint: id,
+        reserved: 0,
+    };
+    let client = memory.nat.ports.borrow().get(&port).copied();
+    match client {
+        Some(client) => {
+            let to = SocketAddr::new(client.address.into(), client.port.number());
+            Explanation {
+                kind: "reply",
+                action: "forward",
+                reason: format!("a reply to {to}: the source becomes the service's address"),
+                ..shown
+            }
+        }
+        None => Explanation {
+            reason: "no flow has this port: the packet is for this host itself".into(),
+            ..shown
+        },
     }
 }
 

@@ -1,6 +1,8 @@
 //! The loaded programs and their maps, unpinned and unattached: filled from a [`Memory`], run by
 //! `BPF_PROG_TEST_RUN`, read back into one.
 
+mod nat;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Context as _;
@@ -160,6 +162,7 @@ impl Kernel {
         }
         self.fill_notes(memory)?;
         self.fill_fragments(memory, shift)?;
+        self.fill_nat(memory)?;
         self.forget(memory)
     }
 
@@ -247,6 +250,7 @@ impl Kernel {
             let udp = self.flows(map::UDP_FLOWS_OF, *group, shift)?;
             changes.udp_flows.insert(*group, udp);
         }
+        changes.nat = self.read_nat()?;
         let data = self.data(map::NOTES)?;
         let notes = HashMap::<_, Plain<FlowKey>, Plain<Note>>::try_from(data)?;
         for entry in notes.iter() {
@@ -412,6 +416,7 @@ pub struct Changes {
     udp_flows: BTreeMap<u16, BTreeMap<FlowKey, Tag>>,
     notes: BTreeMap<FlowKey, Note>,
     fragments: BTreeMap<FragmentKey, Fragmented>,
+    nat: nat::Masqueraded,
     counters: BTreeMap<u32, Counters>,
     reasons: BTreeMap<Reason, u64>,
     notices: BTreeSet<Told>,
@@ -434,6 +439,7 @@ impl Changes {
             udp_flows: flows(&memory.udp_flows.borrow()),
             notes: memory.notes.borrow().clone(),
             fragments: memory.fragments.borrow().clone(),
+            nat: nat::Masqueraded::of(memory),
             counters: memory.counters.borrow().clone(),
             reasons: memory.reasons.borrow().clone(),
             notices: memory
@@ -453,6 +459,7 @@ impl Changes {
         windows.chain(udp).for_each(|tag| tag.seen = 0);
         let fragments = self.fragments.values_mut();
         fragments.for_each(|said| said.seen = 0);
+        self.nat.forget_times();
         self.counters.retain(|_, cell| *cell != Counters::default());
         self.reasons.retain(|_, count| *count != 0);
     }

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
 
 use switcher_common::abi::fragment::{FragmentKey, Fragmented, fragment_keys};
+use switcher_common::abi::nat::{Activity, NAT_ADDRESSES, NatClient, NatFlow, NatSource, activity};
 use switcher_common::abi::{
     Address, AddressKey, Endpoint, FlowKey, Note, Port, Service, TCP, TableRef, Tag, Times, UDP,
     address_kind, endpoint_flags, flow_space, note_kind, service_flags,
@@ -17,7 +18,7 @@ use switcher_common::steer::{self, Ownership};
 use switcher_common::tables::Route;
 use switcher_common::word::Word;
 
-use crate::frame::{RECEIVER, six};
+use crate::frame::{RECEIVER, SEQUENCE, six};
 
 /// The group of all services here.
 pub const GROUP: u16 = 3;
@@ -69,7 +70,16 @@ pub const DOOR: SocketAddrV4 = at(192, 0, 2, 88, 8087);
 /// UDP, likewise.
 pub const BELL: SocketAddrV4 = at(192, 0, 2, 89, 8188);
 
-const SERVICES: [SocketAddrV4; 12] = [
+/// TCP, masqueraded; red has no neighbour.
+pub const AWAY: SocketAddrV4 = at(192, 0, 2, 87, 8086);
+/// The preview of [`AWAY`].
+pub const AWAY_PREVIEW: SocketAddrV4 = at(192, 0, 2, 87, 8187);
+/// UDP, masqueraded.
+pub const RADIO: SocketAddrV4 = at(192, 0, 2, 88, 5088);
+/// Where masqueraded flows come from: this host's address inside, and the first of its ports.
+pub const MASK: SocketAddrV4 = at(10, 1, 0, 1, 20_000);
+
+const SERVICES: [SocketAddrV4; 15] = [
     WEB,
     SHOP,
     CELL,
@@ -82,6 +92,9 @@ const SERVICES: [SocketAddrV4; 12] = [
     DESK,
     DOOR,
     BELL,
+    AWAY,
+    AWAY_PREVIEW,
+    RADIO,
 ];
 
 /// Index of a service.
@@ -100,6 +113,9 @@ pub fn endpoint(vip: SocketAddrV4, colour: u16) -> SocketAddrV4 {
         DESK => at(10, 2, 0, 11 + n, 8088),
         NAMES => at(10, 2, 0, 11 + n, 53),
         CALLS => at(10, 2, 0, 11 + n, 5060),
+        AWAY | AWAY_PREVIEW if colour == 2 => at(10, 1, 0, 98, 7100),
+        AWAY | AWAY_PREVIEW => at(10, 1, 0, 11 + n, 7100),
+        RADIO => at(10, 1, 0, 11 + n, 7188),
         ADOPTED | ADOPTED_PREVIEW if colour == 0 => ADOPTED,
         ADOPTED | ADOPTED_PREVIEW => at(192, 0, 2, 85, 8443 + colour),
         DOOR | BELL => [
@@ -126,6 +142,7 @@ fn previewed(preview: SocketAddrV4) -> Option<SocketAddrV4> {
     match preview {
         PREVIEW => Some(CELL),
         ADOPTED_PREVIEW => Some(ADOPTED),
+        AWAY_PREVIEW => Some(AWAY),
         _ => None,
     }
 }
@@ -146,6 +163,7 @@ impl State {
         let mut memory = Memory::default();
         memory.settings.seed = SEED;
         memory.settings.udp_idle = UDP_IDLE;
+        memory.settings.nat_udp_idle = UDP_IDLE;
         memory.words.insert(GROUP, word);
         for vip in SERVICES {
             add(&mut memory, vip);
@@ -288,6 +306,49 @@ impl State {
         self
     }
 
+    /// With this many ports, from `first` on, for masqueraded flows.
+    #[must_use]
+    pub fn masks(mut self, first: u16, ports: u16) -> Self {
+        let source = NatSource {
+            addresses: [parts(MASK).0; NAT_ADDRESSES],
+            count: 1,
+            first,
+            ports,
+        };
+        let endpoints = self.memory.endpoints.iter();
+        let masked = endpoints.filter(|(_, endpoint)| endpoint.has(endpoint_flags::MASQUERADE));
+        self.memory.nat.sources = masked.map(|(id, _)| (*id, source)).collect();
+        self
+    }
+
+    /// With a masqueraded flow.
+    #[must_use]
+    pub fn masked(self, client: SocketAddrV4, vip: SocketAddrV4, masked: Masked) -> Self {
+        let (address, port) = parts(client);
+        let client = NatClient {
+            address,
+            port,
+            service: service(vip),
+            epoch: masked.epoch,
+            client: masked.client,
+            server: masked.server,
+        };
+        let flow = NatFlow {
+            source: parts(MASK).0,
+            port: Port::new(masked.port),
+            endpoint: masked.endpoint,
+            epoch: masked.epoch,
+            sequence: masked.sequence.to_be(),
+            reserved: 0,
+            client: masked.client,
+            server: masked.server,
+        };
+        let nat = &self.memory.nat;
+        nat.ports.borrow_mut().insert(flow.back(), client);
+        nat.flows.borrow_mut().insert(client.flow(), flow);
+        self
+    }
+
     /// With a preview flow.
     #[must_use]
     pub fn previewed(self, client: SocketAddrV4, endpoint: u16) -> Self {
@@ -341,6 +402,60 @@ fn told_in_v6(told: Told) -> Told {
     }
 }
 
+/// A masqueraded flow.
+#[derive(Clone, Copy, Debug)]
+pub struct Masked {
+    /// Where it goes.
+    pub endpoint: u16,
+    /// Its port of this host.
+    pub port: u16,
+    /// The word's epoch when it began.
+    pub epoch: u32,
+    /// Initial sequence number.
+    pub sequence: u32,
+    /// What the client does.
+    pub client: Activity,
+    /// What the endpoint does.
+    pub server: Activity,
+}
+
+impl Masked {
+    /// One in which both sides have talked at [`NOW`], begun by a SYN as cases send it.
+    pub const fn at(endpoint: u16, port: u16) -> Self {
+        let talks = Activity::new(NOW, activity::SPEAKS | activity::TALKS);
+        Self {
+            endpoint,
+            port,
+            epoch: EPOCH,
+            sequence: SEQUENCE,
+            client: talks,
+            server: talks,
+        }
+    }
+
+    /// With another state of the client.
+    #[must_use]
+    pub const fn client(mut self, state: u32) -> Self {
+        self.client = Activity::new(NOW, state);
+        self
+    }
+
+    /// With another state of the endpoint.
+    #[must_use]
+    pub const fn server(mut self, state: u32) -> Self {
+        self.server = Activity::new(NOW, state);
+        self
+    }
+
+    /// With sides that have been silent for this many ticks.
+    #[must_use]
+    pub const fn silent(mut self, client: u32, server: u32) -> Self {
+        self.client = Activity::new(NOW - client, self.client.state());
+        self.server = Activity::new(NOW - server, self.server.state());
+        self
+    }
+}
+
 /// A tag that a SYN with this sequence number left at [`NOW`].
 pub const fn syn_tag(endpoint: u16, sequence: u32) -> Tag {
     Tag {
@@ -371,6 +486,11 @@ pub fn window_key(client: SocketAddrV4, vip: SocketAddrV4) -> FlowKey {
 /// Key of a UDP flow's tag.
 pub fn udp_key(client: SocketAddrV4, vip: SocketAddrV4) -> FlowKey {
     key(client, service(vip), flow_space::UDP)
+}
+
+/// Key of a masqueraded flow.
+pub fn nat_key(client: SocketAddrV4, vip: SocketAddrV4) -> FlowKey {
+    key(client, service(vip), flow_space::NAT)
 }
 
 /// An interface of the town.
@@ -455,7 +575,7 @@ fn told() -> Told {
             told.routes.insert(parts(CLIENT).0, route);
         }
     }
-    for here in HERE {
+    for here in HERE.into_iter().chain([*MASK.ip()]) {
         told.routes.insert(Address::v4(here.octets()), Route::Local);
     }
     told
@@ -463,7 +583,7 @@ fn told() -> Told {
 
 fn add(memory: &mut Memory, vip: SocketAddrV4) {
     let (index, parent) = (service(vip), previewed(vip));
-    let protocol = if matches!(vip, NAMES | CALLS | BELL) {
+    let protocol = if matches!(vip, NAMES | CALLS | BELL | RADIO) {
         UDP
     } else {
         TCP
@@ -475,6 +595,8 @@ fn add(memory: &mut Memory, vip: SocketAddrV4) {
         PREVIEW | ADOPTED_PREVIEW => service_flags::PREVIEW,
         DESK => service_flags::BY_SOURCE,
         DOOR | BELL => service_flags::KEEPS_VIP,
+        AWAY | RADIO => service_flags::MASQUERADE,
+        AWAY_PREVIEW => service_flags::MASQUERADE | service_flags::PREVIEW,
         _ => 0,
     };
     let mut element = Service {
@@ -516,6 +638,7 @@ fn add_endpoint(memory: &mut Memory, vip: SocketAddrV4, colour: u16, protocol: u
     let how = match vip {
         SHOP | FAR => endpoint_flags::ROUTED,
         DOOR | BELL => endpoint_flags::DSR,
+        AWAY | RADIO => endpoint_flags::MASQUERADE,
         _ if server == vip => endpoint_flags::UNTOUCHED,
         _ => 0,
     };

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use switcher_common::pipeline;
 use switcher_tests::cases::{self, Case, Hook, Remembered};
 use switcher_tests::frame::sound;
-use switcher_tests::town::{GROUP, NOW, udp_key, window_key};
+use switcher_tests::town::{GROUP, NOW, nat_key, udp_key, window_key};
 
 #[test]
 fn every_case() {
@@ -50,6 +50,18 @@ fn run(case: &Case) -> Result<(), String> {
 fn remembered(case: &Case) -> Result<(), String> {
     let (client, vip, want) = match case.tag {
         Remembered::Whatever => return Ok(()),
+        Remembered::Masqueraded(client, vip, want) => {
+            let flows = case.state.memory.nat.flows.borrow();
+            let flow = flows.get(&nat_key(client, vip));
+            let have = flow.map(|flow| (flow.endpoint, flow.port.number()));
+            if have == want {
+                return Ok(());
+            }
+            return Err(format!(
+                "{}: masqueraded at {have:?}, not {want:?}",
+                case.sentence
+            ));
+        }
         Remembered::Nothing(client, vip) => (client, vip, None),
         Remembered::Endpoint(client, vip, endpoint) => (client, vip, Some(endpoint)),
     };

@@ -51,6 +51,13 @@ pub const CLIENTS: &str = "CLIENTS";
 /// `SkStorage<SocketNote>`: sockets of this host that had to do with a service.
 pub const SOCKETS: &str = "SOCKETS";
 
+/// `HashMap<u32, NatSource, MAX_NAT_SOURCES>` by endpoint.
+pub const NAT_SOURCES: &str = "NAT_SOURCES";
+/// `HashMap<FlowKey, NatFlow>`.
+pub const NAT_FLOWS: &str = "NAT_FLOWS";
+/// `HashMap<NatPort, NatClient>`, as large.
+pub const NAT_PORTS: &str = "NAT_PORTS";
+
 /// All of them.
 pub const ALL: &[&str] = &[
     PORTS,
@@ -78,4 +85,7 @@ pub const ALL: &[&str] = &[
     EGRESS_STAGES,
     CLIENTS,
     SOCKETS,
+    NAT_SOURCES,
+    NAT_FLOWS,
+    NAT_PORTS,
 ];

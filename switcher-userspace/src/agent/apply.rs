@@ -337,6 +337,7 @@ impl Runner {
             ("socket", now.socket != new.socket),
             ("state_dir", now.state_dir != new.state_dir),
             ("bpffs", now.bpffs != new.bpffs),
+            ("masquerade", now.masquerade != new.masquerade),
             ("local_clients", now.local_clients != new.local_clients),
             ("cgroup", now.cgroup != new.cgroup),
         ];
@@ -382,6 +383,7 @@ fn needs_tags(have: &Have, group: GroupIndex) -> bool {
                 && service.has(service_flags::PRESENT)
                 && !service.has(service_flags::PREVIEW)
                 && !service.has(service_flags::SOCKETS)
+                && !service.has(service_flags::MASQUERADE)
         })
 }
 

@@ -1,18 +1,22 @@
 //! What the agent says of itself and its groups.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use switcher_common::abi::Counters;
+use switcher_common::verdict::Reason;
 use switcher_common::word::Phase;
+use tracing::warn;
 
 use super::Runner;
 use super::group::{Activity, Group};
 use crate::api::model::{
     AgentStatus, CanaryStatus, ColourStatus, CutoverStatus, EndpointStatus, GroupStatus,
-    InterfaceStatus, NextStatus, RollbackStatus, Status, WindowStatus,
+    InterfaceStatus, MasqueradeStatus, NextStatus, PortsStatus, RollbackStatus, Status,
+    WindowStatus,
 };
 use crate::config::GroupConfig;
 use crate::exit::{Exit, Failure};
@@ -56,6 +60,7 @@ impl Runner {
         Ok(Status {
             agent: self.agent_status(),
             interfaces: interfaces.collect(),
+            masquerade: self.masquerade_status(),
             local_clients: self.datapath.local_clients(),
             groups,
             reasons: self.reasons(),
@@ -68,6 +73,33 @@ impl Runner {
         counted
             .map(|(reason, count)| (reason.label().to_owned(), count))
             .collect()
+    }
+
+    fn masquerade_status(&self) -> Option<MasqueradeStatus> {
+        let masqueraded = self.datapath.masqueraded();
+        let masqueraded = masqueraded.inspect_err(|error| warn!("{error:#}"));
+        let masqueraded = masqueraded.ok().flatten()?;
+        let reasons = self.datapath.reasons().unwrap_or_default();
+        let count = |reason: Reason| {
+            let found = reasons.iter().find(|(known, _)| *known == reason);
+            found.map_or(0, |(_, count)| *count)
+        };
+        let ports = masqueraded.ports.iter().filter_map(|(id, (used, of))| {
+            let endpoint = self.have.endpoints.get(id)?;
+            let address = SocketAddr::new(endpoint.address.into(), endpoint.port.number());
+            Some(PortsStatus {
+                endpoint: address.to_string(),
+                used: *used,
+                of: *of,
+            })
+        });
+        Some(MasqueradeStatus {
+            flows: masqueraded.flows,
+            capacity: masqueraded.capacity,
+            ports: ports.collect(),
+            exhausted: count(Reason::NatExhausted),
+            full: count(Reason::NatFull),
+        })
     }
 
     /// Cut-overs of one group or all, the newest first.

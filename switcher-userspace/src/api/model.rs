@@ -20,12 +20,41 @@ pub struct Status {
     pub interfaces: Vec<InterfaceStatus>,
     /// Whether clients on this host are steered, too.
     pub local_clients: LocalClients,
+    /// Flows that go on as this host's own; none without a masqueraded service.
+    #[serde(default)]
+    pub masquerade: Option<MasqueradeStatus>,
     /// Groups by name.
     pub groups: Vec<GroupStatus>,
     /// Packets that were not forwarded, and other things worth a reason, of all groups since the programs
     /// were first attached. Reasons that never came up are left out.
     #[serde(default)]
     pub reasons: BTreeMap<String, u64>,
+}
+
+/// Flows that go on as this host's own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MasqueradeStatus {
+    /// Flows that are remembered, with those that are closing.
+    pub flows: u64,
+    /// Flows that there is room for.
+    pub capacity: u64,
+    /// Ports in use, by endpoint.
+    pub ports: Vec<PortsStatus>,
+    /// Flows refused since the programs were first attached, because an endpoint had no port left.
+    pub exhausted: u64,
+    /// Flows refused because there was no room for more.
+    pub full: u64,
+}
+
+/// This host's ports towards an endpoint.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortsStatus {
+    /// The endpoint.
+    pub endpoint: String,
+    /// Ports in use.
+    pub used: u64,
+    /// Ports there are; none if no address of this host leads to it.
+    pub of: u64,
 }
 
 /// The agent itself.

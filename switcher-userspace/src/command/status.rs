@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::api::model::{ColourStatus, GroupStatus, Status};
+use crate::api::model::{ColourStatus, GroupStatus, MasqueradeStatus, PortsStatus, Status};
 use crate::cli::Globals;
 use crate::client::{Client, converse, encode};
 use crate::exit::{Exit, Failure};
@@ -51,6 +51,10 @@ fn describe(output: &Output, status: &Status, now: Timestamp) -> String {
     if let Some(reason) = &status.local_clients.reason {
         text += &format!("clients on this host are not steered: {reason}\n");
     }
+    text += &status
+        .masquerade
+        .as_ref()
+        .map_or_else(String::new, masquerade);
     if let Some(pending) = &status.agent.pending {
         text += &format!("not in the kernel yet: {pending}\n");
     }
@@ -63,6 +67,38 @@ fn describe(output: &Output, status: &Status, now: Timestamp) -> String {
         .map(|group| describe_group(output, group, now))
         .collect();
     text + &groups.join("\n")
+}
+
+/// How near flows that go on as this host's own are to the end of its ports.
+fn masquerade(status: &MasqueradeStatus) -> String {
+    let share = |ports: &&PortsStatus| ports.used * 1000 / ports.of.max(1);
+    let fullest = status.ports.iter().max_by_key(share);
+    let mut text = format!(
+        "masquerade: {} of {} flows",
+        human_count(status.flows),
+        human_count(status.capacity)
+    );
+    if let Some(PortsStatus { endpoint, used, of }) = fullest {
+        text += &format!(
+            ", at most {} of {} ports (to {endpoint})",
+            human_count(*used),
+            human_count(*of)
+        );
+    }
+    for (refused, why) in [
+        (status.exhausted, "for want of a port"),
+        (status.full, "for want of room"),
+    ] {
+        if refused > 0 {
+            text += &format!("; {} refused {why}", human_count(refused));
+        }
+    }
+    let cut_off = status.ports.iter().filter(|ports| ports.of == 0);
+    let cut_off: Vec<_> = cut_off.map(|ports| &*ports.endpoint).collect();
+    if !cut_off.is_empty() {
+        text += &format!("; no address of this host leads to {}", cut_off.join(", "));
+    }
+    text + "\n"
 }
 
 fn describe_group(output: &Output, group: &GroupStatus, now: Timestamp) -> String {

@@ -8,8 +8,8 @@ mod group;
 use std::path::PathBuf;
 
 use super::report::Report;
-use super::typed::{TypedAgent, TypedConfig};
-use super::{AgentConfig, Config, XdpMode};
+use super::typed::{TypedAgent, TypedConfig, TypedMasquerade};
+use super::{AgentConfig, Config, Masquerade, XdpMode};
 
 /// The configuration, or nothing if something in it could not be understood; which is reported.
 /// What comes back is only good if nothing is reported.
@@ -42,6 +42,7 @@ fn agent(typed: TypedAgent) -> AgentConfig {
         flows,
         local_clients,
         cgroup,
+        masquerade: typed,
     } = typed;
     let path = |typed: Option<PathBuf>, default: &str| typed.unwrap_or_else(|| default.into());
     AgentConfig {
@@ -53,5 +54,28 @@ fn agent(typed: TypedAgent) -> AgentConfig {
         flows: flows.unwrap_or(super::DEFAULT_FLOWS),
         local_clients: local_clients.unwrap_or(true),
         cgroup,
+        masquerade: masquerade(typed),
+    }
+}
+
+fn masquerade(typed: TypedMasquerade) -> Masquerade {
+    let TypedMasquerade {
+        addresses,
+        ports,
+        flows,
+        established,
+        opening,
+        closing,
+        udp,
+    } = typed;
+    let default = Masquerade::default();
+    Masquerade {
+        addresses,
+        ports: ports.unwrap_or(default.ports),
+        flows: flows.unwrap_or(default.flows),
+        established: established.unwrap_or(default.established),
+        opening: opening.unwrap_or(default.opening),
+        closing: closing.unwrap_or(default.closing),
+        udp: udp.unwrap_or(default.udp),
     }
 }

@@ -23,7 +23,7 @@ pub use error::{ConfigError, ConfigErrors};
 pub use load::{load, parse};
 pub use model::{
     AgentConfig, Config, Drain, EndpointConfig, Forward, GroupConfig, HashMode, Health, HealthKind,
-    Protocol, ServiceConfig, UdpMode, XdpMode,
+    Masquerade, Protocol, ServiceConfig, UdpMode, XdpMode,
 };
 pub use resolve::{ResolveError, resolve};
 

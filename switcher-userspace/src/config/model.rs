@@ -1,11 +1,13 @@
 //! What a configuration means, once every check has passed.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use switcher_common::abi::nat::DEFAULT_NAT_FLOWS;
 
 /// A checked configuration: every name resolves, every limit holds, every default is filled in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +39,45 @@ pub struct AgentConfig {
     pub local_clients: bool,
     /// The cgroup (version 2) whose processes that concerns; where there is none, the root of the hierarchy.
     pub cgroup: Option<PathBuf>,
+    /// Where masqueraded flows come from.
+    pub masquerade: Masquerade,
+}
+
+/// Where masqueraded flows come from and how long they are remembered: section `[agent.masquerade]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Masquerade {
+    /// This host's addresses towards endpoints, at most
+    /// [`NAT_ADDRESSES`](switcher_common::abi::nat::NAT_ADDRESSES) of a family. None of a family: whatever
+    /// this host itself would use.
+    pub addresses: Vec<IpAddr>,
+    /// Their ports.
+    pub ports: RangeInclusive<u16>,
+    /// Flows that can be remembered.
+    pub flows: u32,
+    /// Silence that ends a TCP connection.
+    pub established: Duration,
+    /// Silence that ends an attempt at one.
+    pub opening: Duration,
+    /// How long a closed connection is remembered.
+    pub closing: Duration,
+    /// Silence that ends a UDP flow.
+    pub udp: Duration,
+}
+
+impl Default for Masquerade {
+    /// Ports that Linux gives to nobody by itself (`ip_local_port_range` begins at 32768), and times in
+    /// the manner of RFC 5382 and RFC 4787.
+    fn default() -> Self {
+        Self {
+            addresses: Vec::new(),
+            ports: 16_384..=32_767,
+            flows: DEFAULT_NAT_FLOWS,
+            established: Duration::from_secs(2 * 3600),
+            opening: Duration::from_secs(30),
+            closing: Duration::from_secs(30),
+            udp: Duration::from_secs(60),
+        }
+    }
 }
 
 /// How an XDP program is attached; never changed silently.
@@ -158,6 +199,8 @@ pub enum Forward {
     Local,
     /// Endpoints on other hosts whose way back leads through this one.
     Routed,
+    /// Endpoints on other hosts, which see this host as their client.
+    Masquerade,
     /// Endpoints on other hosts of the same link that have the VIP themselves and answer directly.
     Dsr,
 }
@@ -169,7 +212,7 @@ impl Forward {
     pub const fn keeps_vip(self) -> bool {
         match self {
             Self::Dsr => true,
-            Self::Auto | Self::Local | Self::Routed => false,
+            Self::Auto | Self::Local | Self::Routed | Self::Masquerade => false,
         }
     }
 }
@@ -215,7 +258,7 @@ macro_rules! named {
 named! {
     XdpMode { Native = "native", Generic = "generic" }
     Protocol { Tcp = "tcp", Udp = "udp" }
-    Forward { Auto = "auto", Local = "local", Routed = "routed", Dsr = "dsr" }
+    Forward { Auto = "auto", Local = "local", Routed = "routed", Masquerade = "masquerade", Dsr = "dsr" }
     HashMode { Flow = "flow", Source = "source" }
     UdpMode { Flow = "flow", Packet = "packet" }
 }

@@ -9,17 +9,16 @@ use super::{Forward, ServiceConfig};
 /// Why a service's endpoints can't be reached the way its configuration asks for.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum ResolveError {
-    /// `auto` met an endpoint of another host.
+    /// `auto` or `masquerade` met an endpoint of this host beside those of others.
     #[error(
-        "service {service}: forward = \"auto\" would need \"masquerade\" for endpoint {endpoint}, \
-         which is not an address of this host, and masquerade is not available in this version; \
-         choose forward = \"routed\" if the endpoint's way back leads through this host, or \
-         \"local\" if it is a container or virtual machine on it"
+        "service {service}: forward = \"masquerade\" sends packets to other hosts, but endpoint \
+         {endpoint} is an address of this host; choose forward = \"local\" if all endpoints are on \
+         it, in containers or virtual machines, and else let this one be another host's"
     )]
-    NeedsMasquerade {
+    MasqueradeToSelf {
         /// The service's name.
         service: String,
-        /// The first endpoint that is not on this host.
+        /// The first endpoint that is on this host.
         endpoint: SocketAddr,
     },
     /// A mode that sends packets away met an endpoint of this host that is not the VIP itself.
@@ -53,8 +52,8 @@ pub enum ResolveError {
 ///
 /// # Errors
 ///
-/// When `auto` would need a mode that this version lacks, and when a mode that sends packets away names an
-/// endpoint of this host.
+/// When a mode that sends packets to other hosts names an endpoint of this one. In `masquerade` and `dsr` the
+/// VIP itself may be one.
 pub fn resolve(
     service: &ServiceConfig,
     is_own: impl Fn(IpAddr) -> bool,
@@ -78,13 +77,18 @@ pub fn resolve(
             }
         }
         Forward::Local => Ok(Forward::Local),
-        Forward::Auto => match endpoint(false) {
-            None => Ok(Forward::Local),
-            Some(endpoint) => Err(ResolveError::NeedsMasquerade {
-                service: name(),
-                endpoint,
-            }),
-        },
+        Forward::Auto if endpoint(false).is_none() => Ok(Forward::Local),
+        Forward::Auto | Forward::Masquerade => {
+            let mut all = service.endpoints.values().flatten().map(|e| e.address);
+            let own = |at: &SocketAddr| is_own(at.ip()) && *at != service.vip;
+            match all.find(own) {
+                None => Ok(Forward::Masquerade),
+                Some(endpoint) => Err(ResolveError::MasqueradeToSelf {
+                    service: name(),
+                    endpoint,
+                }),
+            }
+        }
         Forward::Routed => match endpoint(true) {
             None => Ok(Forward::Routed),
             Some(endpoint) => Err(ResolveError::RoutedToSelf {
@@ -109,20 +113,25 @@ mod tests {
     }
 
     #[test]
-    fn auto_names_the_endpoint_that_is_elsewhere() {
-        let service = service(Forward::Auto, &["10.0.0.1:81", "10.0.0.2:81"]);
-        let error = resolve(&service, own)
-            .expect_err("10.0.0.2 is elsewhere")
-            .to_string();
-        assert!(error.contains("10.0.0.2:81"), "{error}");
-        assert!(
-            error.contains("masquerade is not available in this version"),
-            "{error}"
-        );
-        assert!(
-            error.contains("\"routed\"") && error.contains("\"local\""),
-            "{error}"
-        );
+    fn auto_is_masquerade_when_endpoints_are_elsewhere() {
+        let elsewhere = service(Forward::Auto, &["10.0.0.2:81", "10.0.0.3:81"]);
+        assert_eq!(resolve(&elsewhere, own), Ok(Forward::Masquerade));
+    }
+
+    #[test]
+    fn masquerade_never_points_at_this_host_but_by_the_vip() {
+        for forward in [Forward::Auto, Forward::Masquerade] {
+            let mixed = service(forward, &["10.0.0.1:81", "10.0.0.2:81"]);
+            let error = resolve(&mixed, own).expect_err("10.0.0.1 is here");
+            let error = error.to_string();
+            assert!(error.contains("10.0.0.1:81"), "{error}");
+            assert!(error.contains("\"local\""), "{error}");
+            let adopted = ServiceConfig {
+                vip: "10.0.0.1:81".parse().expect("an address"),
+                ..mixed
+            };
+            assert_eq!(resolve(&adopted, own), Ok(Forward::Masquerade));
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Single values: strings to what they mean.
 
 use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -92,6 +93,41 @@ pub(super) fn duration_above_zero(text: &str) -> Parsed<Duration> {
         ));
     }
     Ok(duration)
+}
+
+/// How a range of ports is written.
+pub(super) const PORTS: &str = "such as \"16384-32767\"";
+
+/// A range of ports: `FIRST-LAST`.
+pub(super) fn ports(text: &str) -> Parsed<RangeInclusive<u16>> {
+    let both = text.split_once('-');
+    let both = both.and_then(|(first, last)| Some(first.parse().ok()?..=last.parse().ok()?));
+    match both {
+        // A range of all ports would have one more than the map can count.
+        Some(range) if *range.start() > 0 && range.start() <= range.end() => Ok(range),
+        _ => Err(Complaint::new(
+            format_args!("{text:?} is not a range of ports"),
+            format_args!("write the first and the last, from 1 to 65535, {PORTS}"),
+        )),
+    }
+}
+
+/// An address that this host can have towards others.
+pub(super) fn own_address(text: &str) -> Parsed<IpAddr> {
+    let advice = "write an address of an interface of this host, such as \"10.0.0.1\"";
+    let Ok(address) = text.parse::<IpAddr>() else {
+        return Err(Complaint::new(
+            format_args!("{text:?} is not an address"),
+            advice,
+        ));
+    };
+    if address.is_loopback() || address.is_unspecified() || address.is_multicast() {
+        return Err(Complaint::new(
+            format_args!("{text:?} is no address that other hosts can answer to"),
+            advice,
+        ));
+    }
+    Ok(address)
 }
 
 /// The path of an HTTP request.

@@ -25,6 +25,15 @@ fn defaults_are_filled_in() {
         flows: 1_048_576,
         local_clients: true,
         cgroup: None,
+        masquerade: Masquerade {
+            addresses: Vec::new(),
+            ports: 16_384..=32_767,
+            flows: 262_144,
+            established: Duration::from_secs(7200),
+            opening: Duration::from_secs(30),
+            closing: Duration::from_secs(30),
+            udp: Duration::from_secs(60),
+        },
     };
     assert_eq!(config.agent, agent);
     let shop = &config.groups["shop"];
@@ -60,6 +69,17 @@ fn everything_typed_is_meant() {
     assert_eq!(config.agent.flows, 4096);
     assert!(!config.agent.local_clients);
     assert_eq!(config.agent.cgroup, Some("/tmp/cgroup".into()));
+
+    let masquerade = Masquerade {
+        addresses: vec![[203, 0, 113, 11].into(), [203, 0, 113, 12].into()],
+        ports: 10_000..=10_999,
+        flows: 1000,
+        established: Duration::from_secs(600),
+        opening: Duration::from_secs(5),
+        closing: Duration::from_secs(1),
+        udp: Duration::from_millis(500),
+    };
+    assert_eq!(config.agent.masquerade, masquerade);
 
     let shop = &config.groups["shop"];
     assert_eq!(shop.colours, ["green", "blue"], "as listed");

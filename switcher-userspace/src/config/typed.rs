@@ -2,10 +2,12 @@
 
 mod agent;
 mod group;
+mod masquerade;
 mod service;
 
 pub(super) use agent::TypedAgent;
 pub(super) use group::{TypedDrain, TypedGroup, TypedHealth, TypedKind};
+pub(super) use masquerade::TypedMasquerade;
 pub(super) use service::{TypedColour, TypedEndpoint, TypedService};
 
 use super::report::{Report, Typed};

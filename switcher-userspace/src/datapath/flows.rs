@@ -59,6 +59,11 @@ impl Pinned {
         self.maps
             .udp_flows
             .each(group, |key, tag| count(key, tag, floor, silence))?;
+        let live = self.current_endpoints(group)?;
+        for (id, alive) in self.masqueraded_flows(group)? {
+            *flows.by_endpoint.entry(id).or_default() += alive;
+            flows.astray += if live.contains(&id) { 0 } else { alive };
+        }
         Ok(flows)
     }
 

@@ -15,10 +15,11 @@ use switcher_common::word::Word;
 
 use super::attach::{self, Egress};
 use super::clients::{self, Bypass, LocalClients, LocalClientsState};
+use super::nat::{self, Collecting, Collector, Masqueraded};
 use super::pinned::Pinned;
 use super::pins::{Lock, Pins};
 use super::{Attachment, Change, Datapath, Flows, GroupIndex, Have, refusal};
-use crate::config::{AgentConfig, XdpMode};
+use crate::config::{AgentConfig, Masquerade, XdpMode};
 use crate::host;
 
 /// How often a program is given to the verifier when signals interrupt it.
@@ -39,6 +40,8 @@ pub struct KernelDatapath {
     interfaces: Vec<String>,
     mode: XdpMode,
     clients: LocalClients,
+    masquerade: Masquerade,
+    _collecting: Collecting,
     // Kept until the end: the right to change anything.
     _lock: Lock,
 }
@@ -64,9 +67,10 @@ impl KernelDatapath {
         let lock = pins.lock()?;
         pins.refuse_other_versions()?;
         let log = verifier_log(config);
-        let mut programs = load(&pins, &log)?;
-        let pinned = Pinned::open(&config.bpffs)?;
-        settle_settings(&pinned, seed, config.flows)?;
+        let mut programs = load(&pins, &config.masquerade, &log)?;
+        let mut pinned = Pinned::open(&config.bpffs)?;
+        pinned.nat_idle = nat::idle(&config.masquerade);
+        settle_settings(&pinned, seed, config)?;
         let before = pins.interfaces();
         if let Err(error) = attach_all(&pins, &mut programs, config, egress) {
             for new in config
@@ -87,10 +91,13 @@ impl KernelDatapath {
         }
         let clients = clients::attach(&pins, &pinned, &mut programs, config, &log)?;
         let notices = notices(&pins)?;
+        let collector = Collector::open(&config.bpffs, &config.masquerade)?;
         Ok(Self {
             pinned,
             notices,
             clients,
+            masquerade: config.masquerade.clone(),
+            _collecting: collector.start()?,
             interfaces: config.interfaces.clone(),
             mode: config.xdp,
             _lock: lock,
@@ -124,8 +131,11 @@ fn verifier_log(config: &AgentConfig) -> PathBuf {
 }
 
 /// Makes or adopts the maps, and loads the programs.
-fn load(pins: &Pins, log: &Path) -> anyhow::Result<Ebpf> {
+fn load(pins: &Pins, masquerade: &Masquerade, log: &Path) -> anyhow::Result<Ebpf> {
     let mut loader = EbpfLoader::new();
+    for name in [map::NAT_FLOWS, map::NAT_PORTS] {
+        loader.map_max_entries(name, masquerade.flows);
+    }
     for name in map::ALL {
         loader.map_pin_path(name, pins.map(name));
     }
@@ -206,7 +216,7 @@ fn egress_program(object: &mut Ebpf) -> anyhow::Result<&mut SchedClassifier> {
 }
 
 /// The seed is drawn once: another one would give every flow another bucket.
-fn settle_settings(pinned: &Pinned, seed: u64, flows: u32) -> anyhow::Result<()> {
+fn settle_settings(pinned: &Pinned, seed: u64, config: &AgentConfig) -> anyhow::Result<()> {
     let old = pinned.maps.settings.get(0);
     let seed = match (old.seed, seed) {
         (0, 0) => draw()?,
@@ -215,8 +225,9 @@ fn settle_settings(pinned: &Pinned, seed: u64, flows: u32) -> anyhow::Result<()>
     };
     let settings = Settings {
         seed,
-        udp_idle: ticks(UDP_IDLE),
-        tags: tags(flows),
+        udp_idle: ticks_of(UDP_IDLE),
+        tags: tags(config.flows),
+        nat_udp_idle: ticks_of(config.masquerade.udp),
         ..old
     };
     pinned.maps.settings.set(0, &settings);
@@ -224,7 +235,7 @@ fn settle_settings(pinned: &Pinned, seed: u64, flows: u32) -> anyhow::Result<()>
 }
 
 /// A duration in ticks, and one more for the one that has begun.
-fn ticks(duration: Duration) -> u32 {
+pub(super) fn ticks_of(duration: Duration) -> u32 {
     u32::try_from(duration.as_nanos() >> TICK_SHIFT).unwrap_or(u32::MAX - 1) + 1
 }
 
@@ -277,8 +288,14 @@ impl Datapath for KernelDatapath {
     }
 
     fn apply(&mut self, change: &Change) -> anyhow::Result<()> {
-        self.pinned
-            .apply(change)
+        let prepared = match change {
+            Change::SetEndpoint { id, endpoint } => {
+                self.pinned.prepare_source(*id, endpoint, &self.masquerade)
+            }
+            _ => Ok(()),
+        };
+        prepared
+            .and_then(|()| self.pinned.apply(change))
             .with_context(|| format!("can't be done: {change}"))
     }
 
@@ -318,7 +335,7 @@ impl Datapath for KernelDatapath {
 
     fn hold_until(&mut self, group: GroupIndex, at_most: Duration) {
         let mut state = self.pinned.maps.groups.get(group.into());
-        state.held_until = super::flows::ticks().wrapping_add(ticks(at_most));
+        state.held_until = super::flows::ticks().wrapping_add(ticks_of(at_most));
         self.pinned.maps.groups.set(group.into(), &state);
     }
 
@@ -328,6 +345,10 @@ impl Datapath for KernelDatapath {
 
     fn flows(&self, group: GroupIndex, idle: Duration) -> anyhow::Result<Flows> {
         self.pinned.flows(group, idle)
+    }
+
+    fn masqueraded(&self) -> anyhow::Result<Option<Masqueraded>> {
+        self.pinned.masqueraded()
     }
 
     fn flow_map_used(&self, group: GroupIndex) -> anyhow::Result<f64> {

@@ -12,6 +12,7 @@ use switcher_common::verdict::Reason;
 use switcher_common::word::Word;
 
 use super::clients::{Bypass, LocalClients};
+use super::nat::Masqueraded;
 use super::{Attachment, Change, Datapath, Flows, GroupIndex, Have, HaveGroup, HaveService};
 
 /// A data path without a kernel. Fields that the kernel's side would change are public.
@@ -29,6 +30,8 @@ pub struct Memory {
     pub flows: BTreeMap<GroupIndex, BTreeMap<u16, u64>>,
     /// What [`Datapath::flow_map_used`] answers.
     pub flow_map_used: BTreeMap<GroupIndex, f64>,
+    /// What [`Datapath::masqueraded`] answers.
+    pub masqueraded: Option<Masqueraded>,
     /// What [`Datapath::counters`] answers.
     pub counters: BTreeMap<u32, Counters>,
     /// Epochs given to [`Datapath::void_udp_flows`].
@@ -269,6 +272,10 @@ impl Datapath for Memory {
             astray: astray.map(|(_, flows)| flows).sum(),
             by_endpoint,
         })
+    }
+
+    fn masqueraded(&self) -> anyhow::Result<Option<Masqueraded>> {
+        Ok(self.masqueraded.clone())
     }
 
     fn flow_map_used(&self, group: GroupIndex) -> anyhow::Result<f64> {

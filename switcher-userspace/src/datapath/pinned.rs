@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
+use std::sync::Mutex;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -14,13 +15,16 @@ use switcher_common::abi::{
     service_flags,
 };
 use switcher_common::memory::{port_code, port_entry_code};
+use switcher_common::nat::Idle;
 use switcher_common::verdict::Reason;
 use switcher_common::word::Word;
 
+use super::nat::{self, Counts};
 use super::pins::Pins;
 use super::sys::{self, MapKind};
 use super::table::{Maps, Plain, collect};
 use super::{Canary, Change, Colour, GroupIndex, Have, HaveGroup, HaveService, Mix, Slot};
+use crate::config::Masquerade;
 
 /// What is published, by what shares a field of [`PortEntry`]: port, protocol, kind.
 type Published = HashMap<(Port, u8, u8), BTreeMap<AddressKey, u16>>;
@@ -29,6 +33,8 @@ type Published = HashMap<(Port, u8, u8), BTreeMap<AddressKey, u16>>;
 pub struct Pinned {
     pub(super) pins: Pins,
     pub(super) maps: Maps,
+    pub(super) nat_idle: Idle,
+    pub(super) nat_counts: Mutex<Counts>,
     grace: Grace,
     published: Option<Published>,
 }
@@ -51,6 +57,8 @@ impl Pinned {
         Ok(Self {
             pins,
             maps,
+            nat_idle: nat::idle(&Masquerade::default()),
+            nat_counts: Mutex::default(),
             grace: Grace::new()?,
             published: None,
         })
@@ -98,6 +106,11 @@ impl Pinned {
     /// # Errors
     /// When the kernel refuses.
     pub fn settle(&self) -> anyhow::Result<Duration> {
+        let mut counts = self.nat_counts.lock();
+        if let Ok(counts) = &mut counts {
+            counts.forget();
+        }
+        drop(counts);
         self.grace.wait()
     }
 
@@ -527,6 +540,7 @@ fn flow_map(kind: MapKind, flows: u32, flags: u32) -> std::io::Result<OwnedFd> {
 
 const fn remembers_flows(service: &Service) -> bool {
     service.has(service_flags::PRESENT)
+        && !service.has(service_flags::MASQUERADE)
         && service.protocol == UDP
         && !service.has(service_flags::PER_PACKET)
         && !service.has(service_flags::PREVIEW)

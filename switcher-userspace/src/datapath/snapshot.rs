@@ -45,6 +45,7 @@ impl Pinned {
                 .borrow_mut()
                 .extend(udp.map(|map| (group, map)));
         }
+        memory.nat = self.snapshot_nat(client)?;
         let mut notes = self.maps.notes()?;
         notes.retain(|key: &FlowKey, _| key.client == client);
         memory.notes = notes.into();

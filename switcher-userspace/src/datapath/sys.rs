@@ -1,6 +1,7 @@
 //! The few uses of bpf(2) that aya has no safe way to: maps of maps with empty elements, batches, and
 //! links whose failure is to be told apart. Numbers are from include/uapi/linux/bpf.h.
 
+pub(super) mod element;
 mod types;
 
 use std::ffi::CString;

@@ -14,6 +14,7 @@ use switcher_common::abi::{
 };
 
 use super::mapped::Mapped;
+use super::nat::NatMaps;
 use super::pins::Pins;
 use super::steering::Steering;
 use super::sys;
@@ -50,6 +51,7 @@ pub(super) struct Maps {
     pub(super) group_names: Array<MapData, Plain<GroupName>>,
     pub(super) service_names: Array<MapData, Plain<ServiceName>>,
     pub(super) clients: Mapped<Clients>,
+    pub(super) nat: NatMaps,
 }
 
 impl Maps {
@@ -89,6 +91,7 @@ impl Maps {
                 .try_into()
                 .with_context(|| size(map::SERVICE_NAMES))?,
             clients: mapped(&pin(map::CLIENTS), 1)?,
+            nat: NatMaps::open(pins)?,
         })
     }
 
@@ -154,7 +157,7 @@ pub(super) fn collect<K: bytemuck::Pod + Ord, V: bytemuck::Pod>(
     Ok(all)
 }
 
-fn mapped<T: bytemuck::Pod>(path: &Path, elements: u32) -> anyhow::Result<Mapped<T>> {
+pub(super) fn mapped<T: bytemuck::Pod>(path: &Path, elements: u32) -> anyhow::Result<Mapped<T>> {
     let data = checked::<T>(path, elements)?;
     Mapped::new(data.fd().as_fd(), elements)
         .with_context(|| format!("{}: can't be mapped into memory", path.display()))
@@ -183,10 +186,10 @@ fn checked<T>(path: &Path, elements: u32) -> anyhow::Result<MapData> {
     Ok(data)
 }
 
-fn open(path: &Path) -> anyhow::Result<Map> {
+pub(super) fn open(path: &Path) -> anyhow::Result<Map> {
     Ok(Map::from_map_data(data(path)?)?)
 }
 
-fn data(path: &Path) -> anyhow::Result<MapData> {
+pub(super) fn data(path: &Path) -> anyhow::Result<MapData> {
     MapData::from_pin(path).with_context(|| format!("{}: can't be opened", path.display()))
 }

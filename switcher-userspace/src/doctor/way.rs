@@ -64,15 +64,17 @@ fn accepts(service: &ServiceConfig) -> Check {
     let name = format!("service {} on its endpoints", service.name);
     let found = "what they accept is not seen from here";
     match service.forward {
-        Forward::Dsr | Forward::Auto | Forward::Local | Forward::Routed => Check::unknown(
-            name,
-            found,
-            &format!(
-                "on each: `ip address add {vip}/{} dev lo`, a server that listens on it, and no answers \
+        Forward::Dsr | Forward::Auto | Forward::Local | Forward::Routed | Forward::Masquerade => {
+            Check::unknown(
+                name,
+                found,
+                &format!(
+                    "on each: `ip address add {vip}/{} dev lo`, a server that listens on it, and no answers \
                  to who has it: `sysctl -w net.ipv4.conf.all.arp_ignore=1 net.ipv4.conf.all.arp_announce=2`",
-                if vip.is_ipv4() { 32 } else { 128 }
-            ),
-        ),
+                    if vip.is_ipv4() { 32 } else { 128 }
+                ),
+            )
+        }
     }
 }
 

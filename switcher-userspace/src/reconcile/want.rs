@@ -129,7 +129,7 @@ impl WantService {
                 Protocol::Tcp => TCP,
                 Protocol::Udp => UDP,
             },
-            flags: service_kind(config, forward, here),
+            flags: service_kind(config, forward, here) | masquerades(forward),
             preview: config.preview,
             endpoints: endpoints.collect(),
         }
@@ -154,12 +154,20 @@ fn service_kind(config: &ServiceConfig, forward: Forward, here: bool) -> u8 {
     service_flags::PRESENT | kind | hashed | kept
 }
 
+const fn masquerades(forward: Forward) -> u8 {
+    match forward {
+        Forward::Masquerade => service_flags::MASQUERADE,
+        Forward::Auto | Forward::Local | Forward::Routed | Forward::Dsr => 0,
+    }
+}
+
 fn endpoint_kind(address: SocketAddr, vip: SocketAddr, forward: Forward) -> u8 {
     let kind = if address == vip {
         endpoint_flags::UNTOUCHED
     } else {
         match forward {
             Forward::Routed => endpoint_flags::ROUTED,
+            Forward::Masquerade => endpoint_flags::MASQUERADE,
             Forward::Dsr => endpoint_flags::DSR,
             Forward::Auto | Forward::Local => 0,
         }

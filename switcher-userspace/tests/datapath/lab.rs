@@ -65,6 +65,7 @@ impl Lab {
             flows: 4096,
             local_clients: false,
             cgroup: None,
+            masquerade: switcher::config::Masquerade::default(),
         }
     }
 

@@ -5,6 +5,7 @@
 
 mod client;
 mod lab;
+mod masquerade;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

@@ -34,6 +34,8 @@ pub enum Mode {
     Local,
     /// On hosts behind it.
     Routed,
+    /// On hosts that know no way to clients.
+    Masquerade,
     /// On hosts of the same link, which answer clients directly.
     Dsr,
 }
@@ -52,6 +54,7 @@ impl fmt::Display for Mode {
             Self::Local => "local",
             Self::Routed => "routed",
             Self::Dsr => "dsr",
+            Self::Masquerade => "masquerade",
         })
     }
 }
@@ -191,7 +194,7 @@ impl Topology {
         };
         match mode {
             Mode::Local => {}
-            Mode::Routed => topology.add_backends()?,
+            Mode::Routed | Mode::Masquerade => topology.add_backends()?,
             Mode::Dsr => topology.add_neighbours()?,
         }
         topology.settle_kernels()?;
@@ -340,7 +343,9 @@ impl Topology {
     fn endpoint(&self, colour: &'static str, place: u16, number: u16) -> Endpoint {
         let (address, web, echo) = match self.mode {
             Mode::Local => (VIP, 8000 + number * 10 + place, 5000 + number * 10 + place),
-            Mode::Routed => (backend(place), 8000 + number * 10, 5000 + number * 10),
+            Mode::Routed | Mode::Masquerade => {
+                (backend(place), 8000 + number * 10, 5000 + number * 10)
+            }
             Mode::Dsr => (neighbour(number, place), WEB, ECHO),
         };
         Endpoint {
@@ -358,7 +363,9 @@ impl Topology {
             link(&self.switch, &device, &host, INTERFACE)?;
             address(&self.switch, &device, &format!("10.77.1{number}.1/24"))?;
             address(&host, INTERFACE, &format!("{}/24", backend(number)))?;
-            host.ip(&format!("route add default via 10.77.1{number}.1"))?;
+            if self.mode == Mode::Routed {
+                host.ip(&format!("route add default via 10.77.1{number}.1"))?;
+            }
             self.backends.push(host);
         }
         Ok(())

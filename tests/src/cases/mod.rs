@@ -8,6 +8,7 @@ mod exceptions;
 mod fragments;
 mod hashed;
 mod layers;
+mod nat;
 mod replies;
 mod requests;
 mod routed;
@@ -64,6 +65,8 @@ pub enum Remembered {
     Nothing(SocketAddrV4, SocketAddrV4),
     /// A tag of this client's flow to this service, and its endpoint.
     Endpoint(SocketAddrV4, SocketAddrV4, u16),
+    /// A masqueraded flow of this client to this service, its endpoint and port, or that there is none.
+    Masqueraded(SocketAddrV4, SocketAddrV4, Option<(u16, u16)>),
 }
 
 /// All cases.
@@ -90,6 +93,7 @@ pub fn all() -> Vec<Case> {
         fragments::cases(),
         errors::cases(),
         six::cases(),
+        nat::cases(),
     ]
     .concat()
 }
@@ -147,6 +151,27 @@ impl Case {
 
     fn remembers(mut self, client: SocketAddrV4, vip: SocketAddrV4, endpoint: u16) -> Self {
         self.tag = Remembered::Endpoint(client, vip, endpoint);
+        self
+    }
+
+    fn masquerades(
+        mut self,
+        client: SocketAddrV4,
+        vip: SocketAddrV4,
+        endpoint: u16,
+        port: u16,
+    ) -> Self {
+        self.tag = Remembered::Masqueraded(client, vip, Some((endpoint, port)));
+        self
+    }
+
+    fn forgets_masquerade(mut self, client: SocketAddrV4, vip: SocketAddrV4) -> Self {
+        self.tag = Remembered::Masqueraded(client, vip, None);
+        self
+    }
+
+    fn floored(mut self, epoch: u32) -> Self {
+        self.state = self.state.floor(epoch);
         self
     }
 

@@ -68,6 +68,9 @@ impl Screen {
             Mode::Local => "local: both colours on the switching host",
             Mode::Routed => "routed: each colour on a host behind the switching host",
             Mode::Dsr => "dsr: servers beside the switching host, which answer clients directly",
+            Mode::Masquerade => {
+                "masquerade: each colour on a host that answers to the switching host"
+            }
         };
         println!("\n{} {title}\n", self.paint(Style::Bold, "Switcher"));
         let services = format!("{}/tcp {}/udp", stand.topology.web(), stand.topology.echo());
@@ -177,6 +180,9 @@ fn preparation(mode: Mode) -> String {
     match mode {
         Mode::Local => {
             "The socket table knows whose every connection is: a flip prepares nothing.".to_owned()
+        }
+        Mode::Masquerade => {
+            "Every flow is remembered from its first packet: a flip prepares nothing.".to_owned()
         }
         Mode::Routed | Mode::Dsr => {
             format!(

@@ -284,6 +284,10 @@ impl Datapath for Kernel {
         self.lock().flows(group, idle)
     }
 
+    fn masqueraded(&self) -> anyhow::Result<Option<crate::datapath::nat::Masqueraded>> {
+        self.lock().masqueraded()
+    }
+
     fn flow_map_used(&self, group: GroupIndex) -> anyhow::Result<f64> {
         self.lock().flow_map_used(group)
     }

@@ -155,6 +155,13 @@ fn check_endpoint_and_front(endpoint: &Claim<'_>, front: &Claim<'_>, report: &Re
                 "choose forward = \"local\", or another endpoint",
             );
         }
+        if forward == Some(Forward::Masquerade) && endpoint.protocol == Protocol::Udp {
+            report.error(
+                endpoint.at,
+                "flows to the vip itself can't be told from others in \"masquerade\" over UDP",
+                "let the endpoint be another host's, or choose forward = \"local\"",
+            );
+        }
         return;
     }
     let role = if front.role == Role::Vip {

@@ -7,6 +7,7 @@ use crate::config::limits::FLOWS;
 use crate::config::report::{Report, Typed};
 use crate::config::scalar;
 use crate::config::section::{Section, Value};
+use crate::config::typed::TypedMasquerade;
 
 const INTERFACES: &str = "list the interfaces clients come in by: interfaces = [\"eth0\"]";
 const PATH: &str = "write an absolute path";
@@ -21,6 +22,7 @@ pub(in crate::config) struct TypedAgent {
     pub(in crate::config) flows: Option<u32>,
     pub(in crate::config) local_clients: Option<bool>,
     pub(in crate::config) cgroup: Option<PathBuf>,
+    pub(in crate::config) masquerade: TypedMasquerade,
 }
 
 impl TypedAgent {
@@ -51,6 +53,10 @@ impl TypedAgent {
                 .and_then(|value| value.boolean())
                 .map(bare),
             cgroup: section.value("cgroup").and_then(path).map(bare),
+            masquerade: section
+                .section("masquerade")
+                .map(TypedMasquerade::read)
+                .unwrap_or_default(),
         };
         section.unavailable(&["listen", "api", "roles"]);
         section.finish();

@@ -13,6 +13,7 @@ const FORWARD: &[(&str, Forward)] = &[
     ("auto", Forward::Auto),
     ("local", Forward::Local),
     ("routed", Forward::Routed),
+    ("masquerade", Forward::Masquerade),
     ("dsr", Forward::Dsr),
 ];
 const HASH: &[(&str, HashMode)] = &[("flow", HashMode::Flow), ("source", HashMode::Source)];
@@ -48,7 +49,7 @@ impl TypedService {
                 .and_then(|value| value.parse(scalar::VIP, scalar::vip)),
             forward: section
                 .value("forward")
-                .and_then(|value| value.choice(FORWARD, &["masquerade", "ipip"])),
+                .and_then(|value| value.choice(FORWARD, &["ipip"])),
             hash: section
                 .value("hash")
                 .and_then(|value| value.choice(HASH, &[])),

@@ -1,0 +1,99 @@
+//! Masqueraded flows in ordinary memory.
+
+use core::cell::RefCell;
+use std::collections::BTreeMap;
+
+use super::Memory;
+use crate::abi::FlowKey;
+use crate::abi::nat::{Activity, NatClient, NatFlow, NatPort, NatSource};
+use crate::nat::{Found, NatTables, Taken};
+
+/// The maps of `forward = "masquerade"`.
+#[derive(Clone, Debug, Default)]
+pub struct Nat {
+    /// By endpoint.
+    pub sources: BTreeMap<u16, NatSource>,
+    /// Flows by their client.
+    pub flows: RefCell<BTreeMap<FlowKey, NatFlow>>,
+    /// Who has which port.
+    pub ports: RefCell<BTreeMap<NatPort, NatClient>>,
+    /// Flows for which there is no room.
+    pub full: bool,
+}
+
+impl NatTables for Memory {
+    fn nat_source(&self, endpoint: u16) -> Option<&NatSource> {
+        self.nat.sources.get(&endpoint)
+    }
+
+    fn nat_flow(&self, key: &FlowKey, see: impl FnOnce(&NatFlow) -> Activity) -> Found<NatFlow> {
+        let mut flows = self.nat.flows.borrow_mut();
+        let Some(flow) = flows.get_mut(key) else {
+            return Found::default();
+        };
+        let entry = *flow;
+        flow.client = see(&entry);
+        Found {
+            exists: true,
+            entry,
+        }
+    }
+
+    fn nat_client(
+        &self,
+        key: &NatPort,
+        see: impl FnOnce(&NatClient) -> Activity,
+    ) -> Found<NatClient> {
+        let mut ports = self.nat.ports.borrow_mut();
+        let Some(client) = ports.get_mut(key) else {
+            return Found::default();
+        };
+        let entry = *client;
+        client.server = see(&entry);
+        Found {
+            exists: true,
+            entry,
+        }
+    }
+
+    fn tell_nat_flow(&self, key: &FlowKey, server: Activity) {
+        if let Some(flow) = self.nat.flows.borrow_mut().get_mut(key) {
+            flow.server = server;
+        }
+    }
+
+    fn tell_nat_client(&self, key: &NatPort, client: Activity) {
+        if let Some(port) = self.nat.ports.borrow_mut().get_mut(key) {
+            port.client = client;
+        }
+    }
+
+    fn take_nat_port(&self, key: &NatPort, client: &NatClient) -> Taken {
+        let mut ports = self.nat.ports.borrow_mut();
+        if ports.contains_key(key) {
+            return Taken::Already;
+        }
+        if self.nat.full {
+            return Taken::Full;
+        }
+        ports.insert(*key, *client);
+        Taken::Yes
+    }
+
+    fn release_nat_port(&self, key: &NatPort) {
+        self.nat.ports.borrow_mut().remove(key);
+    }
+
+    fn set_nat_flow(&self, key: &FlowKey, flow: &NatFlow, replace: bool) -> Taken {
+        let mut flows = self.nat.flows.borrow_mut();
+        if !replace && flows.contains_key(key) {
+            return Taken::Already;
+        }
+        flows.insert(*key, *flow);
+        Taken::Yes
+    }
+
+    fn remove_nat_flow(&self, key: &FlowKey) {
+        self.nat.flows.borrow_mut().remove(key);
+    }
+}

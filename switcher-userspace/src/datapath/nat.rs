@@ -1,0 +1,218 @@
+//! Masqueraded flows: where they come from, how many there are, and the end of those that have ended.
+
+mod collector;
+mod maps;
+mod source;
+
+use std::collections::BTreeMap;
+use std::sync::PoisonError;
+use std::time::Instant;
+
+use anyhow::Context;
+use switcher_common::abi::nat::{NatClient, NatSource};
+use switcher_common::abi::{Address, Endpoint, endpoint_flags};
+use switcher_common::memory::Nat;
+use switcher_common::nat::{Idle, is_closing, is_void, may_have_ended};
+
+use super::GroupIndex;
+use super::flows::ticks;
+use super::pinned::Pinned;
+use super::table::Plain;
+use crate::config::Masquerade;
+
+pub(super) use collector::Collecting;
+pub use collector::{Collector, Swept};
+pub(super) use maps::NatMaps;
+pub(super) use source::source;
+
+/// How masqueraded flows are doing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Masqueraded {
+    /// Flows that are remembered, with those that are closing.
+    pub flows: u64,
+    /// Flows that there is room for.
+    pub capacity: u64,
+    /// Ports in use at each endpoint, and ports there are.
+    pub ports: BTreeMap<u16, (u64, u64)>,
+}
+
+/// What a look at all ports has found.
+#[derive(Clone, Debug, Default)]
+struct Counted {
+    /// Ports in use, by endpoint.
+    used: BTreeMap<u16, u64>,
+    /// Of these, those whose flow is alive.
+    alive: BTreeMap<u16, u64>,
+}
+
+/// The last look, and when it was.
+#[derive(Debug, Default)]
+pub(super) struct Counts(Option<(Instant, Counted)>);
+
+impl Counts {
+    /// How long a look is good for, unless something is switched.
+    const KEEPS: std::time::Duration = std::time::Duration::from_secs(1);
+
+    /// Flows may go elsewhere from now on.
+    pub(super) fn forget(&mut self) {
+        self.0 = None;
+    }
+}
+
+impl Pinned {
+    /// How masqueraded flows are doing; nothing where no endpoint is masqueraded for.
+    ///
+    /// # Errors
+    /// When a map can't be read.
+    pub fn masqueraded(&self) -> anyhow::Result<Option<Masqueraded>> {
+        let masked: Vec<u16> = self.masqueraded_endpoints().map(|(id, _)| id).collect();
+        if masked.is_empty() {
+            return Ok(None);
+        }
+        let counted = self.count_masqueraded()?;
+        let ports = masked.into_iter().map(|id| {
+            let used = counted.used.get(&id).copied().unwrap_or_default();
+            let source = self.maps.nat.source(id).unwrap_or_default();
+            (
+                id,
+                (used, u64::from(source.count) * u64::from(source.ports)),
+            )
+        });
+        Ok(Some(Masqueraded {
+            flows: counted.used.values().sum(),
+            capacity: self.maps.nat.capacity()?,
+            ports: ports.collect(),
+        }))
+    }
+
+    /// Living flows of a group at its masqueraded endpoints.
+    pub(super) fn masqueraded_flows(
+        &self,
+        group: GroupIndex,
+    ) -> anyhow::Result<BTreeMap<u16, u64>> {
+        let of_group: Vec<u16> = self
+            .masqueraded_endpoints()
+            .filter(|(_, endpoint)| self.maps.services.get(endpoint.service.into()).group == group)
+            .map(|(id, _)| id)
+            .collect();
+        if of_group.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let counted = self.count_masqueraded()?;
+        let alive = of_group
+            .into_iter()
+            .filter_map(|id| Some((id, *counted.alive.get(&id)?)));
+        Ok(alive.collect())
+    }
+
+    fn masqueraded_endpoints(&self) -> impl Iterator<Item = (u16, Endpoint)> {
+        let all = self.endpoints().into_iter();
+        all.filter(|(_, endpoint)| endpoint.has(endpoint_flags::MASQUERADE))
+    }
+
+    /// Exact from the moment on that the last word was stored; else up to a second old.
+    fn count_masqueraded(&self) -> anyhow::Result<Counted> {
+        let mut counts = self
+            .nat_counts
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some((at, counted)) = &counts.0
+            && at.elapsed() < Counts::KEEPS
+        {
+            return Ok(counted.clone());
+        }
+        let (at, now, idle) = (Instant::now(), ticks(), self.nat_idle);
+        let mut counted = Counted::default();
+        self.maps.nat.each_port(|port, client| {
+            *counted.used.entry(port.endpoint).or_default() += 1;
+            if self.is_alive(client, now, idle) {
+                *counted.alive.entry(port.endpoint).or_default() += 1;
+            }
+        })?;
+        counts.0 = Some((at, counted.clone()));
+        Ok(counted)
+    }
+
+    fn is_alive(&self, client: &NatClient, now: u32, idle: Idle) -> bool {
+        let service = self.maps.services.get(client.service.into());
+        let floor = self.maps.groups.get(service.group.into()).udp_floor;
+        !is_void(client.epoch, floor)
+            && !is_closing(client.client, client.server)
+            && !may_have_ended(client, is_udp(&service), now, idle)
+    }
+
+    /// Says where flows to an endpoint come from, before it gets the first.
+    pub(super) fn prepare_source(
+        &mut self,
+        id: u16,
+        endpoint: &Endpoint,
+        config: &Masquerade,
+    ) -> anyhow::Result<()> {
+        if endpoint.has(endpoint_flags::MASQUERADE) {
+            let wanted = source(endpoint.address.into(), config);
+            return self.maps.nat.set_source(id, &wanted);
+        }
+        self.maps.nat.remove_source(id)
+    }
+
+    /// The flows of a client, or at an endpoint, with this address.
+    pub(super) fn snapshot_nat(&self, of: Address) -> anyhow::Result<Nat> {
+        let mut nat = Nat::default();
+        self.maps.nat.each_port(|port, entry| {
+            let endpoint = self.maps.endpoints.get(port.endpoint.into());
+            if entry.address == of || endpoint.address == of {
+                nat.ports.get_mut().insert(*port, *entry);
+            }
+        })?;
+        for client in nat.ports.borrow().values() {
+            let key = client.flow();
+            if let Some(flow) = self.maps.nat.flow(&key)? {
+                nat.flows.borrow_mut().insert(key, flow);
+            }
+        }
+        Ok(nat)
+    }
+}
+
+const fn is_udp(service: &switcher_common::abi::Service) -> bool {
+    service.protocol == switcher_common::abi::UDP
+}
+
+/// Durations in ticks.
+pub(super) fn idle(config: &Masquerade) -> Idle {
+    use super::kernel::ticks_of;
+    Idle {
+        established: ticks_of(config.established),
+        opening: ticks_of(config.opening),
+        closing: ticks_of(config.closing),
+        udp: ticks_of(config.udp),
+    }
+}
+
+impl NatMaps {
+    /// Where flows to an endpoint come from, as it stands in the map.
+    pub(super) fn source(&self, id: u16) -> Option<NatSource> {
+        let Plain(source) = self.sources.get(&u32::from(id), 0).ok()?;
+        Some(source)
+    }
+
+    fn set_source(&mut self, id: u16, source: &NatSource) -> anyhow::Result<()> {
+        if self.source(id) == Some(*source) {
+            return Ok(());
+        }
+        let set = self.sources.insert(u32::from(id), Plain(*source), 0);
+        set.with_context(|| {
+            format!(
+                "endpoint {id} can't be masqueraded for: a host has at most {} such endpoints",
+                switcher_common::abi::nat::MAX_NAT_SOURCES
+            )
+        })
+    }
+
+    fn remove_source(&mut self, id: u16) -> anyhow::Result<()> {
+        if self.source(id).is_some() {
+            self.sources.remove(&u32::from(id))?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,201 @@
+//! Garbage: flows that have ended are forgotten, and their ports given back, by a thread of their own.
+
+use std::path::Path;
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use switcher_common::abi::nat::{NatClient, NatFlow, NatPort};
+use switcher_common::abi::{
+    Endpoint, GroupState, MAX_ENDPOINTS, MAX_GROUPS, MAX_SERVICES, Service, endpoint_flags, map,
+    service_flags,
+};
+use switcher_common::nat::{Idle, has_ended, is_void, may_have_ended};
+
+use super::maps::NatMaps;
+use super::source::source;
+use super::{idle, is_udp};
+use crate::config::Masquerade;
+use crate::datapath::flows::ticks;
+use crate::datapath::mapped::Mapped;
+use crate::datapath::pins::Pins;
+use crate::datapath::table;
+
+/// The least time between two looks at all flows.
+const EVERY: Duration = Duration::from_secs(1);
+/// At most one part in so many of a CPU's time goes into looking.
+const SHARE: u32 = 10;
+/// Time between two looks at which addresses lead to endpoints.
+const SOURCES_EVERY: Duration = Duration::from_secs(5);
+
+/// What a look at all flows came to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Swept {
+    /// Flows there were.
+    pub flows: u64,
+    /// Of these, those that had ended and are forgotten.
+    pub ended: u64,
+}
+
+/// Forgets flows that have ended.
+///
+/// Nothing that lives may vanish: an entry is removed and looked at in one step, and one that a packet has
+/// met in the microsecond before goes back. A packet in between is sent again.
+pub struct Collector {
+    maps: NatMaps,
+    services: Mapped<Service>,
+    groups: Mapped<GroupState>,
+    endpoints: Mapped<Endpoint>,
+    config: Masquerade,
+    idle: Idle,
+}
+
+impl Collector {
+    /// Opens the maps pinned below `bpffs`.
+    ///
+    /// # Errors
+    /// When there are none, or this process may not open them (CAP_BPF).
+    pub fn open(bpffs: &Path, config: &Masquerade) -> anyhow::Result<Self> {
+        let pins = Pins::new(bpffs);
+        Ok(Self {
+            maps: NatMaps::open(&pins)?,
+            services: table::mapped(&pins.map(map::SERVICES), MAX_SERVICES)?,
+            groups: table::mapped(&pins.map(map::GROUPS), MAX_GROUPS)?,
+            endpoints: table::mapped(&pins.map(map::ENDPOINTS), MAX_ENDPOINTS)?,
+            config: config.clone(),
+            idle: idle(config),
+        })
+    }
+
+    /// Looks at every flow once, and forgets those that have ended.
+    ///
+    /// # Errors
+    /// When a map can't be read or changed.
+    pub fn sweep(&self) -> anyhow::Result<Swept> {
+        let now = ticks();
+        let mut swept = Swept::default();
+        let mut failed = None;
+        self.maps.each_port(|port, client| {
+            swept.flows += 1;
+            if failed.is_none() && self.deserves_a_look(client, now) {
+                match self.end(port, client, now) {
+                    Ok(ended) => swept.ended += u64::from(ended),
+                    Err(error) => failed = Some(error),
+                }
+            }
+        })?;
+        match failed {
+            None => Ok(swept),
+            Some(error) => Err(error).context("a masqueraded flow that has ended stays"),
+        }
+    }
+
+    fn deserves_a_look(&self, client: &NatClient, now: u32) -> bool {
+        let service = self.services.get(client.service.into());
+        self.is_given_up(&service, client.epoch)
+            || may_have_ended(client, is_udp(&service), now, self.idle)
+    }
+
+    /// Its service has gone, or a hard rollback was meant for it.
+    fn is_given_up(&self, service: &Service, epoch: u32) -> bool {
+        let floor = self.groups.get(service.group.into()).udp_floor;
+        !service.has(service_flags::PRESENT) || is_void(epoch, floor)
+    }
+
+    /// Forgets a flow if it has ended; says whether.
+    fn end(&self, port: &NatPort, client: &NatClient, now: u32) -> std::io::Result<bool> {
+        let key = client.flow();
+        let service = self.services.get(client.service.into());
+        let over = |flow: &NatFlow| {
+            flow.back() == *port
+                && (self.is_given_up(&service, flow.epoch)
+                    || has_ended(flow.client, client.server, is_udp(&service), now, self.idle))
+        };
+        match self.maps.flow(&key)? {
+            Some(flow) if over(&flow) => {}
+            // It lives: its client talks to an endpoint that says nothing.
+            Some(flow) if flow.back() == *port => return Ok(false),
+            // Another flow of the client has taken its place.
+            Some(_) | None => return self.free(port, client),
+        }
+        if let Some(taken) = self.maps.take_flow(&key)?
+            && !over(&taken)
+        {
+            self.maps.restore_flow(&key, &taken)?;
+            return Ok(false);
+        }
+        self.free(port, client)
+    }
+
+    /// Gives a port back that no flow has any more, if it is still the one that was looked at.
+    fn free(&self, port: &NatPort, seen: &NatClient) -> std::io::Result<bool> {
+        let Some(taken) = self.maps.take_port(port)? else {
+            return Ok(false);
+        };
+        if taken == *seen {
+            return Ok(true);
+        }
+        self.maps.restore_port(port, &taken)?;
+        Ok(false)
+    }
+
+    /// Addresses come and go, and so do routes.
+    fn renew_sources(&mut self) -> anyhow::Result<()> {
+        for id in 0..self.endpoints.len() {
+            let endpoint = self.endpoints.get(id);
+            if endpoint.has(endpoint_flags::PRESENT | endpoint_flags::MASQUERADE) {
+                let wanted = source(endpoint.address.into(), &self.config);
+                self.maps.set_source(id as u16, &wanted)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Goes on by itself until what is returned is dropped.
+    ///
+    /// # Errors
+    /// When no thread can be made.
+    pub(crate) fn start(mut self) -> anyhow::Result<Collecting> {
+        let (stop, stopped) = channel::<()>();
+        let run = move || {
+            let mut wait = EVERY;
+            let mut renewed = Instant::now();
+            while stopped.recv_timeout(wait) == Err(RecvTimeoutError::Timeout) {
+                let before = Instant::now();
+                if let Err(error) = self.sweep() {
+                    tracing::warn!("{error:#}");
+                }
+                wait = EVERY.max(before.elapsed() * SHARE);
+                if renewed.elapsed() >= SOURCES_EVERY {
+                    renewed = Instant::now();
+                    if let Err(error) = self.renew_sources() {
+                        tracing::warn!("{error:#}");
+                    }
+                }
+            }
+        };
+        let thread = std::thread::Builder::new()
+            .name("flows".to_owned())
+            .spawn(run);
+        Ok(Collecting {
+            stop: Some(stop),
+            thread: Some(thread.context("start the thread that forgets flows")?),
+        })
+    }
+}
+
+/// A [`Collector`] at work; it ends with this.
+pub(crate) struct Collecting {
+    stop: Option<Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Drop for Collecting {
+    fn drop(&mut self) {
+        self.stop.take();
+        if let Some(thread) = self.thread.take() {
+            let _panicked = thread.join();
+        }
+    }
+}

@@ -1,0 +1,243 @@
+//! Masqueraded flows in the real maps: the collector forgets those that have ended, fast enough and no
+//! others.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use aya::maps::{HashMap, Map, MapData};
+use nix::time::ClockId;
+use switcher::config::{Masquerade, XdpMode};
+use switcher::datapath::Datapath as _;
+use switcher::datapath::nat::{Collector, Swept};
+use switcher::reconcile::{Standing, Want, WantEndpoint, WantGroup, WantService, plan};
+use switcher_common::abi::nat::activity::{SPEAKS, TALKS};
+use switcher_common::abi::nat::{Activity, NatClient, NatFlow, NatPort};
+use switcher_common::abi::{FlowKey, Port, TCP, endpoint_flags, map, service_flags};
+
+use crate::lab::Lab;
+
+/// New flows in a second that collection has to keep up with.
+const RATE: u32 = 50_000;
+/// Flows that have ended.
+const ENDED: u32 = 100_000;
+/// Flows that live.
+const ALIVE: u32 = 10_000;
+
+/// As many flows as come in two seconds have ended: they are forgotten in less than two seconds of one
+/// CPU, and those that live stay.
+#[test]
+fn ended_flows_are_forgotten_faster_than_they_come() {
+    let Some(lab) = Lab::new("collect") else {
+        return;
+    };
+    let mut maps = Maps::with_flows(&lab);
+    let now = ticks();
+    for number in 0..ENDED + ALIVE {
+        let silent = if number < ENDED { 1000 } else { 0 };
+        maps.add(number, now - silent);
+    }
+    let collector = Collector::open(&lab.bpffs, &Masquerade::default()).expect("it is pinned");
+    let before = cpu_time();
+    let swept = collector.sweep().expect("maps can be changed");
+    let took = cpu_time() - before;
+    let all = u64::from(ENDED + ALIVE);
+    assert_eq!(
+        swept,
+        Swept {
+            flows: all,
+            ended: ENDED.into()
+        }
+    );
+    println!("{ENDED} of {all} flows forgotten in {took:?} of one CPU");
+    assert!(
+        took < Duration::from_secs((ENDED / RATE).into()),
+        "{took:?}"
+    );
+    assert_eq!(maps.flows.keys().count(), ALIVE as usize);
+    assert_eq!(maps.ports.keys().count(), ALIVE as usize);
+    let again = collector.sweep().expect("maps can be changed");
+    assert_eq!((again.flows, again.ended), (ALIVE.into(), 0));
+}
+
+/// What has lost its flow goes; what only one side keeps alive stays.
+#[test]
+fn only_what_has_ended_is_forgotten() {
+    let Some(lab) = Lab::new("forget") else {
+        return;
+    };
+    let mut maps = Maps::with_flows(&lab);
+    let now = ticks();
+    // 0: the endpoint says nothing, but the client talks. 1: its flow has another port by now.
+    // 2: a hard rollback gave it up. 3: both are silent for long, but established.
+    for number in 0..4 {
+        maps.add(number, now - 100);
+    }
+    let (key, mut flow) = maps.flow(0);
+    flow.client = Activity::new(now, SPEAKS | TALKS);
+    maps.put(key, flow);
+    let (key, mut flow) = maps.flow(1);
+    flow.port = Port::new(9);
+    maps.put(key, flow);
+    maps.void(2);
+    let (key, mut flow) = maps.flow(3);
+    flow.client = Activity::new(now - 100, SPEAKS | TALKS);
+    maps.put(key, flow);
+    let collector = Collector::open(&lab.bpffs, &Masquerade::default()).expect("it is pinned");
+    let swept = collector.sweep().expect("maps can be changed");
+    assert_eq!((swept.flows, swept.ended), (4, 2));
+    for (number, port, flow) in [
+        (0, true, true),
+        (1, false, true),
+        (2, false, false),
+        (3, true, true),
+    ] {
+        let (key, _) = entry(number, now);
+        assert_eq!(maps.flows.get(&Plain(key), 0).is_ok(), flow, "{number}");
+        let port_there = maps.ports.get(&Plain(port_of(number)), 0).is_ok();
+        assert_eq!(port_there, port, "{number}");
+    }
+}
+
+#[repr(transparent)]
+#[derive(Clone, Copy)]
+struct Plain<T>(T);
+
+// SAFETY: bytemuck's Pod promises more than aya's.
+unsafe impl<T: bytemuck::Pod> aya::Pod for Plain<T> {}
+
+/// The pinned maps of flows, with a masqueraded service.
+struct Maps {
+    flows: HashMap<MapData, Plain<FlowKey>, Plain<NatFlow>>,
+    ports: HashMap<MapData, Plain<NatPort>, Plain<NatClient>>,
+}
+
+impl Maps {
+    fn with_flows(lab: &Lab) -> Self {
+        let mut datapath = lab.open(XdpMode::Generic);
+        let have = datapath.have().expect("maps can be read");
+        let plan = plan(&have, &want(), datapath.seed()).expect("there is room");
+        for change in plan.changes {
+            datapath.apply(&change).expect("the kernel takes it");
+        }
+        // Its own collector ends with it; the maps stay.
+        datapath.store(0, datapath.word(0).with_epoch(2));
+        datapath.void_udp_flows(0, 2);
+        drop(datapath);
+        let open = |name| {
+            let data = MapData::from_pin(lab.pins().map(name)).expect("it is pinned");
+            Map::from_map_data(data).expect("a map")
+        };
+        Self {
+            flows: open(map::NAT_FLOWS).try_into().expect("of this shape"),
+            ports: open(map::NAT_PORTS).try_into().expect("of this shape"),
+        }
+    }
+
+    /// A flow whose handshake was never finished.
+    fn add(&mut self, number: u32, seen: u32) {
+        let (key, flow) = entry(number, seen);
+        let client = NatClient {
+            address: key.client,
+            port: key.port,
+            service: key.id,
+            epoch: flow.epoch,
+            client: flow.client,
+            server: flow.server,
+        };
+        self.put(key, flow);
+        let inserted = self.ports.insert(Plain(flow.back()), Plain(client), 0);
+        inserted.expect("there is room");
+    }
+
+    fn flow(&self, number: u32) -> (FlowKey, NatFlow) {
+        let (key, _) = entry(number, 0);
+        let Plain(flow) = self.flows.get(&Plain(key), 0).expect("it is there");
+        (key, flow)
+    }
+
+    fn put(&mut self, key: FlowKey, flow: NatFlow) {
+        let inserted = self.flows.insert(Plain(key), Plain(flow), 0);
+        inserted.expect("there is room");
+    }
+
+    fn void(&mut self, number: u32) {
+        let (key, mut flow) = self.flow(number);
+        flow.epoch = 1;
+        self.put(key, flow);
+        let port = Plain(port_of(number));
+        let Plain(client) = self.ports.get(&port, 0).expect("it is there");
+        let inserted = self
+            .ports
+            .insert(port, Plain(NatClient { epoch: 1, ..client }), 0);
+        inserted.expect("there is room");
+    }
+}
+
+fn entry(number: u32, seen: u32) -> (FlowKey, NatFlow) {
+    let [_, a, b, c] = number.to_be_bytes();
+    let client = std::net::IpAddr::from([198, a, b, c]).into();
+    let back = port_of(number);
+    let flow = NatFlow {
+        source: back.source,
+        port: back.port,
+        endpoint: back.endpoint,
+        epoch: 2,
+        client: Activity::new(seen, SPEAKS),
+        server: Activity::new(seen, SPEAKS),
+        ..NatFlow::default()
+    };
+    (FlowKey::nat(client, Port::new(1000), 0), flow)
+}
+
+fn port_of(number: u32) -> NatPort {
+    NatPort {
+        source: std::net::IpAddr::from([10, 0, 0, 1 + (number >> 15) as u8]).into(),
+        port: Port::new((number & 0x7fff) as u16),
+        endpoint: 1,
+        reserved: 0,
+    }
+}
+
+fn want() -> Want {
+    let at = |address: [u8; 4], port| SocketAddr::from((address, port));
+    let endpoint = |number| WantEndpoint {
+        address: at([10, 0, 0, number], 8000),
+        weight: 1,
+        flags: endpoint_flags::PRESENT | endpoint_flags::MASQUERADE,
+        standing: Standing::Up,
+    };
+    let web = WantService {
+        vip: at([10, 0, 0, 1], 80),
+        protocol: TCP,
+        flags: service_flags::PRESENT | service_flags::MASQUERADE,
+        preview: None,
+        endpoints: BTreeMap::from([
+            ("blue".into(), vec![endpoint(8)]),
+            ("green".into(), vec![endpoint(9)]),
+        ]),
+    };
+    let shop = WantGroup {
+        initial: "blue".into(),
+        colours: vec!["blue".into(), "green".into()],
+        services: [("web".into(), web)].into(),
+        canary: None,
+    };
+    Want {
+        groups: [("shop".into(), shop)].into(),
+    }
+}
+
+/// Now, in the program's ticks.
+fn ticks() -> u32 {
+    let now = Duration::from(ClockId::CLOCK_MONOTONIC.now().expect("a clock"));
+    (now.as_nanos() >> switcher_common::abi::TICK_SHIFT) as u32
+}
+
+/// What this thread has used: others may be busy at the same time.
+fn cpu_time() -> Duration {
+    ClockId::CLOCK_THREAD_CPUTIME_ID
+        .now()
+        .expect("a clock")
+        .into()
+}

@@ -1,0 +1,269 @@
+//! Endpoints that have no way to clients but through the address they see: what is switched and what
+//! becomes of the agent is nothing to flows.
+
+use std::net::{SocketAddr, TcpStream};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use switcher_harness::agent::{Output, binary};
+use switcher_harness::config::{GROUP, Settings};
+use switcher_harness::load::{Kind, Report};
+use switcher_harness::stats::Counters;
+use switcher_harness::topology::COLOURS;
+use switcher_harness::{Load, Mode, Plan, Stand, netns, privilege};
+
+/// Switches under load.
+const SWITCHES: usize = 20;
+/// Some time for the load to see what has changed.
+const WHILE: Duration = Duration::from_millis(100);
+/// Ports apart from those that this host's own connections get here.
+const PORTS: &str = "[agent.masquerade]\nports = \"10000-19999\"";
+/// Ports for three flows to each endpoint.
+const FEW: &str = "[agent.masquerade]\nports = \"10000-10002\"\nclosing = \"1s\"";
+
+macro_rules! tests {
+    ($($name:ident: $test:expr;)+) => {
+        mod test {$(
+            #[test]
+            fn $name() {
+                super::run(stringify!($name), || $test);
+            }
+        )+}
+    };
+}
+
+tests! {
+    flips_under_load_native_with_offloads: super::flips("native", true);
+    flips_under_load_native_without_offloads: super::flips("native", false);
+    flips_under_load_generic_without_offloads: super::flips("generic", false);
+    flows_outlive_the_agent: super::flows_outlive_the_agent();
+    a_hard_rollback_ends_what_the_colour_has: super::a_hard_rollback_ends_what_the_colour_has();
+    a_flow_too_many_is_refused_and_seen: super::a_flow_too_many_is_refused_and_seen();
+    drained_when_the_last_connection_has_ended: super::drained_when_the_last_connection_has_ended();
+}
+
+/// Connections of all kinds stay where they began, and new ones follow each switch at once.
+fn flips(xdp: &'static str, offloads: bool) -> Result<()> {
+    let stand = stand(xdp, offloads, PORTS)?;
+    let before = Counters::read(&stand.topology.client)?;
+    let plan = Plan {
+        download: Duration::from_secs(3),
+        ..Plan::default()
+    };
+    let load = Load::start(&stand.topology, &plan)?;
+    std::thread::sleep(Duration::from_millis(500));
+    let mut switches: Vec<(&str, Output)> = Vec::new();
+    for number in 0..SWITCHES {
+        let (verb, to) = if number.is_multiple_of(2) {
+            ("flip", COLOURS[1])
+        } else {
+            ("rollback", COLOURS[0])
+        };
+        switches.push((to, stand.agent.cli(&[verb, GROUP])?.expect(0)?));
+        std::thread::sleep(WHILE);
+    }
+    let report = load.stop()?;
+    let kernel = Counters::read(&stand.topology.client)?.since(&before);
+    println!(
+        "{xdp}, offloads {offloads}: {}; {kernel:?}",
+        report.summary()
+    );
+    unharmed(&report)?;
+    for kind in Kind::ALL {
+        ensure!(report.count(kind) > 0, "the load had no {kind}");
+    }
+    ensure!(
+        kernel.resets + kernel.failed_opens == 0,
+        "the clients' kernel counted {kernel:?}"
+    );
+    let ends = switches.iter().skip(1).map(|(_, next)| next.begun);
+    let mut judged = 0;
+    for ((to, switch), end) in switches.iter().zip(ends.chain([Instant::now()])) {
+        judged += report.begun_between(switch.ended, end);
+        let strays = report.strays(to, switch.ended, end);
+        ensure!(strays.is_empty(), "strays: {:?}", strays.first());
+    }
+    ensure!(judged > SWITCHES, "only {judged} connections were new");
+    // The servers' only clients are this host's addresses.
+    let status = stand.agent.status()?;
+    let json = stand.agent.json(&["status"])?;
+    ensure!(json["masquerade"]["exhausted"] == 0, "{json}");
+    ensure!(
+        status["colours"]["blue"]["connections"].as_u64() > Some(0),
+        "{status}"
+    );
+    Ok(())
+}
+
+fn flows_outlive_the_agent() -> Result<()> {
+    let mut stand = stand("native", false, PORTS)?;
+    let load = Load::start(
+        &stand.topology,
+        &Plan {
+            download: Duration::from_secs(2),
+            ..Plan::default()
+        },
+    )?;
+    std::thread::sleep(Duration::from_millis(400));
+    stand.agent.cli(&["flip", GROUP])?.expect(0)?;
+    stand.agent.kill()?;
+    std::thread::sleep(Duration::from_millis(700));
+    stand.agent.start()?;
+    let back = stand.agent.cli(&["rollback", GROUP])?.expect(0)?;
+    std::thread::sleep(Duration::from_millis(300));
+    let report = load.stop()?;
+    unharmed(&report)?;
+    let strays = report.strays(COLOURS[0], back.ended, Instant::now());
+    ensure!(strays.is_empty(), "strays: {:?}", strays.first());
+    Ok(())
+}
+
+/// What green has is reset, what blue has is not.
+fn a_hard_rollback_ends_what_the_colour_has() -> Result<()> {
+    let stand = stand("native", false, PORTS)?;
+    let web = stand.topology.web();
+    let mut old = connect(&stand, web)?;
+    ask(&mut old, "blue")?;
+    stand.agent.cli(&["flip", GROUP])?.expect(0)?;
+    let mut new = connect(&stand, web)?;
+    ask(&mut new, "green")?;
+    ask(&mut old, "blue")?;
+    let explained = explain(&stand, &new)?;
+    ensure!(explained.contains("green"), "{explained}");
+    stand.agent.cli(&["rollback", GROUP, "--hard"])?.expect(0)?;
+    let given_up = ask(&mut new, "green")
+        .err()
+        .context("green still answers")?;
+    let kind = given_up
+        .downcast_ref::<std::io::Error>()
+        .map(std::io::Error::kind);
+    ensure!(
+        kind == Some(std::io::ErrorKind::ConnectionReset),
+        "{given_up:#}"
+    );
+    ask(&mut connect(&stand, web)?, "blue")
+}
+
+/// Three ports are enough for three flows to an endpoint, and a fourth is dropped and counted.
+fn a_flow_too_many_is_refused_and_seen() -> Result<()> {
+    let stand = stand("native", false, FEW)?;
+    let web = stand.topology.web();
+    let mut three = Vec::new();
+    for _ in 0..3 {
+        let mut connection = connect(&stand, web)?;
+        ask(&mut connection, "blue")?;
+        three.push(connection);
+    }
+    ensure!(connect(&stand, web).is_err(), "there was a fourth port");
+    // Counts are up to a second old.
+    std::thread::sleep(Duration::from_millis(1100));
+    let status = stand.agent.json(&["status"])?;
+    let masquerade = &status["masquerade"];
+    ensure!(masquerade["exhausted"].as_u64() > Some(0), "{masquerade}");
+    let ports = masquerade["ports"].as_array().context("ports")?;
+    ensure!(
+        ports.iter().any(|it| it["used"] == 3 && it["of"] == 3),
+        "{masquerade}"
+    );
+    let said = stand.agent.cli(&["status"])?.expect(0)?.stdout;
+    ensure!(said.contains("3 of 3 ports"), "{said}");
+    ensure!(said.contains("refused for want of a port"), "{said}");
+    // What has ended is forgotten after `closing`, and its port serves another.
+    drop(three);
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        match connect(&stand, web).and_then(|mut it| ask(&mut it, "blue")) {
+            Ok(()) => return Ok(()),
+            Err(error) if Instant::now() > deadline => return Err(error),
+            Err(_) => {}
+        }
+    }
+}
+
+/// The window ends with the last flow of the old colour, not with the deadline.
+fn drained_when_the_last_connection_has_ended() -> Result<()> {
+    let stand = stand("native", false, PORTS)?;
+    let mut old = connect(&stand, stand.topology.web())?;
+    ask(&mut old, "blue")?;
+    stand.agent.cli(&["flip", GROUP])?.expect(0)?;
+    let waits = ["wait", GROUP, "--for", "drained", "--timeout", "2s"];
+    stand.agent.cli(&waits)?.expect(8)?;
+    let status = stand.agent.status()?;
+    ensure!(status["colours"]["blue"]["flows"] == 1, "{status}");
+    ask(&mut old, "blue")?;
+    drop(old);
+    let waits = ["wait", GROUP, "--for", "drained", "--timeout", "10s"];
+    stand.agent.cli(&waits)?.expect(0)?;
+    Ok(())
+}
+
+/// A connection from the client's host.
+fn connect(stand: &Stand, to: SocketAddr) -> Result<TcpStream> {
+    let patience = Duration::from_millis(700);
+    let client = &stand.topology.client;
+    let connection = client.inside(|| TcpStream::connect_timeout(&to, patience))??;
+    connection.set_read_timeout(Some(Duration::from_secs(5)))?;
+    Ok(connection)
+}
+
+/// Asks for the colour on a connection that stays open.
+fn ask(connection: &mut TcpStream, colour: &str) -> Result<()> {
+    use std::io::{Read as _, Write as _};
+    connection.write_all(b"GET / HTTP/1.1\r\nHost: shop\r\n\r\n")?;
+    let mut answer = Vec::new();
+    let mut buffer = [0; 4096];
+    loop {
+        let read = connection.read(&mut buffer)?;
+        answer.extend_from_slice(&buffer[..read]);
+        let text = String::from_utf8_lossy(&answer);
+        if text.contains(colour) {
+            return Ok(());
+        }
+        ensure!(read > 0, "the connection ended with: {text}");
+    }
+}
+
+fn explain(stand: &Stand, connection: &TcpStream) -> Result<String> {
+    let (source, vip) = (connection.local_addr()?, connection.peer_addr()?);
+    let words = [source.to_string(), vip.to_string()];
+    let output = stand
+        .agent
+        .cli(&["explain", GROUP, "tcp", &words[0], &words[1]])?
+        .expect(0)?;
+    ensure!(output.stdout.contains("remembered"), "{}", output.stdout);
+    Ok(output.stdout)
+}
+
+fn unharmed(report: &Report) -> Result<()> {
+    let failures = report.failures();
+    ensure!(
+        failures.is_empty(),
+        "{} failures, such as {:?}",
+        failures.len(),
+        &failures[..failures.len().min(5)]
+    );
+    Ok(())
+}
+
+fn stand(xdp: &'static str, offloads: bool, agent: &'static str) -> Result<Stand> {
+    let settings = Settings {
+        xdp,
+        agent,
+        servers: if agent == FEW { 1 } else { 2 },
+        health: "none",
+        ..Settings::default()
+    };
+    Stand::new(Mode::Masquerade, offloads, settings, &binary()?)
+}
+
+/// One at a time: each has as many clients as the processors bear.
+fn run(name: &str, test: impl FnOnce() -> Result<()>) {
+    static ALONE: Mutex<()> = Mutex::new(());
+    if !privilege::is_root(name) {
+        return;
+    }
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    netns::sweep();
+    test().unwrap_or_else(|error| panic!("{error:#}"));
+}
