@@ -286,7 +286,7 @@ pub mod service_flags {
     pub const PREVIEW: u8 = 1 << 3;
     /// Buckets are chosen by the client's address alone.
     pub const BY_SOURCE: u8 = 1 << 4;
-    /// Flows go on as this host's own: see [`nat`].
+    /// Flows go on as this host's own: see [`nat`](super::nat).
     pub const MASQUERADE: u8 = 1 << 5;
     /// Packets reach endpoints with the VIP in them, and endpoints answer clients directly: the program of
     /// [`Stage::Tunnel`](crate::verdict::Stage::Tunnel) takes over.
