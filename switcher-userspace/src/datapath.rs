@@ -14,6 +14,7 @@ pub mod memory;
 pub mod nat;
 pub mod pinned;
 pub mod pins;
+mod programs;
 pub(crate) mod refusal;
 mod snapshot;
 pub(crate) mod sockets;

@@ -10,8 +10,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context;
-use aya::Ebpf;
-use aya::programs::CgroupSockAddr;
 use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 use serde::{Deserialize, Serialize};
 use switcher_common::abi::client::{Clients, SocketNote, socket_flags};
@@ -20,8 +18,9 @@ use switcher_common::abi::map;
 use super::attach::{pinned_link, remove_link};
 use super::pinned::Pinned;
 use super::pins::Pins;
+use super::programs::Programs;
+use super::refusal;
 use super::sys::{self, Hook};
-use super::{kernel, refusal};
 use crate::config::AgentConfig;
 
 /// Name of the hook, of its program behind `switcher_`, and of its pin.
@@ -65,9 +64,8 @@ pub enum LocalClientsState {
 pub(super) fn attach(
     pins: &Pins,
     pinned: &Pinned,
-    object: &mut Ebpf,
+    programs: &mut Programs,
     config: &AgentConfig,
-    log: &Path,
 ) -> anyhow::Result<LocalClients> {
     if !config.local_clients {
         release(pins)?;
@@ -75,7 +73,7 @@ pub(super) fn attach(
         return Ok(LocalClients::default());
     }
     let attached = cgroup(config.cgroup.as_deref())
-        .and_then(|cgroup| attach_to(&cgroup, pins, pinned, object, log).map(|()| cgroup));
+        .and_then(|cgroup| attach_to(&cgroup, pins, pinned, programs).map(|()| cgroup));
     match attached {
         Ok(cgroup) => Ok(LocalClients {
             state: LocalClientsState::On,
@@ -99,22 +97,21 @@ fn attach_to(
     cgroup: &Path,
     pins: &Pins,
     pinned: &Pinned,
-    object: &mut Ebpf,
-    log: &Path,
+    programs: &mut Programs,
 ) -> anyhow::Result<()> {
     let namespace = sys::namespace_cookie()
         .context("this network namespace can't be told from others (Linux 5.14)")?;
     let directory = File::open(cgroup).with_context(|| shown(cgroup, "can't be opened"))?;
     let number = directory.metadata().map(|it| it.ino());
     let number = number.with_context(|| shown(cgroup, "can't be read"))?;
-    for (name, _) in HOOKS {
-        let program = program(object, name)?;
-        kernel::verified(&format!("switcher_{name}"), log, || program.load())?;
-    }
+    let ready = HOOKS
+        .map(|(name, hook)| Ok((name, hook, programs.get(&format!("switcher_{name}"))?)))
+        .into_iter()
+        .collect::<anyhow::Result<Vec<_>>>()?;
     pinned.maps.clients.set(0, &Clients { namespace });
-    for (name, hook) in HOOKS {
+    for (name, hook, program) in &ready {
         let pin = pins.client(name);
-        let program = program(object, name)?.fd()?.as_fd();
+        let program = program.as_fd();
         if let Some((link, info)) = pinned_link(&pin)? {
             if info.cgroup == number {
                 sys::update_link(link.as_fd(), program)
@@ -124,18 +121,11 @@ fn attach_to(
             drop(link);
             remove_link(&pin)?;
         }
-        let link = sys::create_cgroup_link(program, directory.as_fd(), hook);
+        let link = sys::create_cgroup_link(program, directory.as_fd(), *hook);
         let link = link.map_err(|error| refusal::cgroup(cgroup, name, error))?;
         sys::pin(link.as_fd(), &pin).with_context(|| shown(&pin, "can't be pinned"))?;
     }
     Ok(())
-}
-
-fn program<'a>(object: &'a mut Ebpf, hook: &str) -> anyhow::Result<&'a mut CgroupSockAddr> {
-    let program = object.program_mut(&format!("switcher_{hook}"));
-    Ok(program
-        .with_context(|| format!("the object has no program for {hook}"))?
-        .try_into()?)
 }
 
 /// Detaches the programs.

@@ -1,13 +1,10 @@
 //! The data path in the kernel: load, attach, pin, adopt.
 
 use std::os::fd::AsFd;
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
 use aya::maps::{Map, MapData, ProgramArray, RingBuf};
-use aya::programs::{ProgramError, SchedClassifier, Xdp};
-use aya::{Ebpf, EbpfLoader};
 use switcher_common::abi::notice::Notice;
 use switcher_common::abi::{Counters, Settings, TICK_SHIFT, Times, map};
 use switcher_common::verdict::{Reason, Stage};
@@ -18,12 +15,10 @@ use super::clients::{self, Bypass, LocalClients, LocalClientsState};
 use super::nat::{self, Collecting, Collector, Masqueraded};
 use super::pinned::Pinned;
 use super::pins::{Lock, Pins};
-use super::{Attachment, Change, Datapath, Flows, GroupIndex, Have, refusal};
+use super::programs::Programs;
+use super::{Attachment, Change, Datapath, Flows, GroupIndex, Have};
 use crate::config::{AgentConfig, Masquerade, XdpMode};
 use crate::host;
-
-/// How often a program is given to the verifier when signals interrupt it.
-const ATTEMPTS: u32 = 10;
 
 /// The kernel object, built from source by `build.rs`.
 pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/switcher"));
@@ -47,7 +42,7 @@ pub struct KernelDatapath {
 }
 
 impl KernelDatapath {
-    /// Loads the programs, adopts what is pinned, and attaches to the configured interfaces. `seed` is
+    /// Takes over what is pinned, loads what is missing of it, and attaches to the configured interfaces. `seed` is
     /// the installation's, and counts only if none is pinned; 0 draws one.
     ///
     /// # Errors
@@ -66,8 +61,9 @@ impl KernelDatapath {
         pins.create()?;
         let lock = pins.lock()?;
         pins.refuse_other_versions()?;
-        let log = verifier_log(config);
-        let mut programs = load(&pins, &config.masquerade, &log)?;
+        let log = config.state_dir.join("verifier.log");
+        let mut programs = Programs::open(&pins, &config.masquerade, log)?;
+        stages(&pins, &mut programs)?;
         let mut pinned = Pinned::open(&config.bpffs)?;
         pinned.nat_idle = nat::idle(&config.masquerade);
         settle_settings(&pinned, seed, config)?;
@@ -89,7 +85,8 @@ impl KernelDatapath {
             tracing::info!(interface = gone, "not configured any more; detaching");
             release(&pins, gone)?;
         }
-        let clients = clients::attach(&pins, &pinned, &mut programs, config, &log)?;
+        let clients = clients::attach(&pins, &pinned, &mut programs, config)?;
+        programs.forget_others()?;
         let notices = notices(&pins)?;
         let collector = Collector::open(&config.bpffs, &config.masquerade)?;
         Ok(Self {
@@ -125,94 +122,22 @@ fn notices(pins: &Pins) -> anyhow::Result<RingBuf<MapData>> {
         .with_context(|| format!("{}: can't be opened", pin.display()))
 }
 
-/// Where a refused program's log goes.
-fn verifier_log(config: &AgentConfig) -> PathBuf {
-    config.state_dir.join("verifier.log")
-}
-
-/// Makes or adopts the maps, and loads the programs.
-fn load(pins: &Pins, masquerade: &Masquerade, log: &Path) -> anyhow::Result<Ebpf> {
-    let mut loader = EbpfLoader::new();
-    for name in [map::NAT_FLOWS, map::NAT_PORTS] {
-        loader.map_max_entries(name, masquerade.flows);
-    }
-    for name in map::ALL {
-        loader.map_pin_path(name, pins.map(name));
-    }
-    let mut object = loader.load(OBJECT).context(
-        "the BPF maps can't be made: it takes root (or CAP_BPF and CAP_NET_ADMIN) and a kernel with \
-         BTF; `switcher doctor` tells which",
-    )?;
-    stages(&mut object, log)?;
-    egress_stages(&mut object, log)?;
-    let program = ingress(&mut object)?;
-    verified("switcher_ingress", log, || program.load())?;
-    let program = egress_program(&mut object)?;
-    verified("switcher_egress", log, || program.load())?;
-    Ok(object)
-}
-
-/// Loads a program. A signal ends the verifier's walk with EAGAIN, which says nothing of the program.
-pub(super) fn verified(
-    name: &str,
-    log: &Path,
-    mut load: impl FnMut() -> Result<(), ProgramError>,
-) -> anyhow::Result<()> {
-    for _ in 1..ATTEMPTS {
-        match load() {
-            Err(ProgramError::LoadError { io_error, .. })
-                if io_error.raw_os_error() == Some(libc::EAGAIN) => {}
-            other => return other.map_err(|error| refusal::load(name, error, log)),
-        }
-    }
-    load().map_err(|error| refusal::load(name, error, log))
-}
-
-/// Loads the programs that take over from the first one, and puts them where it finds them. Programs of an
-/// earlier agent find these, too: every stage begins from the frame as it came in.
-fn stages(object: &mut Ebpf, log: &Path) -> anyhow::Result<()> {
+/// Puts the programs that take over from the first ones where these find them. Programs of an earlier agent
+/// find them, too: every stage begins from the frame as it came in.
+fn stages(pins: &Pins, programs: &mut Programs) -> anyhow::Result<()> {
+    let mut stages = stage_array(pins, map::STAGES)?;
     for stage in Stage::ALL {
-        let name = stage.program();
-        let program = object.program_mut(name);
-        let program: &mut Xdp = program
-            .with_context(|| format!("the object has no program {name}"))?
-            .try_into()?;
-        verified(name, log, || program.load())?;
-        let program = program.fd()?.try_clone()?;
-        let array = object.map_mut(map::STAGES);
-        let array = array.context("the object has no map of stages")?;
-        ProgramArray::try_from(array)?.set(stage as u32, &program, 0)?;
+        stages.set(stage as u32, &programs.get(stage.program())?, 0)?;
     }
+    let at_egress = programs.get(Stage::AT_EGRESS)?;
+    stage_array(pins, map::EGRESS_STAGES)?.set(0, &at_egress, 0)?;
     Ok(())
 }
 
-/// Likewise for the program at egress.
-fn egress_stages(object: &mut Ebpf, log: &Path) -> anyhow::Result<()> {
-    const NAME: &str = Stage::AT_EGRESS;
-    let program = object.program_mut(NAME);
-    let program: &mut SchedClassifier = program
-        .with_context(|| format!("the object has no program {NAME}"))?
-        .try_into()?;
-    verified(NAME, log, || program.load())?;
-    let program = program.fd()?.try_clone()?;
-    let array = object.map_mut(map::EGRESS_STAGES);
-    let array = array.context("the object has no map of stages at egress")?;
-    ProgramArray::try_from(array)?.set(0, &program, 0)?;
-    Ok(())
-}
-
-fn ingress(object: &mut Ebpf) -> anyhow::Result<&mut Xdp> {
-    let program = object.program_mut("switcher_ingress");
-    Ok(program
-        .context("the object has no ingress program")?
-        .try_into()?)
-}
-
-fn egress_program(object: &mut Ebpf) -> anyhow::Result<&mut SchedClassifier> {
-    let program = object.program_mut("switcher_egress");
-    Ok(program
-        .context("the object has no egress program")?
-        .try_into()?)
+fn stage_array(pins: &Pins, name: &str) -> anyhow::Result<ProgramArray<MapData>> {
+    let map = MapData::from_pin(pins.map(name)).and_then(Map::from_map_data);
+    map.and_then(ProgramArray::try_from)
+        .with_context(|| format!("map {name} can't be opened"))
 }
 
 /// The seed is drawn once: another one would give every flow another bucket.
@@ -256,7 +181,7 @@ fn draw() -> anyhow::Result<u64> {
 /// Replies first: no client may see an answer with an endpoint's address.
 fn attach_all(
     pins: &Pins,
-    object: &mut Ebpf,
+    programs: &mut Programs,
     config: &AgentConfig,
     how: Egress,
 ) -> anyhow::Result<()> {
@@ -264,11 +189,11 @@ fn attach_all(
     let interfaces: Vec<_> = interfaces
         .map(|name| attach::usable(pins, name))
         .collect::<Result<_, _>>()?;
-    let egress = egress_program(object)?;
+    let mut egress = programs.classifier("switcher_egress")?;
+    let ingress = programs.get("switcher_ingress")?;
     for interface in &interfaces {
-        attach::egress(pins, egress, interface, how)?;
+        attach::egress(pins, &mut egress, interface, how)?;
     }
-    let ingress = ingress(object)?.fd()?.try_clone()?;
     for interface in &interfaces {
         attach::xdp(pins, ingress.as_fd(), interface, config.xdp)?;
     }

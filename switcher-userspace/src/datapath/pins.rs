@@ -15,7 +15,7 @@ use switcher_common::abi::ABI;
 /// The usual mount point.
 const BPFFS: &str = "/sys/fs/bpf";
 
-/// The pins of this version of the maps: `<bpffs>/v<ABI>/{maps,links}`.
+/// The pins of this version of the maps: `<bpffs>/v<ABI>/{maps,programs,links,clients}`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pins {
     base: PathBuf,
@@ -58,6 +58,18 @@ impl Pins {
     #[must_use]
     pub fn maps(&self) -> PathBuf {
         self.root.join("maps")
+    }
+
+    /// The directory of the pins of an object's programs.
+    #[must_use]
+    pub fn programs(&self, object: &str) -> PathBuf {
+        self.root.join("programs").join(object)
+    }
+
+    /// Objects whose programs are pinned: one, or two while one is being replaced.
+    #[must_use]
+    pub fn objects(&self) -> Vec<String> {
+        names(&self.root.join("programs"))
     }
 
     /// The directory of the links' pins.
