@@ -1,11 +1,12 @@
 //! Traffic goes on whatever becomes of the agent.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
+use switcher::datapath::pins::Pins;
 use switcher_harness::agent::{Output, binary};
 use switcher_harness::chance::Chance;
 use switcher_harness::config::{GROUP, Settings};
@@ -81,6 +82,7 @@ fn replaced_by_another_binary_under_load() -> Result<()> {
         let before = stand.agent.status()?;
         let status = stand.agent.stop()?;
         ensure!(status.success(), "SIGTERM ended the agent with {status}");
+        belong_to_another_version(stand.agent.place().bpffs())?;
         stand.agent.set_binary(&next);
         stand.agent.start()?;
         let after = stand.agent.status()?;
@@ -93,6 +95,16 @@ fn replaced_by_another_binary_under_load() -> Result<()> {
         let back = stand.agent.cli(&["flip", GROUP])?.expect(0)?;
         served(&load, "blue", &back)?;
         unharmed(&format!("{mode}, replaced"), &load.stop()?)?;
+    }
+    Ok(())
+}
+
+/// So that the next agent loads programs of its own and gives them to the links.
+fn belong_to_another_version(bpffs: &Path) -> Result<()> {
+    let pins = Pins::new(bpffs);
+    for object in pins.objects() {
+        let other = format!("other-than-{object}");
+        std::fs::rename(pins.programs(&object), pins.programs(&other))?;
     }
     Ok(())
 }
