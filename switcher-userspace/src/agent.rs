@@ -12,6 +12,7 @@ mod clock;
 mod effects;
 mod group;
 mod handle;
+mod notes;
 mod notices;
 mod orders;
 mod pause;

@@ -56,6 +56,8 @@ fn router(api: Api) -> Router {
         .route("/v1/groups/{group}/extend", post(changes::extend))
         .route("/v1/groups/{group}/pause", post(changes::pause))
         .route("/v1/groups/{group}/resume", post(changes::resume))
+        .route("/v1/groups/{group}/stage", post(changes::stage))
+        .route("/v1/groups/{group}/schema", post(changes::schema))
         .route("/v1/groups/{group}/wait", get(wait::wait))
         .route("/v1/history", get(reads::history))
         .route("/v1/cutovers/{id}", get(reads::cutover))

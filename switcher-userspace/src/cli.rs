@@ -15,6 +15,7 @@ pub use explain::{ExplainArgs, MadeUpPacket};
 use crate::config::{DEFAULT_BPFFS, DEFAULT_SOCKET};
 use crate::exit::Exit;
 use crate::output::Format;
+use crate::release::SchemaRange;
 
 /// Blue-green traffic switching in the kernel.
 ///
@@ -105,6 +106,14 @@ pub enum Command {
         #[arg(short, long)]
         watch: bool,
     },
+    /// Record what is on the idle colour; the preview leads there
+    ///
+    /// On the colour that was live before, this gives up the rollback to what was there.
+    Stage(StageArgs),
+    /// Record a change of the database's schema
+    ///
+    /// Refused while a release serves clients that can't live with it.
+    Schema(SchemaArgs),
     /// Switch a group's new connections to another colour
     ///
     /// Returns when no CPU can act on the old colour any more, unless --wait says otherwise.
@@ -201,6 +210,40 @@ pub enum Command {
 pub struct ApplyArgs {
     /// The configuration file [default: the one the agent was started with]
     pub file: Option<PathBuf>,
+    /// What every change takes.
+    #[command(flatten)]
+    pub change: ChangeArgs,
+}
+
+/// Arguments of `stage`.
+#[derive(Clone, Debug, Args)]
+pub struct StageArgs {
+    /// The group
+    pub group: String,
+    /// The colour that has the release [default: the idle one, if there is one]
+    pub colour: Option<String>,
+    /// What the release is called
+    #[arg(long = "version", value_name = "V", id = "release")]
+    pub version: String,
+    /// Which versions of the database's schema it can live with, such as 12..14 [default: any]
+    #[arg(long, value_name = "A..B")]
+    pub schema: Option<SchemaRange>,
+    /// What every change takes.
+    #[command(flatten)]
+    pub change: ChangeArgs,
+}
+
+/// Arguments of `schema`.
+#[derive(Clone, Debug, Args)]
+pub struct SchemaArgs {
+    /// The group
+    pub group: String,
+    /// The version that is applied now
+    #[arg(long, value_name = "N")]
+    pub applied: u64,
+    /// The previous release can't live with it, and needn't: there will be no rollback
+    #[arg(long)]
+    pub close_rollback: bool,
     /// What every change takes.
     #[command(flatten)]
     pub change: ChangeArgs,

@@ -4,6 +4,7 @@
 //! word was read back; on start the kernel's word tells which of the two a crash has left behind.
 
 mod record;
+mod releases;
 mod schema;
 #[cfg(test)]
 mod tests;
@@ -95,10 +96,7 @@ impl Journal {
     /// # Errors
     /// When the file can't be read.
     pub fn group(&self, name: &str) -> anyhow::Result<Option<GroupRecord>> {
-        self.db
-            .prepare_cached("SELECT * FROM groups WHERE name = ?1")?
-            .query_row([name], GroupRecord::read)
-            .optional()
+        GroupRecord::load(&self.db, name)
             .with_context(|| format!("read the record of group {name}"))
     }
 
@@ -107,8 +105,10 @@ impl Journal {
     /// # Errors
     /// When the file can't be written.
     pub fn put_group(&self, group: &GroupRecord) -> anyhow::Result<()> {
+        let transaction = self.db.unchecked_transaction()?;
         group
-            .write(&self.db)
+            .write(&transaction)
+            .and_then(|()| transaction.commit())
             .with_context(|| format!("record group {}", group.name))
     }
 

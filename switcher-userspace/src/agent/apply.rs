@@ -188,6 +188,7 @@ impl Runner {
         }
         self.groups.retain(|name, _| known.contains(name));
         self.have = have;
+        self.turn_previews();
         self.changes.send_modify(|count| *count += 1);
         Ok(())
     }
@@ -216,6 +217,7 @@ impl Runner {
         let found = Found {
             have,
             times: self.datapath.times(index),
+            releases: record.clone().map(|it| it.releases).unwrap_or_default(),
         };
         let recorded = record.clone().map(|it| (it.live, it.previous, it.revision));
         let (state, effects) = resume(found, recorded, intents, timing, id, self.clock.now());

@@ -376,6 +376,7 @@ pub(super) fn failure(outcome: Outcome) -> Failure {
         | Outcome::Unchanged
         | Outcome::Kept { .. }
         | Outcome::Held
+        | Outcome::Noted { .. }
         | Outcome::Stopped { .. } => new(Exit::Unexpected, "it did not fail".to_owned()),
         Outcome::Aborted => new(
             Exit::Precondition,
@@ -403,7 +404,7 @@ pub(super) fn failure(outcome: Outcome) -> Failure {
                 Why::NoSuchColour => Exit::NotFound,
                 Why::WhichColour => Exit::Usage,
                 Why::Precondition | Why::Busy => Exit::Precondition,
-                Why::NotEligible => Exit::Refused,
+                Why::NotEligible | Why::Schema => Exit::Refused,
                 Why::Unconfirmed => Exit::WaitingForPerson,
                 Why::Expired => Exit::RolledBack,
             };

@@ -87,14 +87,20 @@ pub(super) struct Activity {
 impl Group {
     /// As it stands in the journal.
     pub(super) fn record(&self) -> GroupRecord {
+        self.record_of(&self.state)
+    }
+
+    /// The same once this is its state.
+    pub(super) fn record_of(&self, state: &GroupState) -> GroupRecord {
         GroupRecord {
             name: self.name.clone(),
-            live: self.state.live.clone(),
-            previous: self.state.previous.clone(),
-            revision: self.state.revision,
-            epoch: self.state.word.epoch(),
+            live: state.live.clone(),
+            previous: state.previous.clone(),
+            revision: state.revision,
+            epoch: state.word.epoch(),
             since: self.since,
             by: self.by.clone(),
+            releases: state.releases.clone(),
         }
     }
 }

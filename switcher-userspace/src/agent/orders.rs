@@ -6,6 +6,7 @@ use tokio::sync::oneshot;
 use super::Runner;
 use super::effects::failure;
 use super::group::{Group, Waiting};
+use super::notes::{named, range};
 use super::terms::duration;
 use crate::api::model::{ChangeAnswer, ChangeRequest};
 use crate::exit::{Exit, Failure};
@@ -33,6 +34,10 @@ pub enum Verb {
     Pause,
     /// New flows again.
     Resume,
+    /// That a release is on a colour; see [`Runner::note`].
+    Stage,
+    /// That a version of the database's schema is applied.
+    Schema,
 }
 
 /// What is asked of which group, and by whom.
@@ -53,7 +58,7 @@ type Answer = Result<ChangeAnswer, Failure>;
 impl Runner {
     /// Carries out an order. The answer comes when the switch has settled, or with the refusal.
     pub fn order(&mut self, asked: Asked, reply: oneshot::Sender<Answer>) {
-        debug_assert!(!asked.verb.is_pause(), "answered at once");
+        debug_assert!(!asked.verb.is_at_once(), "answered at once");
         let tried = asked.tried();
         let id = self.journal.fresh_id(Timestamp::now());
         if let Err(failure) = asked
@@ -249,6 +254,9 @@ impl Asked {
             (Verb::Extend, _) => format!("extend the time to confirm {group}"),
             (Verb::Pause, _) => format!("pause {group}"),
             (Verb::Resume, _) => format!("resume {group}"),
+            (Verb::Stage, Some(to)) => format!("stage {to} of {group}"),
+            (Verb::Stage, None) => format!("stage a release of {group}"),
+            (Verb::Schema, _) => format!("record the database's schema for {group}"),
         }
     }
 
@@ -257,9 +265,15 @@ impl Asked {
         let request = &self.request;
         let flip = self.verb == Verb::Flip;
         let canary = self.verb == Verb::Canary;
+        let stage = self.verb == Verb::Stage;
+        let schema = self.verb == Verb::Schema;
         let lasts = matches!(self.verb, Verb::Extend | Verb::Pause);
         let fields = [
-            ("to", request.to.is_some(), flip || canary),
+            ("to", request.to.is_some(), flip || canary || stage),
+            ("version", request.version.is_some(), stage),
+            ("schema", request.schema.is_some(), stage),
+            ("applied", request.applied.is_some(), schema),
+            ("close_rollback", request.close_rollback, schema),
             ("percent", request.percent.is_some(), canary),
             ("force", request.force, flip || canary),
             ("hard", request.hard, self.verb == Verb::Rollback),
@@ -280,6 +294,15 @@ impl Asked {
             let advice = "use `flip` for all new connections, `abort` for none";
             return Err(Failure::new(Exit::Usage, "", why.to_owned()).advise(advice));
         }
+        let missing = [
+            ("version", request.version.is_some(), stage),
+            ("applied", request.applied.is_some(), schema),
+        ];
+        for (field, given, needs) in missing {
+            if needs && !given {
+                return refuse(format!("field `{field}` is missing"));
+            }
+        }
         if lasts && request.duration.is_none() {
             return refuse("field `for` is missing: say for how long".to_owned());
         }
@@ -292,7 +315,7 @@ impl Asked {
 
 impl Runner {
     /// What is asked for, as the release logic takes it. The tables for a canary are made ready.
-    fn event(
+    pub(super) fn event(
         &mut self,
         verb: Verb,
         name: &str,
@@ -315,6 +338,10 @@ impl Runner {
             if_live,
             percent,
             dry_run,
+            version,
+            schema,
+            applied,
+            close_rollback,
             ..
         } = request;
         let order = Order {
@@ -334,6 +361,16 @@ impl Runner {
             Verb::Extend => Event::Extend { order, by },
             Verb::Pause => Event::Pause { order, time: by },
             Verb::Resume => Event::Resume(order),
+            Verb::Stage => Event::Stage {
+                order,
+                version: named("version", &version.unwrap_or_default())?,
+                schema: schema.as_deref().map(range).transpose()?,
+            },
+            Verb::Schema => Event::Schema {
+                order,
+                applied: applied.unwrap_or_default(),
+                close: close_rollback,
+            },
             Verb::Canary => {
                 return self.canary(name, order, percent.unwrap_or_default(), dry_run);
             }

@@ -6,7 +6,7 @@ use tracing::info;
 
 use super::Runner;
 use super::effects::failure;
-use super::orders::{Asked, Verb};
+use super::orders::Asked;
 use super::terms::duration;
 use crate::api::model::PauseAnswer;
 use crate::exit::{Exit, Failure};
@@ -104,12 +104,5 @@ impl Runner {
         }
         self.changes.send_modify(|count| *count += 1);
         answer
-    }
-}
-
-impl Verb {
-    /// Whether it is answered by [`Runner::pause`].
-    pub(super) const fn is_pause(self) -> bool {
-        matches!(self, Self::Pause | Self::Resume)
     }
 }

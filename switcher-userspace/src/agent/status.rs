@@ -22,7 +22,7 @@ use crate::config::GroupConfig;
 use crate::exit::{Exit, Failure};
 use crate::health::{Target, Verdict};
 use crate::journal::CutoverRecord;
-use crate::release::{Stage, Window};
+use crate::release::{Stage, Window, no_previous};
 
 /// Counting flows takes time with many of them; a count serves for this long.
 const COUNT_KEEPS: Duration = Duration::from_secs(1);
@@ -187,6 +187,7 @@ impl Runner {
             window: self.window_status(group),
             colours: colours.collect(),
             rollback: self.rollback(group),
+            schema: state.releases.applied,
             warnings: self.warnings(group),
             canary: state.canary().map(|share| CanaryStatus {
                 colour: share.colour.clone(),
@@ -198,13 +199,7 @@ impl Runner {
 
     fn colour_status(&self, group: &Group, config: &GroupConfig, colour: &str) -> ColourStatus {
         let state = &group.state;
-        let role = if state.live == colour {
-            "live"
-        } else if state.previous.as_deref() == Some(colour) {
-            "previous"
-        } else {
-            "staging"
-        };
+        let release = state.releases.colours.get(colour);
         let healthy = match self.health.verdict(&group.name, colour) {
             Verdict::Healthy => Some(true),
             Verdict::Unhealthy(_) => Some(false),
@@ -222,8 +217,9 @@ impl Runner {
             last_packet,
         } = group.activity.get(colour).copied().unwrap_or_default();
         ColourStatus {
-            role: role.to_owned(),
-            version: None,
+            role: state.role(colour).name().to_owned(),
+            version: release.and_then(|it| it.version.clone()),
+            schema: release.and_then(|it| it.schema).map(|it| it.to_string()),
             healthy,
             endpoints: self.endpoints(group, config, colour),
             packets: counters.packets,
@@ -340,13 +336,14 @@ impl Runner {
             return RollbackStatus {
                 eligible: false,
                 to: None,
-                blockers: vec![format!("{} has been live from the beginning", state.live)],
+                blockers: vec![no_previous(state)],
             };
         };
         let mut blockers = Vec::new();
         if !state.slots.contains_key(to) {
             blockers.push(format!("{to} has no endpoints any more"));
         }
+        blockers.extend(state.releases.misfit(to, state.releases.applied));
         let unhealthy = self.health.verdict(&group.name, to).blockers();
         blockers.extend(
             unhealthy

@@ -3,6 +3,7 @@
 mod canary;
 mod health;
 mod life;
+mod staging;
 pub(crate) mod stand;
 mod timed;
 

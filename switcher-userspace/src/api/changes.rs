@@ -70,6 +70,14 @@ pub(super) async fn resume(from: From, bytes: Bytes) -> Response {
     change(Verb::Resume, from, bytes).await.into_response()
 }
 
+pub(super) async fn stage(from: From, bytes: Bytes) -> Response {
+    change(Verb::Stage, from, bytes).await.into_response()
+}
+
+pub(super) async fn schema(from: From, bytes: Bytes) -> Response {
+    change(Verb::Schema, from, bytes).await.into_response()
+}
+
 async fn change(verb: Verb, from: From, bytes: Bytes) -> Result<Response, Refused> {
     let (State(api), ConnectInfo(peer), Path(group), Query(options), headers) = from;
     peer.may_change(api.own_uid)?;
@@ -87,6 +95,13 @@ async fn change(verb: Verb, from: From, bytes: Bytes) -> Result<Response, Refuse
         request,
         who,
     };
+    if matches!(verb, Verb::Stage | Verb::Schema) {
+        let noted = async {
+            let answer = api.agent.ask(move |runner| runner.note(&asked)).await;
+            ready(answer.and_then(|answer| answer))
+        };
+        return once(&api, key, same, noted).await;
+    }
     if matches!(verb, Verb::Pause | Verb::Resume) {
         let held = async {
             let answer = api.agent.ask(move |runner| runner.pause(&asked)).await;

@@ -117,6 +117,9 @@ pub struct GroupStatus {
     pub colours: BTreeMap<String, ColourStatus>,
     /// Whether it could be rolled back.
     pub rollback: RollbackStatus,
+    /// The version of the database's schema, if `schema` has recorded one.
+    #[serde(default)]
+    pub schema: Option<u64>,
     /// What somebody should know of it now.
     #[serde(default)]
     pub warnings: Vec<String>,
@@ -159,10 +162,13 @@ pub struct WindowStatus {
 /// A colour of a group.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ColourStatus {
-    /// `live`, `previous` or `staging`.
+    /// `live`, `previous`, `staging` or `retired`.
     pub role: String,
-    /// What runs there; not known to this version.
+    /// What runs there, if `stage` has said so.
     pub version: Option<String>,
+    /// Which versions of the database's schema that can live with, such as `12..14`; any if none.
+    #[serde(default)]
+    pub schema: Option<String>,
     /// Whether all its endpoints are; none while that isn't known.
     pub healthy: Option<bool>,
     /// Its endpoints.
@@ -236,12 +242,13 @@ pub struct CutoverStatus {
     pub first_packet_at: Option<Timestamp>,
 }
 
-/// `POST /v1/groups/{group}/flip`, `…/rollback`, `…/canary`, `…/abort`, `…/confirm`, `…/extend`, `…/pause` and `…/resume`.
+/// `POST /v1/groups/{group}/flip`, `…/rollback`, `…/canary`, `…/abort`, `…/confirm`, `…/extend`, `…/pause`, `…/resume`,
+/// `…/stage` and `…/schema`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ChangeRequest {
     /// Flip: the colour that is to be live; the other one if there are two. Canary: the colour that is to
-    /// have a share.
+    /// have a share. Stage: the colour that has the release; the idle one if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub to: Option<String>,
     /// Canary: the share of new connections, 1 to 99.
@@ -262,6 +269,18 @@ pub struct ChangeRequest {
     /// Extend: how much longer; pause: for how long at most.
     #[serde(rename = "for", skip_serializing_if = "Option::is_none")]
     pub duration: Option<String>,
+    /// Stage: what the release is called.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// Stage: which versions of the database's schema it can live with, such as `12..14`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub schema: Option<String>,
+    /// Schema: its version now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub applied: Option<u64>,
+    /// Schema: that this closes the rollback is meant.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub close_rollback: bool,
     /// Rollback: move existing flows, too.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub hard: bool,
@@ -332,6 +351,35 @@ pub struct PauseAnswer {
     /// It was as asked for.
     pub unchanged: bool,
     /// Nothing was done.
+    pub dry_run: bool,
+}
+
+/// The answer to what somebody says of a group: `…/stage` and `…/schema`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NoteAnswer {
+    /// The group.
+    pub group: String,
+    /// The colour that is live.
+    pub live: String,
+    /// The one that a rollback goes to.
+    pub previous: Option<String>,
+    /// The colour that was spoken of.
+    pub colour: Option<String>,
+    /// What it is for now.
+    pub role: Option<String>,
+    /// What is on it.
+    pub version: Option<String>,
+    /// Which versions of the database's schema that can live with.
+    pub schema: Option<String>,
+    /// The version of the database's schema.
+    pub applied: Option<u64>,
+    /// The group's revision.
+    pub revision: u64,
+    /// What somebody should know of it.
+    pub warnings: Vec<String>,
+    /// It was as said.
+    pub unchanged: bool,
+    /// Nothing was recorded.
     pub dry_run: bool,
 }
 

@@ -41,6 +41,7 @@ async fn status_is_as_promised() {
         "previous",
         "revision",
         "rollback",
+        "schema",
         "since",
         "warnings",
         "window",
@@ -56,6 +57,7 @@ async fn status_is_as_promised() {
         "packets",
         "resets",
         "role",
+        "schema",
         "version",
     ];
     assert_eq!(keys(&group["colours"]["blue"]), expected);

@@ -14,6 +14,7 @@ mod emergency;
 mod explain;
 mod flip;
 mod history;
+mod note;
 mod pause;
 mod plan;
 mod rollback;
@@ -39,6 +40,8 @@ pub fn run(cli: Cli, output: &Output) -> Result<Exit, Failure> {
         Command::Plan { file } => plan::run(&globals, output, file.as_deref()),
         Command::Apply(args) => apply::run(&globals, output, args),
         Command::Status { group, watch } => status::run(&globals, output, group.as_deref(), watch),
+        Command::Stage(args) => note::stage(&globals, output, args),
+        Command::Schema(args) => note::schema(&globals, output, args),
         Command::Flip(args) => flip::run(&globals, output, args),
         Command::Rollback(args) => rollback::run(&globals, output, args),
         Command::Canary(args) => canary::run(&globals, output, args),

@@ -146,6 +146,9 @@ fn describe_group(output: &Output, group: &GroupStatus, now: Timestamp) -> Strin
         text += &format!("  {warning}\n");
     }
     text += &format!("  {}\n", rollback(group));
+    if let Some(applied) = group.schema {
+        text += &format!("  the database is at schema {applied}\n");
+    }
     text += &indented(&colours(output, group, now));
     text + &indented(&failing(group))
 }
@@ -167,12 +170,18 @@ fn colours(output: &Output, group: &GroupStatus, now: Timestamp) -> String {
     colours.sort_by_key(|(_, colour)| match colour.role.as_str() {
         "live" => 0,
         "previous" => 1,
-        _ => 2,
+        "staging" => 2,
+        _ => 3,
     });
     let rows = colours.into_iter().map(|(name, colour)| {
         vec![
             Cell::new(name.clone(), Tint::Colour),
             colour.role.clone().into(),
+            colour
+                .version
+                .clone()
+                .unwrap_or_else(|| "-".to_owned())
+                .into(),
             health(colour),
             colour
                 .flows
@@ -191,6 +200,7 @@ fn colours(output: &Output, group: &GroupStatus, now: Timestamp) -> String {
     let header = [
         "colour",
         "role",
+        "version",
         "healthy",
         "flows",
         "connections",
@@ -282,9 +292,10 @@ shop   green  blue      draining  12        3m ago  root (uid 0, pid 7 switcher)
   in 57m: drain deadline: 12 connections left would be reset
   window draining: 12 flows on old endpoints, flow map 1 % used
   rollback to blue would not help: web 10.0.0.1:8001: connection refused
-  COLOUR  ROLE      HEALTHY  FLOWS  CONNECTIONS  PACKETS  BYTES    RESETS  LAST PACKET
-  green   live      1/1      3      20           1.2k     4.0 KiB  0       0s ago
-  blue    previous  0/1      12     400          98k      12 MiB   1       5s ago
+  the database is at schema 13
+  COLOUR  ROLE      VERSION  HEALTHY  FLOWS  CONNECTIONS  PACKETS  BYTES    RESETS  LAST PACKET
+  green   live      v42      1/1      3      20           1.2k     4.0 KiB  0       0s ago
+  blue    previous  -        0/1      12     400          98k      12 MiB   1       5s ago
   blue web 10.0.0.1:8001: connection refused
 ";
         assert_eq!(text, expected, "{text}");

@@ -2,10 +2,11 @@
 
 use jiff::Timestamp;
 use rusqlite::types::Type;
-use rusqlite::{Connection, Error, Row, params};
+use rusqlite::{Connection, Error, OptionalExtension, Row, params};
 use serde::{Deserialize, Serialize};
 
-use crate::release::{Cutover, End, Intent, Kind, Terms};
+use super::releases;
+use crate::release::{Cutover, End, Intent, Kind, Releases, Terms};
 
 /// What is recorded of a group.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +25,8 @@ pub struct GroupRecord {
     pub since: Timestamp,
     /// Who has made it so.
     pub by: String,
+    /// What is on its colours.
+    pub releases: Releases,
 }
 
 /// Who asks for a change, and why.
@@ -135,23 +138,35 @@ impl GroupRecord {
             epoch,
             since,
             by,
+            releases,
         } = self;
-        let sql = "INSERT OR REPLACE INTO groups VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+        let sql = "INSERT OR REPLACE INTO groups VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
         let since = since.to_string();
-        db.prepare_cached(sql)?
-            .execute(params![
-                name,
-                live,
-                previous,
-                number(*revision),
-                epoch,
-                since,
-                by
-            ])
-            .map(drop)
+        db.prepare_cached(sql)?.execute(params![
+            name,
+            live,
+            previous,
+            number(*revision),
+            epoch,
+            since,
+            by,
+            releases.applied.map(number),
+        ])?;
+        releases::write(db, name, &releases.colours)
     }
 
-    pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
+    /// What was recorded of a group.
+    pub(super) fn load(db: &Connection, name: &str) -> rusqlite::Result<Option<Self>> {
+        let mut statement = db.prepare_cached("SELECT * FROM groups WHERE name = ?1")?;
+        let Some(mut record) = statement.query_row([name], Self::read).optional()? else {
+            return Ok(None);
+        };
+        record.releases.colours = releases::read(db, name)?;
+        Ok(Some(record))
+    }
+
+    fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
+        let applied: Option<i64> = row.get("schema")?;
         Ok(Self {
             name: row.get("name")?,
             live: row.get("live")?,
@@ -160,6 +175,10 @@ impl GroupRecord {
             epoch: row.get("epoch")?,
             since: timestamp(row, "since")?.unwrap_or_default(),
             by: row.get("by")?,
+            releases: Releases {
+                applied: applied.map(i64::cast_unsigned),
+                ..Releases::default()
+            },
         })
     }
 }
@@ -366,7 +385,7 @@ fn timestamp(row: &Row<'_>, column: &str) -> rusqlite::Result<Option<Timestamp>>
 }
 
 /// SQLite's integers are signed; bits are kept.
-const fn number(value: u64) -> i64 {
+pub(super) const fn number(value: u64) -> i64 {
     value.cast_signed()
 }
 

@@ -54,6 +54,17 @@ const ADDED: [&str; VERSION as usize - 1] = ["
     ALTER TABLE cutovers ADD COLUMN confirm_by TEXT;
     ALTER TABLE cutovers ADD COLUMN confirmed TEXT;
     ALTER TABLE cutovers ADD COLUMN percent INTEGER;
+    ALTER TABLE groups ADD COLUMN schema INTEGER;
+    CREATE TABLE releases (
+        grp TEXT NOT NULL,
+        colour TEXT NOT NULL,
+        version TEXT,
+        schema_min INTEGER,
+        schema_max INTEGER,
+        staged INTEGER NOT NULL,
+        served INTEGER NOT NULL,
+        PRIMARY KEY (grp, colour)
+    ) STRICT;
 "];
 
 /// Makes the tables in a new file, brings those of earlier versions up to date.

@@ -1,7 +1,9 @@
+use std::collections::BTreeMap;
+
 use tempfile::TempDir;
 
 use super::*;
-use crate::release::{Cutover, End, Kind, Terms};
+use crate::release::{Cutover, End, Kind, Release, Releases, SchemaRange, Terms};
 
 #[test]
 fn an_intent_becomes_a_result() {
@@ -128,7 +130,9 @@ fn a_file_of_the_first_version_is_extended() {
     let back = "ALTER TABLE cutovers DROP COLUMN percent;
         ALTER TABLE cutovers DROP COLUMN at;
         ALTER TABLE cutovers DROP COLUMN confirm_by;
-        ALTER TABLE cutovers DROP COLUMN confirmed; PRAGMA user_version = 1;";
+        ALTER TABLE cutovers DROP COLUMN confirmed;
+        ALTER TABLE groups DROP COLUMN schema;
+        DROP TABLE releases; PRAGMA user_version = 1;";
     journal.db.execute_batch(back).expect("is as it was");
     drop(journal);
     let journal = Journal::open(directory.path()).expect("opens");
@@ -214,6 +218,27 @@ fn group() -> GroupRecord {
         epoch: 3,
         since: at(2),
         by: "root".into(),
+        releases: Releases {
+            colours: BTreeMap::from([
+                (
+                    "blue".into(),
+                    Release {
+                        served: true,
+                        ..Release::default()
+                    },
+                ),
+                (
+                    "green".into(),
+                    Release {
+                        version: Some("v42".into()),
+                        schema: Some(SchemaRange { min: 12, max: 14 }),
+                        staged: true,
+                        served: false,
+                    },
+                ),
+            ]),
+            applied: Some(13),
+        },
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::event::{Effect, Order, Outcome, Refusal, Why};
 use super::state::{Cutover, End, GroupState, Kind, Millis, Preparing, Share, Stage, Window};
-use super::{preparing, scheduled};
+use super::{preparing, scheduled, staging};
 use crate::datapath::Slot;
 
 /// From idle, or in a window. Nothing to do if the colour is live.
@@ -61,6 +61,10 @@ pub(super) fn rollback(
             stop(state, preparing, order, now)
         }
         Stage::Preparing(preparing) => {
+            if let Err(refusal) = way_back_fits(state) {
+                let stage = Stage::Preparing(preparing);
+                return answer(state, stage, order.id, Outcome::Refused(refusal));
+            }
             let mut effects =
                 preparing::call_off(state, preparing, Outcome::Aborted, End::Aborted, now);
             let stage = std::mem::replace(&mut state.stage, Stage::Idle);
@@ -68,8 +72,19 @@ pub(super) fn rollback(
             effects
         }
         stage @ (Stage::Idle | Stage::Switching(_) | Stage::Confirming(_) | Stage::Draining(_)) => {
-            back(state, stage, order, now)
+            match way_back_fits(state) {
+                Ok(()) => back(state, stage, order, now),
+                Err(refusal) => answer(state, stage, order.id, Outcome::Refused(refusal)),
+            }
         }
+    }
+}
+
+/// That people may go back: what the database does not suit, only the kernel's clock brings back.
+fn way_back_fits(state: &GroupState) -> Result<(), Refusal> {
+    match (&state.previous, state.canary()) {
+        (Some(previous), None) => staging::fits(state, previous),
+        (None, _) | (_, Some(_)) => Ok(()),
     }
 }
 
@@ -113,7 +128,10 @@ pub(super) fn abort(
         Stage::Switching(ref window)
         | Stage::Confirming(ref window)
         | Stage::Draining(ref window) => match window.cutover.kind {
-            Kind::Flip | Kind::Canary | Kind::Emergency => return back(state, stage, order, now),
+            Kind::Flip | Kind::Canary | Kind::Emergency => match way_back_fits(state) {
+                Ok(()) => return back(state, stage, order, now),
+                Err(refusal) => refusal,
+            },
             Kind::Rollback => busy(
                 "it is rolling back already",
                 "use `flip` to go forward again",
@@ -166,7 +184,7 @@ pub(super) fn back(state: &mut GroupState, stage: Stage, order: Order, now: Mill
             return answer(state, stage, order.id, Outcome::Refused(refusal));
         }
         None => {
-            let detail = format!("{} has been live from the beginning", state.live);
+            let detail = no_previous(state);
             let refusal = Refusal::new(Why::NotEligible, detail, "use `flip` to choose a colour");
             return answer(state, stage, order.id, Outcome::Refused(refusal));
         }
@@ -176,6 +194,18 @@ pub(super) fn back(state: &mut GroupState, stage: Stage, order: Order, now: Mill
         cutover.from = canary;
     }
     preparing::begin(state, cutover, window_of(stage), now)
+}
+
+/// Why there is no previous colour.
+pub fn no_previous(state: &GroupState) -> String {
+    let mut colours = state.releases.colours.iter();
+    match colours.find(|(_, release)| release.staged && release.served) {
+        Some((colour, release)) => {
+            let what = release.version.as_deref().unwrap_or("another release");
+            format!("{what} has been put on {colour}, which was live before")
+        }
+        None => format!("{} has been live from the beginning", state.live),
+    }
 }
 
 /// The colour and its slot, or nothing if it is live already.
@@ -210,7 +240,18 @@ fn flip_target(
             let advice = "finish it at once (with --no-confirm), or `abort` it and flip from there";
             Err(busy(&detail, advice))
         }
-        _ => Ok((to != state.live).then_some((to, *slot))),
+        _ if to == state.live => Ok(None),
+        _ => {
+            staging::fits(state, &to)?;
+            if order.terms.confirm.is_some() {
+                staging::fits(state, &state.live).map_err(|refusal| Refusal {
+                    detail: format!("the way back is closed: {}", refusal.detail),
+                    advice: "flip with --no-confirm".to_owned(),
+                    ..refusal
+                })?;
+            }
+            Ok(Some((to, *slot)))
+        }
     }
 }
 
@@ -234,6 +275,7 @@ fn canary_target(
         return Err(Refusal::new(Why::Precondition, detail, advice));
     }
     not_busy(stage)?;
+    staging::fits(state, &colour)?;
     let share = Share {
         live: state.live.clone(),
         colour,
@@ -254,20 +296,30 @@ fn the_other(state: &GroupState) -> Result<String, Refusal> {
             format!("{} is the only colour", state.live),
             "add endpoints of another colour to the configuration",
         )),
-        (Some(_), Some(_)) => Err(Refusal::new(
-            Why::WhichColour,
-            format!("there are {} colours to choose from", state.slots.len()),
-            format!("name one of: {}", colours(state)),
-        )),
+        (Some(_), Some(_)) => the_staged(state).ok_or_else(|| {
+            Refusal::new(
+                Why::WhichColour,
+                format!("there are {} colours to choose from", state.slots.len()),
+                format!("name one of: {}", colours(state)),
+            )
+        }),
     }
 }
 
-fn colours(state: &GroupState) -> String {
+/// The only colour on which a release waits.
+fn the_staged(state: &GroupState) -> Option<String> {
+    let staged = |colour: &&String| **colour != state.live && state.releases.is_staged(colour);
+    let mut staged = state.slots.keys().filter(staged);
+    let first = staged.next()?;
+    staged.next().is_none().then(|| first.clone())
+}
+
+pub(super) fn colours(state: &GroupState) -> String {
     let colours: Vec<&str> = state.slots.keys().map(String::as_str).collect();
     colours.join(", ")
 }
 
-fn not_busy(stage: &Stage) -> Result<(), Refusal> {
+pub(super) fn not_busy(stage: &Stage) -> Result<(), Refusal> {
     match stage {
         Stage::Idle | Stage::Draining(_) => Ok(()),
         Stage::Confirming(Window { cutover, .. }) => {

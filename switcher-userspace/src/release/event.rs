@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use switcher_common::abi::Times;
 use switcher_common::word::{Phase, Word};
 
+use super::releases::SchemaRange;
 use super::state::{Cutover, End, Millis, Terms};
 use crate::datapath::Slot;
 
@@ -32,6 +33,24 @@ pub enum Event {
         id: String,
         /// Slot of the new table.
         slot: Slot,
+    },
+    /// Somebody has put a release on a colour.
+    Stage {
+        /// By whom it was asked; `to` is the colour.
+        order: Order,
+        /// What it is called.
+        version: String,
+        /// Which versions of the database's schema it can live with; any, if nobody says so.
+        schema: Option<SchemaRange>,
+    },
+    /// Somebody has changed the database's schema.
+    Schema {
+        /// By whom it was asked.
+        order: Order,
+        /// Its version now.
+        applied: u64,
+        /// That this closes the rollback is meant.
+        close: bool,
     },
     /// Somebody wants what is going on to be stopped.
     Abort(Order),
@@ -229,6 +248,13 @@ pub enum Outcome {
     },
     /// New flows are held, or let in again.
     Held,
+    /// What was said is to be kept.
+    Noted {
+        /// The colour it concerns.
+        colour: Option<String>,
+        /// What somebody should know of it.
+        warnings: Vec<String>,
+    },
     /// What was going on has been stopped; nothing had been switched.
     Stopped {
         /// The cut-over that was stopped.
@@ -277,6 +303,8 @@ pub enum Why {
     Unconfirmed,
     /// The time to confirm it is over.
     Expired,
+    /// A release can't live with the version of the database's schema.
+    Schema,
 }
 
 impl fmt::Display for Effect {

@@ -34,6 +34,9 @@
 //!
 //! A pause is none of these states: new flows are held by a flag of the word, whatever else goes on.
 //!
+//! What is on the colours is recorded in any of these states but on the way to a switch and while one may go
+//! back by itself. It decides on roles, on where previews lead, and whether a release suits the database.
+//!
 //! A canary passes the same states, and is *holding* in idle and draining: the word's slot then has tables in
 //! which another colour has a share. `flip` finishes it; `rollback` and `abort` end it.
 //!
@@ -48,15 +51,19 @@ mod event;
 mod foresee;
 mod pause;
 mod preparing;
+mod releases;
 mod resume;
 mod scheduled;
+mod staging;
 mod state;
 #[cfg(test)]
 mod tests;
 mod window;
 
+pub use asked::no_previous;
 pub use event::{Blocker, Count, Effect, Event, Order, Outcome, Record, Refusal, Why};
 pub use foresee::{Foreseen, foresee};
+pub use releases::{Release, Releases, Role, SchemaRange};
 pub use resume::{Found, Intent, resume};
 pub use state::{
     Cutover, End, GroupState, Kind, Millis, Preparing, Share, Stage, Terms, Timing, Window,
@@ -84,6 +91,22 @@ pub fn step(state: &mut GroupState, event: Event, now: Millis) -> Vec<Effect> {
         (stage, Event::Extend { order, by }) => confirming::extend(state, stage, order, by, now),
         (stage, Event::Pause { order, time }) => pause::pause(state, stage, order, time, now),
         (stage, Event::Resume(order)) => pause::resume(state, stage, order),
+        (
+            stage,
+            Event::Stage {
+                order,
+                version,
+                schema,
+            },
+        ) => staging::stage(state, stage, order, (version, schema)),
+        (
+            stage,
+            Event::Schema {
+                order,
+                applied,
+                close,
+            },
+        ) => staging::schema(state, stage, order, (applied, close)),
         (stage, Event::PauseOver) => pause::over(state, stage, now),
 
         (Stage::Preparing(preparing), Event::Prepared { id }) if preparing.is(&id) => {

@@ -204,9 +204,8 @@ pub(super) fn go_live(
     if !state.shares.contains_key(&cutover.slot) {
         state.slots.insert(cutover.to.clone(), cutover.slot);
     }
-    if cutover.kind != Kind::Canary && cutover.to != state.live {
-        state.previous = Some(std::mem::replace(&mut state.live, cutover.to.clone()));
-        state.revision += 1;
+    if cutover.kind != Kind::Canary {
+        state.make_live(&cutover.to);
     }
     state.stage = Stage::Switching(Window::new(cutover, &state.timing, now));
     effects.unwrap_or_default()
@@ -224,8 +223,10 @@ pub(super) fn target_word(state: &GroupState, cutover: &Cutover) -> Word {
             state.word.staging()
         }
         Kind::Flip | Kind::Rollback | Kind::Emergency => {
+            let waits = state.previewed(&cutover.to).map(u32::from);
             let alone = state.canary().and_then(|_| state.slots.get(&state.live));
-            alone.map_or(state.word.current(), |slot| u32::from(*slot))
+            let from = alone.map_or(state.word.current(), |slot| u32::from(*slot));
+            waits.unwrap_or(from)
         }
     };
     if hard {

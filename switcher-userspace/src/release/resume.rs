@@ -8,6 +8,7 @@ use switcher_common::word::{Phase, Word, flags};
 use super::confirming;
 use super::event::{Effect, Outcome, Record};
 use super::preparing::superseded;
+use super::releases::Releases;
 use super::scheduled::way_back;
 use super::state::{
     Cutover, End, GroupState, Kind, Millis, Preparing, Stage, Terms, Timing, Window, ready_slots,
@@ -26,20 +27,26 @@ pub struct Intent {
     pub unconfirmed: bool,
 }
 
-/// The kernel's half of a group.
-#[derive(Clone, Copy, Debug)]
+/// The kernel's half of a group, and what it can't know.
+#[derive(Clone, Debug)]
 pub struct Found<'a> {
     /// Its names, slots and word.
     pub have: &'a HaveGroup,
     /// When the word changes its meaning.
     pub times: Times,
+    /// What was recorded to be on its colours.
+    pub releases: Releases,
 }
 
 /// A group as the kernel has it, with what the journal knows of it: the kernel is the truth, and what was
 /// going on is finished or undone against it. `id` is for the cut-over that somebody made meanwhile.
 #[must_use]
 pub fn resume(
-    Found { have, times }: Found<'_>,
+    Found {
+        have,
+        times,
+        releases,
+    }: Found<'_>,
     recorded: Option<(String, Option<String>, u64)>,
     open: Vec<Intent>,
     timing: Timing,
@@ -62,6 +69,7 @@ pub fn resume(
         revision,
         slots,
         shares: shared_slots(have),
+        releases,
         timing,
         stage: Stage::Idle,
     };
@@ -90,7 +98,7 @@ pub fn resume(
             }
         };
         if stored {
-            go_live(&mut state, &live);
+            state.make_live(&live);
             effects.push(Effect::Record(Record::Switched {
                 id: cutover.id.clone(),
             }));
@@ -116,7 +124,7 @@ pub fn resume(
                 superseded(settled(before, &timing, now), &as_rollback(&cutover))
             }),
         );
-        go_live(&mut state, &live);
+        state.make_live(&live);
         effects.push(Effect::Record(Record::Found(cutover.clone())));
         last = Some(cutover);
     }
@@ -218,7 +226,7 @@ fn over(state: &mut GroupState, last: Option<Cutover>, now: Millis) -> Vec<Effec
         let window = settled(last, &state.timing, now);
         effects.extend(superseded(window, &cutover));
     }
-    go_live(state, &live);
+    state.make_live(&live);
     effects.push(Effect::Record(Record::Found(cutover.clone())));
     effects.extend(adopt(state, Some(cutover), now));
     effects
@@ -289,7 +297,7 @@ pub(super) fn found(
             let window = settled(before, &state.timing, now);
             effects.extend(superseded(window, &as_rollback(&cutover)));
         }
-        go_live(state, &live);
+        state.make_live(&live);
         effects.push(Effect::Record(Record::Found(cutover.clone())));
         last = Some(cutover);
     }
@@ -366,13 +374,6 @@ fn settled(cutover: Cutover, timing: &Timing, now: Millis) -> Window {
     Window {
         settled: true,
         ..Window::new(cutover, timing, now)
-    }
-}
-
-fn go_live(state: &mut GroupState, live: &str) {
-    if state.live != live {
-        state.previous = Some(std::mem::replace(&mut state.live, live.to_owned()));
-        state.revision += 1;
     }
 }
 

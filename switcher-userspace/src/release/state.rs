@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 use switcher_common::abi::Times;
 use switcher_common::word::{Word, flags};
 
-use super::event::{Order, Outcome};
+use super::event::{Effect, Order, Outcome};
+use super::releases::{Releases, Role};
 use crate::datapath::{HaveGroup, Mix, Slot};
 
 /// A moment on the runner's clock: milliseconds of `CLOCK_BOOTTIME`, which programs go by as well. It goes
@@ -57,6 +58,8 @@ pub struct GroupState {
     pub slots: BTreeMap<String, Slot>,
     /// Slots in which another colour has a share of the live one's tables.
     pub shares: BTreeMap<Slot, Share>,
+    /// What is on the colours.
+    pub releases: Releases,
     /// How long the phases of a window last.
     pub timing: Timing,
     /// What is going on.
@@ -322,6 +325,73 @@ impl GroupState {
     pub fn paused_until(&self) -> Option<Millis> {
         let paused = self.word.has(flags::PAUSED);
         paused.then(|| Millis::of(self.times.paused_until))
+    }
+
+    /// What a colour is for.
+    #[must_use]
+    pub fn role(&self, colour: &str) -> Role {
+        let release = self.releases.colours.get(colour);
+        if self.live == colour {
+            Role::Live
+        } else if self.previous.as_deref() == Some(colour) {
+            Role::Previous
+        } else if release.is_some_and(|it| it.served && !it.staged) {
+            Role::Retired
+        } else {
+            Role::Staging
+        }
+    }
+
+    /// The colour that the next release goes to, if only one comes into question: not the live one, and not
+    /// the one before as long as there is another.
+    #[must_use]
+    pub fn idle_colour(&self) -> Option<String> {
+        let idle = |role: fn(Role) -> bool| {
+            let mut found = self.slots.keys().filter(|it| role(self.role(it)));
+            (found.next(), found.next())
+        };
+        let one = match idle(|role| matches!(role, Role::Staging | Role::Retired)) {
+            (None, _) => idle(|role| role == Role::Previous),
+            some => some,
+        };
+        match one {
+            (Some(colour), None) => Some(colour.clone()),
+            (None | Some(_), _) => None,
+        }
+    }
+
+    /// The slot that previews lead to once `live` is live: that of a release that waits, if one does.
+    pub(super) fn previewed(&self, live: &str) -> Option<Slot> {
+        let slot = |(colour, slot): (&String, &Slot)| {
+            let waits = colour != live && self.releases.is_staged(colour);
+            waits.then_some(*slot)
+        };
+        let mut waiting = self.slots.iter().filter_map(slot);
+        let now = self.word.staging() as Slot;
+        let first = waiting.clone().next();
+        waiting.find(|slot| *slot == now).or(first)
+    }
+
+    /// Has previews lead to the release that waits, unless a word is in use whose moves are set.
+    pub fn turn_preview(&mut self) -> Option<Effect> {
+        let slot = match self.stage {
+            Stage::Idle | Stage::Draining(_) => u32::from(self.previewed(&self.live)?),
+            Stage::Preparing(_) | Stage::Switching(_) | Stage::Confirming(_) => return None,
+        };
+        if self.word.staging() == slot {
+            return None;
+        }
+        self.word = self.word.with_staging(slot);
+        Some(Effect::Store(self.word))
+    }
+
+    /// From now on this colour is live.
+    pub(super) fn make_live(&mut self, to: &str) {
+        if self.live != to {
+            self.releases.switched(&self.live, to);
+            self.previous = Some(std::mem::replace(&mut self.live, to.to_owned()));
+            self.revision += 1;
+        }
     }
 
     /// The colour whose table lies in a slot, if that table is up to date.

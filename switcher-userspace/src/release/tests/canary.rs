@@ -181,6 +181,7 @@ fn a_restarted_agent_finds_it_in_the_kernel() {
         Found {
             have: &have,
             times: Times::default(),
+            releases: Releases::default(),
         },
         recorded,
         open,

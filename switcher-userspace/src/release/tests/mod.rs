@@ -5,6 +5,7 @@ mod flip;
 mod random;
 mod resume;
 mod rollback;
+mod staging;
 mod timed;
 mod window;
 
@@ -26,6 +27,7 @@ fn group() -> GroupState {
         revision: 3,
         slots: BTreeMap::from([("blue".into(), 0), ("green".into(), 1)]),
         shares: BTreeMap::new(),
+        releases: Releases::default(),
         timing: Timing {
             arm: Duration::from_secs(3),
             learn: Duration::from_secs(120),

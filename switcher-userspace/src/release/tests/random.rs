@@ -26,6 +26,14 @@ enum Do {
     Abort,
     Confirm,
     Extend,
+    Stage {
+        to: Option<&'static str>,
+        version: u8,
+    },
+    Schema {
+        applied: u64,
+        close: bool,
+    },
     Pause,
     Resume,
     PauseOver,
@@ -66,6 +74,12 @@ fn anything() -> impl Strategy<Value = Do> {
         Just(Do::Abort),
         Just(Do::Confirm),
         Just(Do::Extend),
+        (
+            prop_oneof![Just(None), Just(Some("green")), Just(Some("red"))],
+            0_u8..4
+        )
+            .prop_map(|(to, version)| Do::Stage { to, version }),
+        (0_u64..4, any::<bool>()).prop_map(|(applied, close)| Do::Schema { applied, close }),
         Just(Do::Pause),
         Just(Do::Resume),
         Just(Do::PauseOver),
@@ -145,6 +159,14 @@ impl Kernel {
             order: Order { id, .. },
             ..
         }
+        | Event::Stage {
+            order: Order { id, .. },
+            ..
+        }
+        | Event::Schema {
+            order: Order { id, .. },
+            ..
+        }
         | Event::Canary {
             order: Order { id, .. },
             ..
@@ -171,6 +193,14 @@ impl Kernel {
                 "{event:?}: {state:?}"
             ),
         }
+        let misfit = state.releases.misfit(&state.live, state.releases.applied);
+        let by_people = matches!(event, Event::Prepared { .. } | Event::Health { .. });
+        assert!(
+            !by_people || misfit.is_none() || before.live == state.live,
+            "{misfit:?}"
+        );
+        let staged = state.releases.is_staged(&state.live);
+        assert!(!staged, "what is live does not wait to be: {state:?}");
         let changed = u64::from(before.live != state.live);
         assert_eq!(
             state.revision,
@@ -325,6 +355,22 @@ impl Kernel {
             Do::Extend => Event::Extend {
                 order: self.order(),
                 by: Duration::from_secs(20),
+            },
+            Do::Stage { to, version } => Event::Stage {
+                order: Order {
+                    to: to.map(Into::into),
+                    ..self.order()
+                },
+                version: format!("v{version}"),
+                schema: Some(SchemaRange {
+                    min: version.saturating_sub(1).into(),
+                    max: u64::from(version) + 1,
+                }),
+            },
+            Do::Schema { applied, close } => Event::Schema {
+                order: self.order(),
+                applied,
+                close,
             },
             Do::Pause => Event::Pause {
                 order: self.order(),

@@ -347,6 +347,7 @@ fn resumed_at(
         Found {
             have: &have(word),
             times,
+            releases: Releases::default(),
         },
         recorded,
         open,

@@ -1,0 +1,130 @@
+//! What people say of a group: recorded before it counts.
+
+use tracing::info;
+
+use super::Runner;
+use super::effects::failure;
+use super::orders::{Asked, Verb};
+use crate::api::model::NoteAnswer;
+use crate::exit::{Exit, Failure};
+use crate::release::{Effect, Outcome, SchemaRange, step};
+
+/// The longest name of anything that people may give, in characters.
+const LONGEST: usize = 128;
+
+impl Runner {
+    /// Takes what somebody says, at once.
+    ///
+    /// # Errors
+    /// When there is no such group, when it can't be so, and when it can't be recorded; then it isn't so.
+    pub fn note(&mut self, asked: &Asked) -> Result<NoteAnswer, Failure> {
+        let done = self.try_note(asked);
+        done.map_err(|failure| Failure {
+            tried: asked.tried(),
+            ..failure
+        })
+    }
+
+    fn try_note(&mut self, asked: &Asked) -> Result<NoteAnswer, Failure> {
+        let Asked {
+            group: name,
+            verb,
+            request,
+            who,
+        } = asked;
+        asked.check()?;
+        self.group(name)?;
+        let event = self.event(*verb, name, request.clone(), String::new())?;
+        let now = self.clock.now();
+        let group = self.group(name)?;
+        let mut state = group.state.clone();
+        let effects = step(&mut state, event, now);
+        let outcome = effects.iter().find_map(|effect| match effect {
+            Effect::Reply { outcome, .. } => Some(outcome.clone()),
+            _ => None,
+        });
+        let (colour, warnings, unchanged) = match outcome.unwrap_or(Outcome::Unchanged) {
+            Outcome::Noted { colour, warnings } => (colour, warnings, false),
+            Outcome::Unchanged => (request.to.clone(), Vec::new(), true),
+            other => return Err(failure(other)),
+        };
+        let colour = colour.or_else(|| request.to.clone());
+        let release = colour
+            .as_ref()
+            .and_then(|it| state.releases.colours.get(it));
+        let answer = NoteAnswer {
+            group: name.clone(),
+            live: state.live.clone(),
+            previous: state.previous.clone(),
+            role: colour.as_ref().map(|it| state.role(it).name().to_owned()),
+            version: release.and_then(|it| it.version.clone()),
+            schema: release.and_then(|it| it.schema).map(|it| it.to_string()),
+            colour,
+            applied: state.releases.applied,
+            revision: state.revision,
+            warnings,
+            unchanged,
+            dry_run: request.dry_run,
+        };
+        if unchanged || request.dry_run {
+            return Ok(answer);
+        }
+        self.journal.put_group(&group.record_of(&state))?;
+        let (actor, reason) = (&who.actor, &who.reason);
+        let (colour, version, applied) = (&answer.colour, &answer.version, answer.applied);
+        info!(
+            group = name,
+            actor, reason, colour, version, applied, "{verb:?}"
+        );
+        if let Some(group) = self.groups.get_mut(name) {
+            group.state = state;
+        }
+        for effect in effects {
+            if !matches!(effect, Effect::Reply { .. }) {
+                let asks = self.carry_out(name, effect);
+                debug_assert!(asks.is_none(), "a note asks nothing");
+            }
+        }
+        self.changes.send_modify(|count| *count += 1);
+        Ok(answer)
+    }
+
+    /// Has previews lead to what waits to become live: a boot has forgotten it.
+    pub(super) fn turn_previews(&mut self) {
+        let turn = |(name, group): (&String, &mut super::group::Group)| {
+            let effect = group.state.turn_preview()?;
+            Some((name.clone(), effect))
+        };
+        let turned: Vec<_> = self.groups.iter_mut().filter_map(turn).collect();
+        for (name, effect) in turned {
+            let asks = self.carry_out(&name, effect);
+            debug_assert!(asks.is_none(), "a store asks nothing");
+        }
+    }
+}
+
+impl Verb {
+    /// Whether it is answered by [`Runner::pause`] or [`Runner::note`].
+    pub(super) const fn is_at_once(self) -> bool {
+        matches!(
+            self,
+            Self::Pause | Self::Resume | Self::Stage | Self::Schema
+        )
+    }
+}
+
+/// A name that people give, on one line and not too long.
+pub(super) fn named(field: &str, text: &str) -> Result<String, Failure> {
+    let good = !text.trim().is_empty() && text.chars().count() <= LONGEST;
+    if good && !text.chars().any(char::is_control) {
+        return Ok(text.to_owned());
+    }
+    let why = format!("{field}: write 1 to {LONGEST} characters on one line");
+    Err(Failure::new(Exit::Usage, "", why))
+}
+
+/// A range of schema versions.
+pub(super) fn range(text: &str) -> Result<SchemaRange, Failure> {
+    text.parse()
+        .map_err(|why| Failure::new(Exit::Usage, "", format!("schema: {why}")))
+}
