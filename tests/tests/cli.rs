@@ -6,6 +6,8 @@ mod changes;
 mod files;
 #[path = "cli/reads.rs"]
 mod reads;
+#[path = "cli/releases.rs"]
+mod releases;
 
 use anyhow::Result;
 use serde_json::Value;
