@@ -171,4 +171,9 @@ impl<S: Stack> Stack for Asked<'_, S> {
     fn route(&self, way: &Way) -> Route {
         self.0.route(way)
     }
+
+    #[inline(always)]
+    fn blur(&self, value: u64) -> u64 {
+        self.0.blur(value)
+    }
 }

@@ -35,7 +35,12 @@ impl Steered {
 /// A group's word as it counts now. One load, and no clock, unless the word says that it takes more.
 #[inline(always)]
 fn word_now<T: Tables, S: Stack>(group: u16, tables: &T, stack: &S) -> Word {
-    word_at(group, tables, || stack.nanoseconds())
+    let word = tables.word(group);
+    if word.flags() & (flags::TIMED | flags::PAUSED) == 0 {
+        return word;
+    }
+    let word = timed(word, group, tables, stack.nanoseconds());
+    Word(stack.blur(word.0))
 }
 
 /// The same, from a clock: `CLOCK_BOOTTIME` in nanoseconds.
@@ -49,8 +54,13 @@ pub(crate) fn word_at<T: Tables>(
     if word.flags() & (flags::TIMED | flags::PAUSED) == 0 {
         return word;
     }
+    timed(word, group, tables, nanoseconds())
+}
+
+/// What a word counts as that changes by itself.
+#[inline(always)]
+fn timed<T: Tables>(word: Word, group: u16, tables: &T, now: u64) -> Word {
     let times = tables.times(group);
-    let now = nanoseconds();
     if word.has(flags::TIMED) && now >= times.revert_at {
         tables.notice(notice_kind::EXPIRED, group, 0, times.revert_at as u32 | 1);
     }
@@ -130,6 +140,7 @@ impl<T: Tables, S: Stack> Windowed<'_, T, S> {
             self.segment,
             choice,
             owner,
+            |value| self.stack.blur(value),
         ))
     }
 

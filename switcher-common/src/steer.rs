@@ -61,6 +61,7 @@ pub trait Flows {
 }
 
 /// What the socket table says about a flow at one endpoint; the stronger claim is the greater one.
+#[repr(u8)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Ownership {
     /// No socket, or only a listener.
@@ -223,7 +224,7 @@ fn carry_on(
 ///
 /// Whoever owns the flow gets the segment. Remains and cookies only count for what is no SYN, and only if
 /// `new` has no claim as strong: the client may have used its port again, and a listener may take a segment
-/// for a cookie of its own by accident.
+/// for a cookie of its own by accident. `blur` is [`Stack::blur`](crate::tables::Stack::blur).
 #[inline(always)]
 pub fn owned(
     word: Word,
@@ -231,32 +232,67 @@ pub fn owned(
     segment: Segment,
     choice: impl Fn(u32) -> Option<u16>,
     owner: impl Fn(u16) -> Ownership,
+    blur: impl Fn(u64) -> u64,
 ) -> Choice {
     let others = word.in_use() & !(1 << word.current());
     let mut slot = 0;
-    let mut asked = new;
-    let (mut claimant, mut strongest) = (new, Ownership::None);
+    let mut claims = Claims {
+        asked: new,
+        claimant: new,
+        strongest: Ownership::None as u8,
+    };
     while slot < crate::abi::SLOTS as u32 {
         if others & 1 << slot != 0
             && let Some(candidate) = choice(slot)
             && candidate != new
-            && candidate != asked
+            && candidate != claims.asked
         {
-            asked = candidate;
-            let claim = owner(candidate);
-            if claim == Ownership::Owns {
+            claims.asked = candidate;
+            let claim = blur(owner(candidate) as u64) as u8;
+            if claim == Ownership::Owns as u8 {
                 return (candidate, How::Socket);
             }
-            if claim > strongest {
-                (claimant, strongest) = (candidate, claim);
+            if claim > claims.strongest {
+                claims.claimant = candidate;
+                claims.strongest = claim;
             }
         }
+        claims = claims.blurred(&blur);
         slot += 1;
     }
-    if !segment.opens && claimant != new && strongest > owner(new) {
-        return (claimant, How::Socket);
+    if !segment.opens && claims.claimant != new && claims.strongest > owner(new) as u8 {
+        return (claims.claimant, How::Socket);
     }
     (new, How::Current)
+}
+
+/// What the slots that were asked so far say.
+#[derive(Clone, Copy)]
+struct Claims {
+    /// The endpoint asked last.
+    asked: u16,
+    /// The endpoint with the strongest claim.
+    claimant: u16,
+    /// That claim: an [`Ownership`].
+    strongest: u8,
+}
+
+impl Claims {
+    /// The same, without the verifier's knowledge of how it came about: it would walk what follows once for
+    /// each combination of answers.
+    #[inline(always)]
+    fn blurred(self, blur: &impl Fn(u64) -> u64) -> Self {
+        let packed = blur(
+            u64::from(self.asked)
+                | u64::from(self.claimant) << 16
+                | u64::from(self.strongest) << 32,
+        );
+        Self {
+            asked: packed as u16,
+            claimant: (packed >> 16) as u16,
+            strongest: (packed >> 32) as u8,
+        }
+    }
 }
 
 /// UDP flows: a tag decides as long as the flow is not idle, whatever the word says.

@@ -1,6 +1,7 @@
 //! Questions to the network stack.
 
 use core::ffi::c_void;
+use core::mem::MaybeUninit;
 
 use aya_ebpf::bindings::{
     BPF_F_CURRENT_NETNS, BPF_FIB_LKUP_RET_NOT_FWDED, BPF_FIB_LKUP_RET_SUCCESS,
@@ -85,23 +86,36 @@ impl Stack for XdpStack<'_> {
             _ => Route::Stack,
         }
     }
+
+    #[inline(always)]
+    fn blur(&self, value: u64) -> u64 {
+        // A number that the verifier knows nothing about, mixed in behind the compiler's back and out again.
+        let salt = u64::from(self.interface());
+        let mut mixed = value;
+        // SAFETY: arithmetic only.
+        unsafe {
+            core::arch::asm!(
+                "{0} ^= {1}",
+                inout(reg) mixed,
+                in(reg) salt,
+                options(pure, nomem, nostack)
+            );
+        }
+        mixed ^ salt
+    }
 }
 
 /// Asks the FIB. A function of its own for its stack; the helper's return code.
 #[inline(never)]
 fn next_hop(context: *mut xdp_md, way: &Way, hop: &mut NextHop) -> u32 {
-    /// Aligned, so that addresses may be copied by halves.
-    #[repr(C, align(8))]
-    struct Query(FibLookup);
     let Way {
         source,
         destination,
         carriage,
         protocol,
     } = *way;
-    // SAFETY: plain integers; zero is valid.
-    let mut aligned: Query = unsafe { core::mem::zeroed() };
-    let query = &mut aligned.0;
+    let mut words = MaybeUninit::<[u64; 8]>::uninit();
+    let query: &mut FibLookup = zeroed(&mut words);
     query.l4_protocol = protocol;
     // SAFETY: the context is this program's.
     query.ifindex = unsafe { (*context).ingress_ifindex };
@@ -132,6 +146,34 @@ fn next_hop(context: *mut xdp_md, way: &Way, hop: &mut NextHop) -> u32 {
     };
     answer as u32
 }
+
+/// A structure of the kernel's, all zero.
+///
+/// Cleared a word at a time: by itself the compiler calls a function that goes byte by byte. Aligned, so that
+/// addresses may be copied by halves.
+#[inline(always)]
+fn zeroed<T: Plain, const N: usize>(words: &mut MaybeUninit<[u64; N]>) -> &mut T {
+    const { assert!(size_of::<T>() <= size_of::<[u64; N]>() && align_of::<T>() <= 8) };
+    let first = words.as_mut_ptr().cast::<u64>();
+    for index in 0..N {
+        // SAFETY: one of the array's words.
+        unsafe { first.add(index).write_volatile(0) };
+    }
+    // SAFETY: large enough and aligned, as asserted; any bytes are a valid `Plain`.
+    unsafe { &mut *first.cast::<T>() }
+}
+
+/// A structure of integers.
+///
+/// # Safety
+/// Any bytes are a valid value.
+unsafe trait Plain {}
+// SAFETY: integers and unions of them.
+unsafe impl Plain for SocketTuple {}
+// SAFETY: as above.
+unsafe impl Plain for FibLookup {}
+// SAFETY: integers.
+unsafe impl Plain for [u32; 10] {}
 
 /// Looks a connection up in the socket table. A function of its own: it is asked once per slot, and inlined
 /// copies would multiply what the verifier walks.
@@ -164,12 +206,8 @@ fn socket_at(
 /// The socket of the packet's client at this endpoint, with a reference taken, or null.
 #[inline(never)]
 fn look_up(context: *mut xdp_md, packet: &Packet, endpoint: &Endpoint) -> *mut bpf_sock {
-    /// Aligned, so that addresses may be copied by halves.
-    #[repr(C, align(8))]
-    struct Tuple(SocketTuple);
-    // SAFETY: plain integers; zero is valid.
-    let mut aligned: Tuple = unsafe { core::mem::zeroed() };
-    let tuple = &mut aligned.0;
+    let mut words = MaybeUninit::<[u64; 5]>::uninit();
+    let tuple: &mut SocketTuple = zeroed(&mut words);
     let bytes = if packet.is_v6 {
         tuple.__bindgen_anon_1.ipv6.saddr = packet.source.words();
         tuple.__bindgen_anon_1.ipv6.daddr = endpoint.address.words();
@@ -199,10 +237,6 @@ fn carries_cookie(
     packet: &Packet,
     endpoint: &Endpoint,
 ) -> bool {
-    /// Either header. Aligned, or else the compiler writes two words at once where the verifier allows only
-    /// one.
-    #[repr(C, align(8))]
-    struct Header([u32; 10]);
     const VERSION_4: u32 = u32::from_ne_bytes([0x45, 0, 0, 0]);
     const VERSION_6: u32 = u32::from_ne_bytes([0x60, 0, 0, 0]);
     let frame = XdpContext::new(context);
@@ -210,22 +244,23 @@ fn carries_cookie(
         return false;
     };
     tcp.dest = endpoint.port.0.to_ne_bytes();
-    let mut ip = Header([0; 10]);
+    let mut words = MaybeUninit::<[u64; 5]>::uninit();
+    let ip: &mut [u32; 10] = zeroed(&mut words);
     let ip_size = if packet.is_v6 {
         let ([a, b, c, d], [e, f, g, h]) = (packet.source.words(), endpoint.address.words());
-        ip.0 = [VERSION_6, 0, a, b, c, d, e, f, g, h];
+        *ip = [VERSION_6, 0, a, b, c, d, e, f, g, h];
         40
     } else {
-        ip.0[0] = VERSION_4;
-        ip.0[3] = packet.source.v4_word();
-        ip.0[4] = endpoint.address.v4_word();
+        ip[0] = VERSION_4;
+        ip[3] = packet.source.v4_word();
+        ip[4] = endpoint.address.v4_word();
         20
     };
     // SAFETY: both headers outlive the call; the listener is held by the caller.
     let answer = unsafe {
         bpf_tcp_check_syncookie(
             listener,
-            (&raw mut ip).cast(),
+            ip.as_mut_ptr().cast(),
             ip_size,
             (&raw mut tcp).cast(),
             size_of_val(&tcp) as u32,
