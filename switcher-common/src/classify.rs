@@ -18,12 +18,16 @@ pub enum Class<'a> {
     Reply(u16, &'a Endpoint),
 }
 
-/// Classifies an incoming packet; `None` means it is nobody's business here.
+/// Whether anybody might be concerned by a packet: most of a host's are nobody's business.
+#[inline(always)]
+pub fn concerns<T: Tables>(packet: &Packet, tables: &T) -> bool {
+    tables.known(packet.destination_port) || tables.known(packet.source_port)
+}
+
+/// Classifies an incoming packet; `None` means it is nobody's business here. Worth asking only where
+/// [`concerns`] says so.
 #[inline(always)]
 pub fn incoming<'a, T: Tables>(packet: &Packet, tables: &'a T) -> Option<Class<'a>> {
-    if !tables.known(packet.destination_port) && !tables.known(packet.source_port) {
-        return None;
-    }
     let there = tables.port(packet.destination_port);
     let front = service_at(
         packet.destination,

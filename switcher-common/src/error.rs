@@ -4,6 +4,8 @@
 //! About a reply: to the endpoint of the quoted flow, which is asked for without a trace. About a request: to the
 //! client, quoting the VIP that it has sent to.
 
+use core::mem::MaybeUninit;
+
 use crate::abi::{Address, endpoint_flags, service_flags};
 use crate::classify::{self, Class};
 use crate::forward::Onward;
@@ -26,14 +28,17 @@ pub(crate) fn ingress<F: Frame + ?Sized, T: Tables, S: Stack>(
     tables: &T,
     stack: &S,
 ) -> Result<Verdict, Reason> {
-    let mut error = IcmpError::NONE;
+    let mut place = MaybeUninit::uninit();
+    let error = frame
+        .keep(IcmpError::NONE, &mut place)
+        .ok_or(Reason::NotOurs)?;
     error.read(frame)?;
     let mut turn = Turn::NONE;
-    decide(&error, &mut turn, tables, stack)?;
+    decide(error, &mut turn, tables, stack)?;
     if !turn.local {
-        find_way(frame, &error, &mut turn, tables, stack)?;
+        find_way(frame, error, &mut turn, tables, stack)?;
     }
-    emit(frame, &error, &turn, tables)?;
+    emit(frame, error, &turn, tables)?;
     Ok(match turn.interface {
         0 => Verdict::Deliver,
         same if same == stack.interface() => Verdict::Transmit,
@@ -116,14 +121,17 @@ pub(crate) fn egress<F: Frame + ?Sized, T: Tables>(
     frame: &mut F,
     tables: &T,
 ) -> Result<Verdict, Reason> {
-    let mut error = IcmpError::NONE;
+    let mut place = MaybeUninit::uninit();
+    let error = frame
+        .keep(IcmpError::NONE, &mut place)
+        .ok_or(Reason::NotOurs)?;
     error.read(frame)?;
     let packet = &error.packet;
     let (id, endpoint) = classify::sender(packet, tables).ok_or(Reason::NotOurs)?;
     let service = pipeline::answers_as(packet, id, endpoint, tables)?;
     let service = pipeline::face(service, tables)?;
     let turn = error.from(id, service.address, service.port);
-    emit(frame, &error, &turn, tables)?;
+    emit(frame, error, &turn, tables)?;
     Ok(Verdict::Deliver)
 }
 

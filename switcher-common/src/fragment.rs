@@ -6,6 +6,8 @@
 //! fragment whose first was not seen is dropped if it is for a VIP: it could go anywhere, and its receiver would
 //! keep it in vain. From an endpoint's address much may come that is no reply: that passes.
 
+use core::mem::MaybeUninit;
+
 use crate::abi::fragment::{FRAGMENTS_LIFE, FragmentKey, Fragmented, fragmented};
 use crate::abi::{Address, AddressKey, Endpoint, TCP, UDP, endpoint_flags, service_flags};
 use crate::classify::{self, Class};
@@ -28,8 +30,9 @@ pub(crate) fn ingress<F: Frame + ?Sized, T: Tables, S: Stack>(
     tables: &T,
     stack: &S,
 ) -> Result<Verdict, Reason> {
-    let fragment = Fragment::read(frame)?;
-    let packet = &fragment.packet;
+    let mut place = MaybeUninit::uninit();
+    let fragment = Fragment::read(frame, &mut place)?;
+    let packet = fragment.packet;
     let said = if fragment.first {
         let said = meet(frame, packet, tables, stack)?;
         if said.kind == fragmented::REPLY || is_followed_to(packet, tables) {
@@ -87,8 +90,9 @@ pub(crate) fn egress<F: Frame + ?Sized, T: Tables>(
     tables: &T,
     now: u32,
 ) -> Result<Verdict, Reason> {
-    let fragment = Fragment::read(frame)?;
-    let packet = &fragment.packet;
+    let mut place = MaybeUninit::uninit();
+    let fragment = Fragment::read(frame, &mut place)?;
+    let packet = fragment.packet;
     let said = if fragment.first {
         let said = match classify::sender(packet, tables) {
             Some((id, endpoint)) => answer(packet, id, endpoint, tables),
@@ -113,17 +117,20 @@ pub(crate) fn egress<F: Frame + ?Sized, T: Tables>(
 }
 
 /// A fragment of a TCP or UDP packet.
-struct Fragment {
+struct Fragment<'a> {
     /// Without ports, if it is not the first.
-    packet: Packet,
+    packet: &'a Packet,
     first: bool,
     /// Of the packet that it is part of.
     identification: u32,
 }
 
-impl Fragment {
+impl<'a> Fragment<'a> {
     #[inline(always)]
-    fn read<F: Frame + ?Sized>(frame: &F) -> Result<Self, Reason> {
+    fn read<F: Frame + ?Sized>(
+        frame: &F,
+        place: &'a mut MaybeUninit<Packet>,
+    ) -> Result<Self, Reason> {
         let layers = frame.layers(Layers::find(frame)?);
         let part = layers.fragment(frame).ok_or(Reason::Malformed)?;
         let first = part.offset == 0;
@@ -136,7 +143,7 @@ impl Fragment {
             parse::bare(frame, &layers)?
         };
         Ok(Self {
-            packet,
+            packet: frame.keep(packet, place).ok_or(Reason::NotOurs)?,
             first,
             identification: part.id,
         })
@@ -150,7 +157,7 @@ impl Fragment {
             protocol,
             is_v6,
             ..
-        } = self.packet;
+        } = *self.packet;
         FragmentKey {
             source,
             destination,

@@ -1,5 +1,7 @@
 //! Bytes of a packet, wherever they are.
 
+use core::mem::MaybeUninit;
+
 use network_types::eth::EthHdr;
 use network_types::tcp::TcpHdr;
 
@@ -46,6 +48,14 @@ pub trait Frame {
     fn layers(&self, found: Layers) -> Layers {
         found
     }
+    /// Puts something where it stays while the packet is worked on: `place`, if nothing better is at hand. A
+    /// program has memory of its own for that, which spares its stack and about whose contents the verifier
+    /// knows nothing: it walks once what it would walk for each way to get there. Nothing if there is none, which
+    /// does not happen.
+    #[inline(always)]
+    fn keep<'a, T: Kept>(&self, value: T, place: &'a mut MaybeUninit<T>) -> Option<&'a mut T> {
+        Some(place.write(value))
+    }
     /// Carries out an edit of the headers, checksums included. All or nothing.
     fn edit(&mut self, edit: &Edit) -> Option<()>;
     /// The sum of words as they stand in the frame, from `offset` on, the last filled up with a zero byte;
@@ -53,6 +63,12 @@ pub trait Frame {
     /// may move a payload that was never set, and the verifier refuses to read it.
     fn sum(&self, offset: usize, length: usize) -> u64;
 }
+
+/// What may be kept: at most [`KEPT`] bytes.
+pub trait Kept: Copy + 'static {}
+
+/// Bytes that a program keeps of a packet.
+pub const KEPT: usize = 256;
 
 /// What [`Frame::sum`] says where there is nothing to add up; no sum is as large.
 pub const TOO_SHORT: u64 = u64::MAX;

@@ -6,7 +6,7 @@
 
 use crate::abi::{Address, ICMP, ICMPV6, Port, TCP, UDP};
 use crate::checksum::{change16, update, update_udp};
-use crate::frame::Frame;
+use crate::frame::{Frame, Kept};
 use crate::layers::Layers;
 use crate::parse::{self, Packet};
 use crate::rewrite::{self, Edit, End, Hop, Places, field};
@@ -37,6 +37,7 @@ const fn is_error(kind: u8, is_v6: bool) -> bool {
 }
 
 /// An ICMP error.
+#[derive(Clone, Copy)]
 pub struct IcmpError {
     /// The error itself; it has no ports.
     pub outer: Packet,
@@ -66,6 +67,8 @@ pub struct Turn {
     /// Which address of the error is replaced; in the quote it is the other one.
     pub end: End,
 }
+
+impl Kept for IcmpError {}
 
 impl IcmpError {
     /// None yet.

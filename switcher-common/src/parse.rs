@@ -4,7 +4,7 @@ use network_types::tcp::TcpHdr;
 
 use crate::abi::{Address, Port, TCP, UDP};
 use crate::checksum;
-use crate::frame::Frame;
+use crate::frame::{Frame, Kept};
 use crate::icmp::is_icmp;
 use crate::layers::{LINK, Layers};
 use crate::rewrite::field;
@@ -31,6 +31,8 @@ pub struct Packet {
     /// IPv6, else IPv4.
     pub is_v6: bool,
 }
+
+impl Kept for Packet {}
 
 impl Packet {
     /// Nothing yet.

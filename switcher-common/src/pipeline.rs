@@ -3,6 +3,8 @@
 //! Incoming: parse, classify, steer, rewrite, forward. Outgoing: replies of endpoints get the service's
 //! address back.
 
+use core::mem::MaybeUninit;
+
 use crate::abi::notice::notice_kind;
 use crate::abi::{Endpoint, FlowKey, Note, Service, TCP, endpoint_flags, note_kind, service_flags};
 use crate::classify::{self, Class};
@@ -32,7 +34,14 @@ pub fn ingress<F: Frame + ?Sized, T: Tables, S: Stack>(
         Err(Reason::IcmpError) => return Verdict::Continue(Stage::Errors),
         Err(reason) => return pass(reason, tables),
     };
-    let step = match classify::incoming(&packet, tables) {
+    if !classify::concerns(&packet, tables) {
+        return Verdict::Pass(Reason::NotOurs);
+    }
+    let mut place = MaybeUninit::uninit();
+    let Some(packet) = frame.keep(packet, &mut place) else {
+        return Verdict::Pass(Reason::NotOurs);
+    };
+    let step = match classify::incoming(packet, tables) {
         None => return Verdict::Pass(Reason::NotOurs),
         Some(Class::Request(_, service)) if service.has(service_flags::KEEPS_VIP) => {
             return Verdict::Continue(Stage::Tunnel);
@@ -44,12 +53,12 @@ pub fn ingress<F: Frame + ?Sized, T: Tables, S: Stack>(
             return Verdict::Continue(Stage::Nat);
         }
         Some(Class::Request(index, service)) => {
-            request(frame, &packet, index, service, tables, stack)
+            request(frame, packet, index, service, tables, stack)
         }
-        Some(Class::Direct(id)) => Err(direct(frame, &packet, id, tables)),
-        Some(Class::Reply(id, endpoint)) => reply(frame, &packet, id, endpoint, tables),
+        Some(Class::Direct(id)) => Err(direct(frame, packet, id, tables)),
+        Some(Class::Reply(id, endpoint)) => reply(frame, packet, id, endpoint, tables),
     };
-    finish(frame, &packet, step, tables, stack)
+    finish(frame, packet, step, tables, stack)
 }
 
 /// Fragments: [`Stage::Fragments`].
@@ -89,15 +98,19 @@ pub fn nat<F: Frame + ?Sized, T: NatTables, S: Stack>(
         Ok(packet) => packet,
         Err(reason) => return pass(reason, tables),
     };
-    match classify::incoming(&packet, tables) {
+    let mut place = MaybeUninit::uninit();
+    let Some(packet) = frame.keep(packet, &mut place) else {
+        return Verdict::Pass(Reason::NotOurs);
+    };
+    match classify::incoming(packet, tables) {
         None | Some(Class::Direct(_)) => Verdict::Pass(Reason::NotOurs),
         Some(Class::Request(index, service)) => {
-            let step = nat::request(frame, &packet, index, service, tables, stack);
-            finish(frame, &packet, step, tables, stack)
+            let step = nat::request(frame, packet, index, service, tables, stack);
+            finish(frame, packet, step, tables, stack)
         }
         Some(Class::Reply(id, endpoint)) => {
-            let step = nat::reply(frame, &packet, id, endpoint, tables, stack);
-            finish(frame, &packet, step, tables, stack)
+            let step = nat::reply(frame, packet, id, endpoint, tables, stack);
+            finish(frame, packet, step, tables, stack)
         }
     }
 }
@@ -113,17 +126,21 @@ pub fn tunnel<F: Frame + ?Sized, T: Tables, S: Stack>(
         Ok(packet) => packet,
         Err(reason) => return pass(reason, tables),
     };
-    let Some(Class::Request(index, service)) = classify::incoming(&packet, tables) else {
+    let mut place = MaybeUninit::uninit();
+    let Some(packet) = frame.keep(packet, &mut place) else {
         return Verdict::Pass(Reason::NotOurs);
     };
-    let (id, endpoint) = match steer(frame, &packet, index, service, tables, stack) {
+    let Some(Class::Request(index, service)) = classify::incoming(packet, tables) else {
+        return Verdict::Pass(Reason::NotOurs);
+    };
+    let (id, endpoint) = match steer(frame, packet, index, service, tables, stack) {
         Ok(chosen) => chosen,
         Err(reason) => return pass(reason, tables),
     };
     if endpoint.has(endpoint_flags::UNTOUCHED) {
         return Verdict::Pass(Reason::Untouched);
     }
-    match dsr::relay(frame, &packet, id, endpoint.address, tables, stack) {
+    match dsr::relay(frame, packet, id, endpoint.address, tables, stack) {
         Ok(interface) => out(interface, stack),
         Err(reason) => pass(reason, tables),
     }

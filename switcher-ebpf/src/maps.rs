@@ -17,6 +17,7 @@ use switcher_common::abi::{
     MAX_SERVICES, NextHop, Note, PORTS_PER_WORD, Port, PortEntry, Service, ServiceName, Settings,
     Tag, TagBudget, Times, UDP_FLOWS, known_port,
 };
+use switcher_common::frame::KEPT;
 use switcher_common::tables::{Count, Tables};
 use switcher_common::verdict::{Reason, Stage};
 use switcher_common::word::Word;
@@ -82,6 +83,9 @@ static SERVICE_NAMES: Array<ServiceName, SERVICE_COUNT> = Array::new();
 static NOTICES: RingBuf<Notice, NOTICE_BYTES> = RingBuf::new();
 #[btf_map]
 static NOTICED: PerCpuArray<Noticed, GROUP_COUNT> = PerCpuArray::new();
+/// What is kept of the packet that is being worked on: at XDP hooks, and at tc hooks.
+#[btf_map]
+pub(crate) static SCRATCH: PerCpuArray<[u64; KEPT / 8], 2> = PerCpuArray::new();
 /// By [`Stage`].
 #[btf_map]
 pub(crate) static STAGES: ProgramArray<{ Stage::ALL.len() }> = ProgramArray::new();

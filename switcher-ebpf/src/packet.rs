@@ -8,9 +8,11 @@ use aya_ebpf::helpers::generated::{bpf_csum_update, bpf_xdp_get_buff_len};
 use aya_ebpf::programs::{TcContext, XdpContext};
 use switcher_common::abi::{Address, TCP};
 use switcher_common::checksum::{change_address, fold, narrow};
-use switcher_common::frame::{Frame, Header, REACH, SUMMED, TOO_SHORT};
+use switcher_common::frame::{Frame, Header, KEPT, Kept, REACH, SUMMED, TOO_SHORT};
 use switcher_common::layers::Layers;
 use switcher_common::rewrite::{self, Edit, Places, field};
+
+use crate::maps::SCRATCH;
 
 /// An incoming frame, still in the driver's buffer.
 pub(crate) struct XdpFrame<'a>(pub(crate) &'a XdpContext);
@@ -75,6 +77,11 @@ impl Frame for XdpFrame<'_> {
     }
 
     #[inline(always)]
+    fn keep<'a, T: Kept>(&self, value: T, _place: &'a mut MaybeUninit<T>) -> Option<&'a mut T> {
+        kept(value, 0)
+    }
+
+    #[inline(always)]
     fn edit(&mut self, edit: &Edit) -> Option<()> {
         rewrite::in_place(self, edit)
     }
@@ -124,6 +131,11 @@ impl Frame for TcFrame<'_> {
     }
 
     #[inline(always)]
+    fn keep<'a, T: Kept>(&self, value: T, _place: &'a mut MaybeUninit<T>) -> Option<&'a mut T> {
+        kept(value, 1)
+    }
+
+    #[inline(always)]
     fn edit(&mut self, edit: &Edit) -> Option<()> {
         let Places {
             address,
@@ -167,6 +179,18 @@ impl Frame for TcFrame<'_> {
     #[inline(always)]
     fn sum(&self, _offset: usize, _length: usize) -> u64 {
         TOO_SHORT
+    }
+}
+
+/// Puts something into this CPU's memory for the kind of hook, whose programs don't interrupt each other.
+#[inline(always)]
+fn kept<'a, T: Kept>(value: T, hook: u32) -> Option<&'a mut T> {
+    const { assert!(size_of::<T>() <= KEPT && align_of::<T>() <= 8) };
+    let place = SCRATCH.get_ptr_mut(hook)?.cast::<T>();
+    // SAFETY: large enough and aligned, as asserted; nobody else has this CPU's element until the program returns.
+    unsafe {
+        place.write(value);
+        Some(&mut *place)
     }
 }
 

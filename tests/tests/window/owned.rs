@@ -317,7 +317,15 @@ impl State {
         }
         let choice = |slot: u32| self.bucket.get(slot as usize).copied();
         let owner = |endpoint| self.owner(endpoint, segment, forged);
-        steer::owned(self.word(), new, segment, choice, owner).0
+        steer::owned(
+            self.word(),
+            new,
+            segment,
+            choice,
+            owner,
+            std::convert::identity,
+        )
+        .0
     }
 
     fn owner(&self, endpoint: u16, segment: Segment, forged: Option<u16>) -> Ownership {

@@ -155,7 +155,14 @@ fn tagged(word: Word, bucket: [u16; 3], segment: Segment, flow: &Entry) -> Choic
 
 fn owned(word: Word, segment: Segment, owner: impl Fn(u16) -> Ownership) -> Choice {
     let new = endpoint(word.current());
-    steer::owned(word, new, segment, |slot| Some(endpoint(slot)), owner)
+    steer::owned(
+        word,
+        new,
+        segment,
+        |slot| Some(endpoint(slot)),
+        owner,
+        std::convert::identity,
+    )
 }
 
 /// A flow's tag, and whether the map is full.
