@@ -42,6 +42,8 @@ pub const TAG_BUDGET: &str = "TAG_BUDGET";
 pub const NOTICES: &str = "NOTICES";
 /// `PerCpuArray<Noticed, MAX_GROUPS>`.
 pub const NOTICED: &str = "NOTICED";
+/// `PerCpuArray<[u64; 32], 2>`: what is kept of the packet that is being worked on, at XDP and at tc hooks.
+pub const SCRATCH: &str = "SCRATCH";
 /// `ProgramArray<4>` by `Stage`: where the first program tail-calls to.
 pub const STAGES: &str = "STAGES";
 /// `ProgramArray<1>`: the tc program that takes over from the one at egress.
@@ -81,6 +83,7 @@ pub const ALL: &[&str] = &[
     TAG_BUDGET,
     NOTICES,
     NOTICED,
+    SCRATCH,
     STAGES,
     EGRESS_STAGES,
     CLIENTS,
