@@ -7,9 +7,11 @@
 //! timers. Sockets and probes live on the tokio runtime, and ask by [`Handle`].
 
 mod apply;
+mod automatic;
 mod canary;
 mod clock;
 mod effects;
+mod gates;
 mod group;
 mod handle;
 mod notes;

@@ -6,7 +6,7 @@ mod explain;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 pub use condition::WaitCondition;
@@ -114,6 +114,14 @@ pub enum Command {
     ///
     /// Refused while a release serves clients that can't live with it.
     Schema(SchemaArgs),
+    /// Let nobody flip for a while; rollback still works
+    ///
+    /// A flip that is being prepared is called off, unless it is forced.
+    Freeze(FreezeArgs),
+    /// Let people flip again
+    Unfreeze(GroupArgs),
+    /// Show a group's manual gates, open or close one
+    Gate(GateArgs),
     /// Switch a group's new connections to another colour
     ///
     /// Returns when no CPU can act on the old colour any more, unless --wait says otherwise.
@@ -247,6 +255,43 @@ pub struct SchemaArgs {
     /// What every change takes.
     #[command(flatten)]
     pub change: ChangeArgs,
+}
+
+/// Arguments of `freeze`.
+#[derive(Clone, Debug, Args)]
+pub struct FreezeArgs {
+    /// The group
+    pub group: String,
+    /// It ends by itself after this long [default: `unfreeze` ends it]
+    #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
+    pub time: Option<Duration>,
+    /// What every change takes; here `--reason` is needed.
+    #[command(flatten)]
+    pub change: ChangeArgs,
+}
+
+/// Arguments of `gate`.
+#[derive(Clone, Debug, Args)]
+pub struct GateArgs {
+    /// The group
+    pub group: String,
+    /// The gate, as the configuration names it [default: show all]
+    #[arg(requires = "way")]
+    pub name: Option<String>,
+    /// What to do with it
+    pub way: Option<Way>,
+    /// What every change takes.
+    #[command(flatten)]
+    pub change: ChangeArgs,
+}
+
+/// What to do with a gate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Way {
+    /// Let flips through
+    Open,
+    /// Let none through
+    Close,
 }
 
 /// Arguments of `flip`.

@@ -3,6 +3,7 @@
 //! One task per endpoint probes it and tells each verdict; the agent keeps them in a [`Book`].
 
 mod book;
+mod exec;
 mod monitor;
 mod probe;
 mod tally;
@@ -56,16 +57,15 @@ pub struct Report {
 }
 
 /// The endpoints of a configuration that are probed. UDP says nothing to a stranger, so its endpoints
-/// are not, and neither are those of groups that ask for no checks.
+/// are not unless a program checks them, and neither are those of groups that ask for no checks.
 pub fn targets(config: &Config) -> impl Iterator<Item = (Target, &GroupConfig)> {
     let groups = config.groups.values();
     groups
         .filter(|group| group.health.kind != HealthKind::None)
         .flat_map(|group| {
-            let tcp = group
-                .services
-                .values()
-                .filter(|it| it.protocol == Protocol::Tcp);
+            let all = matches!(group.health.kind, HealthKind::Exec { .. });
+            let services = group.services.values();
+            let tcp = services.filter(move |it| all || it.protocol == Protocol::Tcp);
             tcp.flat_map(move |service| {
                 service
                     .endpoints

@@ -3,6 +3,7 @@
 //! SQLite in the state directory. An intent is committed before the word is stored, its result after the
 //! word was read back; on start the kernel's word tells which of the two a crash has left behind.
 
+mod gates;
 mod record;
 mod releases;
 mod schema;
@@ -16,6 +17,7 @@ use anyhow::Context;
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params};
 
+pub use gates::{DecisionRecord, FreezeRecord, GatesRecord};
 pub use record::{Answer, CutoverRecord, GroupRecord, Stage, Who};
 
 /// The journal's file in the state directory.
@@ -177,6 +179,24 @@ impl Journal {
         let mut statement = self.db.prepare_cached(sql)?;
         let rows = statement.query_map(params![group, limit], CutoverRecord::read)?;
         rows.collect::<Result<_, _>>().context("read the history")
+    }
+
+    /// When a group's live colour has changed since a time, the oldest first.
+    ///
+    /// # Errors
+    /// When the file can't be read.
+    pub fn switches(&self, group: &str, since: Timestamp) -> anyhow::Result<Vec<Timestamp>> {
+        let sql = "SELECT coalesce(stored, started) AS at FROM cutovers WHERE grp = ?1
+            AND revision IS NOT NULL AND kind IN ('flip', 'rollback', 'emergency')
+            AND from_colour <> to_colour ORDER BY started DESC, rowid DESC LIMIT 1000";
+        let mut statement = self.db.prepare_cached(sql)?;
+        let rows = statement.query_map([group], |row| row.get::<_, String>("at"))?;
+        let times = rows.collect::<Result<Vec<_>, _>>();
+        let times = times.with_context(|| format!("read when group {group} was switched"))?;
+        let times = times.iter().filter_map(|at| at.parse().ok());
+        let mut times: Vec<Timestamp> = times.filter(|at| *at >= since).collect();
+        times.sort();
+        Ok(times)
     }
 
     /// The answer that was given to a change that carried this key.

@@ -182,7 +182,10 @@ impl Runner {
                 tagged: needs_tags(&have, *index),
             };
             match self.groups.get_mut(&in_kernel.name) {
-                Some(group) if group.index == *index => group.state.refit(in_kernel, timing),
+                Some(group) if group.index == *index => {
+                    group.state.refit(in_kernel, timing);
+                    group.state.gates.policy = config.policy();
+                }
                 Some(_) | None => self.meet(*index, in_kernel, timing),
             }
         }
@@ -218,6 +221,7 @@ impl Runner {
             have,
             times: self.datapath.times(index),
             releases: record.clone().map(|it| it.releases).unwrap_or_default(),
+            gates: self.recall_gates(&name, record.as_ref().map(|it| &it.gates)),
         };
         let recorded = record.clone().map(|it| (it.live, it.previous, it.revision));
         let (state, effects) = resume(found, recorded, intents, timing, id, self.clock.now());
@@ -238,6 +242,7 @@ impl Runner {
             index,
             state,
             wake: None,
+            automatic: super::automatic::Automatic::default(),
             gate: None,
             records: open
                 .into_iter()

@@ -26,6 +26,15 @@ impl Clock {
         Duration::from_millis(then.0).saturating_sub(Duration::from_nanos(boot_nanoseconds()))
     }
 
+    /// When clocks on the wall show this, or have shown it.
+    pub(super) fn then(self, wall: Timestamp) -> Millis {
+        let (now, shown) = (self.now(), Timestamp::now());
+        let wait = Duration::try_from(wall.duration_since(shown));
+        let ago = Duration::try_from(shown.duration_since(wall));
+        let ago = u64::try_from(ago.unwrap_or_default().as_millis()).unwrap_or(u64::MAX);
+        Millis(now.0.saturating_sub(ago)) + wait.unwrap_or_default()
+    }
+
     /// What clocks on the wall will show then.
     pub(super) fn wall(self, then: Millis) -> Timestamp {
         let now = Timestamp::now();

@@ -39,11 +39,13 @@ impl Runner {
             }
             Effect::CheckHealth { id, colour } => {
                 let health = &self.config.groups.get(name)?.health;
-                let patience = self.clock.now() + health.interval * health.rise + health.timeout;
+                let known = health.interval * health.rise + health.timeout;
+                let patience = self.clock.now() + known + health.min_healthy;
                 group.gate = Some(Gate {
                     id,
                     colour,
                     patience,
+                    again: None,
                     passed: false,
                 });
                 self.ask_gate(name);
@@ -308,6 +310,7 @@ impl Runner {
     }
 
     fn reply(&mut self, name: &str, id: &str, outcome: Outcome) {
+        let outcome = self.complete_blockers(name, outcome);
         let Some(group) = self.groups.get_mut(name) else {
             return;
         };
@@ -399,9 +402,22 @@ pub(super) fn failure(outcome: Outcome) -> Failure {
             .blocked_by(all)
             .advise("repair these endpoints, or skip the check with --force, which is recorded")
         }
+        Outcome::Blocked { colour, blockers } => {
+            let count = blockers.len();
+            let all = blockers
+                .into_iter()
+                .map(|blocker| format!("{}: {}", blocker.what, blocker.why));
+            let why = match count {
+                1 => format!("one thing keeps {colour} from being live; nothing was switched"),
+                _ => format!("{count} things keep {colour} from being live; nothing was switched"),
+            };
+            new(Exit::Refused, why)
+                .blocked_by(all)
+                .advise("clear them, or skip gates and health with --force, which is recorded")
+        }
         Outcome::Refused(refusal) => {
             let exit = match refusal.why {
-                Why::NoSuchColour => Exit::NotFound,
+                Why::NoSuchColour | Why::NoSuchGate => Exit::NotFound,
                 Why::WhichColour => Exit::Usage,
                 Why::Precondition | Why::Busy => Exit::Precondition,
                 Why::NotEligible | Why::Schema => Exit::Refused,

@@ -7,6 +7,8 @@ use jiff::Timestamp;
 use switcher_common::abi::Counters;
 use tokio::sync::oneshot;
 
+use super::automatic::Automatic;
+use super::gates::gates_record;
 use crate::api::model::ChangeAnswer;
 use crate::datapath::{Flows, GroupIndex};
 use crate::exit::Failure;
@@ -23,6 +25,8 @@ pub(super) struct Group {
     pub(super) state: GroupState,
     /// When the release logic wants to be woken.
     pub(super) wake: Option<Millis>,
+    /// A flip that nobody orders.
+    pub(super) automatic: Automatic,
     /// The health it waits for.
     pub(super) gate: Option<Gate>,
     /// Cut-overs that aren't over.
@@ -53,6 +57,8 @@ pub(super) struct Gate {
     pub(super) colour: String,
     /// When not to know becomes a no.
     pub(super) patience: Millis,
+    /// When to ask again although nothing has changed.
+    pub(super) again: Option<Millis>,
     /// Whether the release logic believes that all is well.
     pub(super) passed: bool,
 }
@@ -101,6 +107,15 @@ impl Group {
             since: self.since,
             by: self.by.clone(),
             releases: state.releases.clone(),
+            gates: gates_record(&state.gates),
         }
+    }
+}
+
+impl Gate {
+    /// When to look again.
+    pub(super) fn due(&self) -> Millis {
+        self.again
+            .map_or(self.patience, |again| again.min(self.patience))
     }
 }

@@ -34,13 +34,13 @@ impl Runner {
         } = asked;
         asked.check()?;
         self.group(name)?;
-        let event = self.event(*verb, name, request.clone(), String::new())?;
+        let event = self.event(*verb, name, request.clone(), (String::new(), who))?;
         let now = self.clock.now();
         let group = self.group(name)?;
         let mut state = group.state.clone();
         let effects = step(&mut state, event, now);
         let outcome = effects.iter().find_map(|effect| match effect {
-            Effect::Reply { outcome, .. } => Some(outcome.clone()),
+            Effect::Reply { id, outcome } if id.is_empty() => Some(outcome.clone()),
             _ => None,
         });
         let (colour, warnings, unchanged) = match outcome.unwrap_or(Outcome::Unchanged) {
@@ -61,6 +61,8 @@ impl Runner {
             schema: release.and_then(|it| it.schema).map(|it| it.to_string()),
             colour,
             applied: state.releases.applied,
+            gates: self.gate_status(&state.gates),
+            frozen: self.freeze_status(&state.gates),
             revision: state.revision,
             warnings,
             unchanged,
@@ -71,18 +73,17 @@ impl Runner {
         }
         self.journal.put_group(&group.record_of(&state))?;
         let (actor, reason) = (&who.actor, &who.reason);
-        let (colour, version, applied) = (&answer.colour, &answer.version, answer.applied);
-        info!(
-            group = name,
-            actor, reason, colour, version, applied, "{verb:?}"
-        );
+        info!(group = name, actor, reason, "{}", asked.tried());
         if let Some(group) = self.groups.get_mut(name) {
             group.state = state;
         }
         for effect in effects {
-            if !matches!(effect, Effect::Reply { .. }) {
-                let asks = self.carry_out(name, effect);
-                debug_assert!(asks.is_none(), "a note asks nothing");
+            if matches!(&effect, Effect::Reply { id, .. } if id.is_empty()) {
+                continue;
+            }
+            // What was being prepared may have to be taken back.
+            if let Some(event) = self.carry_out(name, effect) {
+                self.feed(name, event);
             }
         }
         self.changes.send_modify(|count| *count += 1);
@@ -106,9 +107,14 @@ impl Runner {
 impl Verb {
     /// Whether it is answered by [`Runner::pause`] or [`Runner::note`].
     pub(super) const fn is_at_once(self) -> bool {
+        matches!(self, Self::Pause | Self::Resume) || self.is_note()
+    }
+
+    /// Whether it is answered by [`Runner::note`].
+    pub(crate) const fn is_note(self) -> bool {
         matches!(
             self,
-            Self::Pause | Self::Resume | Self::Stage | Self::Schema
+            Self::Stage | Self::Schema | Self::Freeze | Self::Unfreeze | Self::Gate
         )
     }
 }

@@ -38,6 +38,12 @@ pub enum Verb {
     Stage,
     /// That a version of the database's schema is applied.
     Schema,
+    /// That nobody flips.
+    Freeze,
+    /// That people may flip again.
+    Unfreeze,
+    /// A manual gate, to be opened or closed.
+    Gate,
 }
 
 /// What is asked of which group, and by whom.
@@ -75,7 +81,7 @@ impl Runner {
             who,
         } = asked;
         let dry_run = request.dry_run;
-        let event = match self.event(verb, &name, request, id.clone()) {
+        let event = match self.event(verb, &name, request, (id.clone(), &who)) {
             Ok(event) => event,
             Err(failure) => {
                 let _gone = reply.send(Err(Failure { tried, ..failure }));
@@ -107,7 +113,7 @@ impl Runner {
 
     fn foresee(&self, name: &str, id: &str, event: Event) -> Answer {
         let group = self.group(name)?;
-        let health = |colour: &str| self.health.verdict(name, colour).blockers();
+        let health = |colour: &str| self.readiness(name, colour).0.blockers();
         let foreseen = foresee(&group.state, id, event, self.clock.now(), health);
         let Foreseen {
             outcome,
@@ -117,7 +123,7 @@ impl Runner {
         let unchanged = match outcome {
             Outcome::Switched | Outcome::Scheduled => false,
             Outcome::Unchanged | Outcome::Stopped { .. } | Outcome::Kept { .. } => true,
-            other => return Err(failure(other)),
+            other => return Err(failure(self.complete_blockers(name, other))),
         };
         let begun = effects.iter().find_map(|effect| match effect {
             Effect::Prepare { cutover, .. } => Some(cutover.clone()),
@@ -256,6 +262,12 @@ impl Asked {
             (Verb::Resume, _) => format!("resume {group}"),
             (Verb::Stage, Some(to)) => format!("stage {to} of {group}"),
             (Verb::Stage, None) => format!("stage a release of {group}"),
+            (Verb::Freeze, _) => format!("freeze {group}"),
+            (Verb::Unfreeze, _) => format!("unfreeze {group}"),
+            (Verb::Gate, _) => match &self.request.gate {
+                Some(gate) => format!("decide on gate {gate} of {group}"),
+                None => format!("decide on a gate of {group}"),
+            },
             (Verb::Schema, _) => format!("record the database's schema for {group}"),
         }
     }
@@ -267,12 +279,15 @@ impl Asked {
         let canary = self.verb == Verb::Canary;
         let stage = self.verb == Verb::Stage;
         let schema = self.verb == Verb::Schema;
+        let gate = self.verb == Verb::Gate;
         let lasts = matches!(self.verb, Verb::Extend | Verb::Pause);
         let fields = [
             ("to", request.to.is_some(), flip || canary || stage),
             ("version", request.version.is_some(), stage),
             ("schema", request.schema.is_some(), stage),
             ("applied", request.applied.is_some(), schema),
+            ("gate", request.gate.is_some(), gate),
+            ("open", request.open.is_some(), gate),
             ("close_rollback", request.close_rollback, schema),
             ("percent", request.percent.is_some(), canary),
             ("force", request.force, flip || canary),
@@ -280,7 +295,11 @@ impl Asked {
             ("at", request.at.is_some(), flip),
             ("confirm_within", request.confirm_within.is_some(), flip),
             ("no_confirm", request.no_confirm, flip),
-            ("for", request.duration.is_some(), lasts),
+            (
+                "for",
+                request.duration.is_some(),
+                lasts || self.verb == Verb::Freeze,
+            ),
         ];
         let refuse = |why: String| Err(Failure::new(Exit::Usage, "", why));
         for (field, given, takes) in fields {
@@ -297,6 +316,13 @@ impl Asked {
         let missing = [
             ("version", request.version.is_some(), stage),
             ("applied", request.applied.is_some(), schema),
+            ("gate", request.gate.is_some(), gate),
+            ("open", request.open.is_some(), gate),
+            (
+                "reason",
+                self.who.reason.is_some(),
+                self.verb == Verb::Freeze,
+            ),
         ];
         for (field, given, needs) in missing {
             if needs && !given {
@@ -320,7 +346,7 @@ impl Runner {
         verb: Verb,
         name: &str,
         request: ChangeRequest,
-        id: String,
+        (id, who): (String, &Who),
     ) -> Result<Event, Failure> {
         let terms = match verb {
             Verb::Flip => self.terms(name, &request)?,
@@ -342,6 +368,9 @@ impl Runner {
             schema,
             applied,
             close_rollback,
+            gate,
+            open,
+            duration,
             ..
         } = request;
         let order = Order {
@@ -370,6 +399,19 @@ impl Runner {
                 order,
                 applied: applied.unwrap_or_default(),
                 close: close_rollback,
+            },
+            Verb::Freeze => Event::Freeze {
+                order,
+                reason: who.reason.clone().unwrap_or_default(),
+                by: who.actor.clone(),
+                time: duration.is_some().then_some(by),
+            },
+            Verb::Unfreeze => Event::Unfreeze(order),
+            Verb::Gate => Event::Gate {
+                order,
+                name: gate.unwrap_or_default(),
+                open: open.unwrap_or_default(),
+                by: who.actor.clone(),
             },
             Verb::Canary => {
                 return self.canary(name, order, percent.unwrap_or_default(), dry_run);

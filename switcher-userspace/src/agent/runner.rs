@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use tracing::{error, info, warn};
 
 use super::clock::Clock;
-use super::group::Group;
+use super::group::{Gate, Group};
 use super::handle::Message;
 use crate::config::Config;
 use crate::datapath::{Attachment, Datapath, Have};
@@ -109,6 +109,13 @@ impl Runner {
         self.tend(&group);
     }
 
+    /// Whether a colour could take over; if only time is missing, how much.
+    pub(super) fn readiness(&self, name: &str, colour: &str) -> (Verdict, Option<Duration>) {
+        let config = self.config.groups.get(name);
+        let least = config.map(|it| it.health.min_healthy).unwrap_or_default();
+        self.health.readiness(name, colour, least)
+    }
+
     /// Tells a cut-over that waits for its target's health what that is.
     pub(super) fn ask_gate(&mut self, name: &str) {
         let now = self.clock.now();
@@ -126,7 +133,7 @@ impl Runner {
             group.gate = None;
             return;
         };
-        let verdict = self.health.verdict(name, &gate.colour);
+        let (verdict, missing) = self.readiness(name, &gate.colour);
         let id = gate.id.clone();
         let (event, passed) = match verdict {
             Verdict::Healthy if gate.passed => (None, true),
@@ -134,7 +141,15 @@ impl Runner {
             Verdict::Unknown(_) if now < gate.patience => (None, gate.passed),
             Verdict::Unknown(blockers) | Verdict::Unhealthy(blockers) => (Some(blockers), false),
         };
-        group.gate = Some(super::group::Gate { passed, ..gate });
+        let again = missing.map(|missing| now + missing + Duration::from_millis(1));
+        let Some(group) = self.groups.get_mut(name) else {
+            return;
+        };
+        group.gate = Some(Gate {
+            passed,
+            again,
+            ..gate
+        });
         if let Some(blockers) = event {
             self.feed(name, Event::Health { id, blockers });
         }
@@ -149,7 +164,7 @@ impl Runner {
             let gate = group
                 .gate
                 .as_ref()
-                .is_some_and(|gate| !gate.passed && gate.patience <= now);
+                .is_some_and(|gate| !gate.passed && gate.due() <= now);
             (group.name.clone(), wake, gate)
         };
         let due: Vec<_> = self.groups.values().map(due).collect();
@@ -170,6 +185,7 @@ impl Runner {
         for name in over {
             self.feed(&name, Event::PauseOver);
         }
+        self.flip_by_itself();
         if self.looked.elapsed() >= LOOK_EVERY {
             self.looked = Instant::now();
             self.look();
@@ -181,9 +197,12 @@ impl Runner {
         let pauses = self.groups.values();
         let pauses = pauses.filter_map(|group| group.state.paused_until());
         let gates = self.groups.values().filter_map(|group| group.gate.as_ref());
-        let gates = gates.filter(|gate| !gate.passed).map(|gate| gate.patience);
+        let gates = gates.filter(|gate| !gate.passed).map(Gate::due);
         let look = LOOK_EVERY.saturating_sub(self.looked.elapsed());
+        let coming = self.groups.values();
+        let coming = coming.filter_map(|group| Some(group.automatic.coming.as_ref()?.1));
         wakes
+            .chain(coming)
             .chain(gates)
             .chain(pauses)
             .map(|at| self.clock.until(at))

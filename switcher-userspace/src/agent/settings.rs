@@ -1,8 +1,10 @@
 //! What a configuration changes beside the kernel: durations, checks, limits.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::config::{Config, Drain, GroupConfig, Health, HealthKind};
+use crate::release::{FlapBudget, GateRule};
 
 /// What changes from one configuration to the next, in sentences. Groups that come or go are the
 /// planner's to tell.
@@ -45,12 +47,21 @@ fn of_group(name: &str, from: &GroupConfig, to: &GroupConfig) -> Vec<String> {
         timeout,
         rise,
         fall,
+        min_healthy,
     } = &from.health;
     changed("health", check(kind), check(&to.health.kind));
     changed("health.interval", said(*interval), said(to.health.interval));
     changed("health.timeout", said(*timeout), said(to.health.timeout));
     changed("health.rise", rise.to_string(), to.health.rise.to_string());
     changed("health.fall", fall.to_string(), to.health.fall.to_string());
+    let to_least = said(to.health.min_healthy);
+    changed("health.min_healthy", said(*min_healthy), to_least);
+    let after = confirm(from.automatic_after);
+    changed("automatic_after", after, confirm(to.automatic_after));
+    let before = budget(from.flap_budget);
+    changed("flap_budget", before, budget(to.flap_budget));
+    let before = gates(&from.gates);
+    changed("gates", before, gates(&to.gates));
     all
 }
 
@@ -75,6 +86,24 @@ fn check(kind: &HealthKind) -> String {
         HealthKind::None => "none".to_owned(),
         HealthKind::Tcp => "tcp".to_owned(),
         HealthKind::Http { path } => format!("http {path}"),
+        HealthKind::Exec { argv } => format!("exec {}", argv.join(" ")),
+    }
+}
+
+fn budget(budget: Option<FlapBudget>) -> String {
+    let said = |it: FlapBudget| format!("{} within {}", it.switches, said(it.within));
+    budget.map_or_else(|| "none".to_owned(), said)
+}
+
+fn gates(gates: &BTreeMap<String, GateRule>) -> String {
+    let one = |(name, rule): (&String, &GateRule)| {
+        let default = if rule.open { "open" } else { "closed" };
+        let expires = rule.expires.map(|it| format!(" for {}", said(it)));
+        format!("{name} ({default}{})", expires.unwrap_or_default())
+    };
+    match gates.is_empty() {
+        true => "none".to_owned(),
+        false => gates.iter().map(one).collect::<Vec<_>>().join(", "),
     }
 }
 

@@ -188,6 +188,13 @@ impl Runner {
             colours: colours.collect(),
             rollback: self.rollback(group),
             schema: state.releases.applied,
+            gates: self.gate_status(&state.gates),
+            frozen: self.freeze_status(&state.gates),
+            blockers: self
+                .in_the_way(group)
+                .into_iter()
+                .map(|it| format!("{}: {}", it.what, it.why))
+                .collect(),
             warnings: self.warnings(group),
             canary: state.canary().map(|share| CanaryStatus {
                 colour: share.colour.clone(),
@@ -369,7 +376,11 @@ impl Runner {
                 let until = group.state.paused_until().unwrap_or_default();
                 at(until, "new connections are let in again".to_owned())
             }
-            Stage::Idle | Stage::Switching(_) => None,
+            Stage::Idle => {
+                let (to, then) = group.automatic.coming.as_ref()?;
+                at(*then, format!("{to} goes live by itself"))
+            }
+            Stage::Switching(_) => None,
             Stage::Preparing(preparing) if preparing.scheduled => {
                 let to = &preparing.cutover.to;
                 let then = preparing.cutover.terms.at.unwrap_or_default();

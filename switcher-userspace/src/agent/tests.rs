@@ -1,6 +1,7 @@
 //! The runner on a kernel in memory.
 
 mod canary;
+mod gates;
 mod health;
 mod life;
 mod staging;

@@ -78,6 +78,18 @@ pub(super) async fn schema(from: From, bytes: Bytes) -> Response {
     change(Verb::Schema, from, bytes).await.into_response()
 }
 
+pub(super) async fn freeze(from: From, bytes: Bytes) -> Response {
+    change(Verb::Freeze, from, bytes).await.into_response()
+}
+
+pub(super) async fn unfreeze(from: From, bytes: Bytes) -> Response {
+    change(Verb::Unfreeze, from, bytes).await.into_response()
+}
+
+pub(super) async fn gate(from: From, bytes: Bytes) -> Response {
+    change(Verb::Gate, from, bytes).await.into_response()
+}
+
 async fn change(verb: Verb, from: From, bytes: Bytes) -> Result<Response, Refused> {
     let (State(api), ConnectInfo(peer), Path(group), Query(options), headers) = from;
     peer.may_change(api.own_uid)?;
@@ -95,7 +107,7 @@ async fn change(verb: Verb, from: From, bytes: Bytes) -> Result<Response, Refuse
         request,
         who,
     };
-    if matches!(verb, Verb::Stage | Verb::Schema) {
+    if verb.is_note() {
         let noted = async {
             let answer = api.agent.ask(move |runner| runner.note(&asked)).await;
             ready(answer.and_then(|answer| answer))

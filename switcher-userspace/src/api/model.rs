@@ -120,6 +120,15 @@ pub struct GroupStatus {
     /// The version of the database's schema, if `schema` has recorded one.
     #[serde(default)]
     pub schema: Option<u64>,
+    /// Manual gates by name.
+    #[serde(default)]
+    pub gates: BTreeMap<String, GateStatus>,
+    /// Why nobody flips.
+    #[serde(default)]
+    pub frozen: Option<FreezeStatus>,
+    /// What stands in the way of the next flip, as far as it is clear where that goes.
+    #[serde(default)]
+    pub blockers: Vec<String>,
     /// What somebody should know of it now.
     #[serde(default)]
     pub warnings: Vec<String>,
@@ -137,6 +146,28 @@ pub struct CanaryStatus {
     pub colour: String,
     /// Its share, in percent.
     pub percent: u8,
+}
+
+/// A manual gate.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GateStatus {
+    /// Open, or closed.
+    pub open: bool,
+    /// Who has decided that; nobody if it is as configured.
+    pub by: Option<String>,
+    /// Until when that holds.
+    pub until: Option<Timestamp>,
+}
+
+/// Why nobody flips.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FreezeStatus {
+    /// What for.
+    pub reason: String,
+    /// Who has said so.
+    pub by: String,
+    /// Until when; until somebody ends it if none.
+    pub until: Option<Timestamp>,
 }
 
 /// What will happen by itself.
@@ -243,7 +274,7 @@ pub struct CutoverStatus {
 }
 
 /// `POST /v1/groups/{group}/flip`, `…/rollback`, `…/canary`, `…/abort`, `…/confirm`, `…/extend`, `…/pause`, `…/resume`,
-/// `…/stage` and `…/schema`.
+/// `…/stage`, `…/schema`, `…/freeze`, `…/unfreeze` and `…/gate`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ChangeRequest {
@@ -266,7 +297,7 @@ pub struct ChangeRequest {
     /// Flip: it stays, whatever the group's default says.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub no_confirm: bool,
-    /// Extend: how much longer; pause: for how long at most.
+    /// Extend: how much longer; pause: for how long at most; freeze: for how long, if it ends by itself.
     #[serde(rename = "for", skip_serializing_if = "Option::is_none")]
     pub duration: Option<String>,
     /// Stage: what the release is called.
@@ -281,6 +312,12 @@ pub struct ChangeRequest {
     /// Schema: that this closes the rollback is meant.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub close_rollback: bool,
+    /// Gate: which.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gate: Option<String>,
+    /// Gate: open, or closed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub open: Option<bool>,
     /// Rollback: move existing flows, too.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub hard: bool,
@@ -354,7 +391,7 @@ pub struct PauseAnswer {
     pub dry_run: bool,
 }
 
-/// The answer to what somebody says of a group: `…/stage` and `…/schema`.
+/// The answer to what somebody says of a group: `…/stage`, `…/schema`, `…/freeze`, `…/unfreeze`, `…/gate`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NoteAnswer {
     /// The group.
@@ -373,6 +410,10 @@ pub struct NoteAnswer {
     pub schema: Option<String>,
     /// The version of the database's schema.
     pub applied: Option<u64>,
+    /// Manual gates by name.
+    pub gates: BTreeMap<String, GateStatus>,
+    /// Why nobody flips.
+    pub frozen: Option<FreezeStatus>,
     /// The group's revision.
     pub revision: u64,
     /// What somebody should know of it.

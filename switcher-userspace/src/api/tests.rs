@@ -28,11 +28,14 @@ async fn status_is_as_promised() {
             .collect::<Vec<_>>()
     };
     let expected = [
+        "blockers",
         "by",
         "canary",
         "colours",
         "cutover",
         "epoch",
+        "frozen",
+        "gates",
         "live",
         "name",
         "next",

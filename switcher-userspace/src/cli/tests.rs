@@ -36,6 +36,10 @@ fn every_command_is_understood() {
         "stage shop --version v43",
         "stage shop blue --version v43 --schema 12..14 --reason nightly",
         "schema shop --applied 15 --close-rollback",
+        "freeze shop --reason audit --for 2h",
+        "unfreeze shop",
+        "gate shop",
+        "gate shop qa open --reason tested",
         "wait shop --for healthy=green --timeout 30s",
         "history",
         "history shop -n 5",
@@ -53,7 +57,7 @@ fn every_command_is_understood() {
 
 #[test]
 fn what_later_versions_bring_is_refused() {
-    let lines = ["freeze shop --reason audit"];
+    let lines = ["drill shop"];
     for line in lines {
         let kind = parse(line).expect_err(line).kind();
         let unknown = [ErrorKind::UnknownArgument, ErrorKind::InvalidSubcommand];
@@ -69,6 +73,8 @@ fn usage_errors_exit_2_and_help_exits_0() {
         "flop",
         "flip",
         "flip shop --if-revision x",
+        "gate shop qa",
+        "gate shop qa ajar",
         "wait shop",
         "-o xml status",
     ] {

@@ -146,6 +146,10 @@ fn describe_group(output: &Output, group: &GroupStatus, now: Timestamp) -> Strin
         text += &format!("  {warning}\n");
     }
     text += &format!("  {}\n", rollback(group));
+    if !group.blockers.is_empty() {
+        let all = group.blockers.join("\n    ");
+        text += &format!("  in the way of a flip:\n    {all}\n");
+    }
     if let Some(applied) = group.schema {
         text += &format!("  the database is at schema {applied}\n");
     }

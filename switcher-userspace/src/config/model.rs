@@ -9,6 +9,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use switcher_common::abi::nat::DEFAULT_NAT_FLOWS;
 
+use crate::release::{FlapBudget, GateRule, Policy};
+
 /// A checked configuration: every name resolves, every limit holds, every default is filled in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -101,6 +103,12 @@ pub struct GroupConfig {
     pub colours: Vec<String>,
     /// A flip undoes itself after this long unless it is confirmed; none if it stays.
     pub confirm_within: Option<Duration>,
+    /// Manual gates by name.
+    pub gates: BTreeMap<String, GateRule>,
+    /// How often the live colour may change; any number of times if none.
+    pub flap_budget: Option<FlapBudget>,
+    /// A staged release becomes live by itself when its checks have passed for this long; never if none.
+    pub automatic_after: Option<Duration>,
     /// How long the phases of a window last.
     pub drain: Drain,
     /// How endpoints are checked.
@@ -133,6 +141,8 @@ pub struct Health {
     pub rise: u32,
     /// Failed checks in a row that make an endpoint unhealthy.
     pub fall: u32,
+    /// How long endpoints have to have been healthy before a flip.
+    pub min_healthy: Duration,
 }
 
 /// What a health check asks of an endpoint.
@@ -147,6 +157,23 @@ pub enum HealthKind {
         /// The path, with its leading slash.
         path: String,
     },
+    /// That a program ends with 0.
+    Exec {
+        /// Its absolute path, and its arguments.
+        argv: Vec<String>,
+    },
+}
+
+impl GroupConfig {
+    /// What is demanded before a switch.
+    #[must_use]
+    pub fn policy(&self) -> Policy {
+        Policy {
+            gates: self.gates.clone(),
+            budget: self.flap_budget,
+            automatic: self.automatic_after,
+        }
+    }
 }
 
 /// One address, port and protocol that clients use: section `[groups.NAME.services.NAME]`.

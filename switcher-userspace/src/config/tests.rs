@@ -7,6 +7,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
+use crate::release::{FlapBudget, GateRule, Policy};
 
 /// The file that cases start from.
 const BASE: &str = include_str!("tests/base.toml");
@@ -40,6 +41,7 @@ fn defaults_are_filled_in() {
     assert_eq!(shop.initial, "blue");
     assert_eq!(shop.colours, ["blue", "green"]);
     assert_eq!(shop.drain, drain(3, 120, 3600));
+    assert_eq!(shop.policy(), Policy::default());
     assert_eq!(shop.health, health(HealthKind::Tcp, 1000, 1000, 2, 3));
     let web = ServiceConfig {
         name: "web".into(),
@@ -87,7 +89,28 @@ fn everything_typed_is_meant() {
     let http = HealthKind::Http {
         path: "/healthz?full=1".into(),
     };
-    assert_eq!(shop.health, health(http, 500, 250, 1, 5));
+    let checked = Health {
+        min_healthy: Duration::from_secs(10),
+        ..health(http, 500, 250, 1, 5)
+    };
+    assert_eq!(shop.health, checked);
+    let rule = |open, hours: Option<u64>| GateRule {
+        open,
+        expires: hours.map(|it| Duration::from_secs(it * 3600)),
+    };
+    let gates = [
+        ("ops".to_owned(), rule(true, None)),
+        ("qa".to_owned(), rule(false, Some(8))),
+    ];
+    let policy = Policy {
+        gates: gates.into(),
+        budget: Some(FlapBudget {
+            switches: 4,
+            within: Duration::from_secs(3600),
+        }),
+        automatic: Some(Duration::from_secs(120)),
+    };
+    assert_eq!(shop.policy(), policy);
     let web = &shop.services["web"];
     assert_eq!(web.forward, Forward::Local);
     assert_eq!(web.hash, HashMode::Source);
@@ -104,7 +127,11 @@ fn everything_typed_is_meant() {
     );
 
     let dns = &config.groups["dns"];
-    assert_eq!(dns.health.kind, HealthKind::None, "nothing in it is TCP");
+    let argv = ["/usr/bin/dig", "-p", "53"].map(str::to_owned);
+    let exec = HealthKind::Exec {
+        argv: argv.to_vec(),
+    };
+    assert_eq!(dns.health.kind, exec, "a program may ask UDP");
     let service = &dns.services["dns.v4"];
     assert_eq!(
         (service.protocol, service.udp),
@@ -356,6 +383,7 @@ fn health(kind: HealthKind, interval: u64, timeout: u64, rise: u32, fall: u32) -
         timeout,
         rise,
         fall,
+        min_healthy: Duration::ZERO,
     }
 }
 

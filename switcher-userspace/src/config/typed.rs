@@ -1,11 +1,13 @@
 //! What was typed: every key read, every single value understood or reported.
 
 mod agent;
+mod gates;
 mod group;
 mod masquerade;
 mod service;
 
 pub(super) use agent::TypedAgent;
+pub(super) use gates::{TypedBudget, TypedGate};
 pub(super) use group::{TypedDrain, TypedGroup, TypedHealth, TypedKind};
 pub(super) use masquerade::TypedMasquerade;
 pub(super) use service::{TypedColour, TypedEndpoint, TypedService};

@@ -1,6 +1,7 @@
 //! What is known of every endpoint.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use super::{Report, Standing, Target};
 use crate::release::Blocker;
@@ -17,6 +18,8 @@ struct Known {
     healthy: Option<bool>,
     reason: Option<String>,
     standing: Option<Standing>,
+    /// Since when it is healthy.
+    since: Option<Instant>,
 }
 
 /// Whether a colour could take over.
@@ -54,10 +57,12 @@ impl Book {
             return false;
         };
         let changed = known.healthy != healthy || known.standing != standing;
+        let since = known.since.or_else(|| Some(Instant::now()));
         *known = Known {
             healthy,
             reason,
             standing,
+            since: since.filter(|_| healthy == Some(true)),
         };
         changed
     }
@@ -78,13 +83,63 @@ impl Book {
         }
     }
 
+    /// Whether a colour could take over, if its endpoints have to be healthy for some time; and if only time
+    /// is missing, how much.
+    #[must_use]
+    pub fn readiness(
+        &self,
+        group: &str,
+        colour: &str,
+        least: Duration,
+    ) -> (Verdict, Option<Duration>) {
+        match self.verdict(group, colour) {
+            Verdict::Healthy => {}
+            other => return (other, None),
+        }
+        let young = self.of_colour(group, colour).filter_map(|(target, known)| {
+            let age = known.since?.elapsed();
+            (age < least).then_some((target, age))
+        });
+        let (mut blockers, mut missing) = (Vec::new(), None);
+        for (target, age) in young {
+            missing = missing.max(Some(least - age));
+            blockers.push(Blocker {
+                what: format!("{} {}", target.service, target.address),
+                why: format!(
+                    "healthy for {}, and has to be for {}",
+                    rounded(age),
+                    humantime::format_duration(least)
+                ),
+            });
+        }
+        match missing {
+            None => (Verdict::Healthy, None),
+            missing => (Verdict::Unknown(blockers), missing),
+        }
+    }
+
+    /// For how long all endpoints of a colour have been healthy; nothing if some aren't, or nobody asks.
+    #[must_use]
+    pub fn passing(&self, group: &str, colour: &str) -> Option<Duration> {
+        let ages = self.of_colour(group, colour);
+        let mut ages = ages.map(|(_, known)| Some(known.since?.elapsed()));
+        let first = ages.next()??;
+        ages.try_fold(first, |least, age| Some(least.min(age?)))
+    }
+
+    fn of_colour<'a>(
+        &'a self,
+        group: &'a str,
+        colour: &'a str,
+    ) -> impl Iterator<Item = (&'a Target, &'a Known)> {
+        let known = self.known.iter();
+        known.filter(move |(target, _)| target.group == group && target.colour == colour)
+    }
+
     /// Whether a colour could take over.
     #[must_use]
     pub fn verdict(&self, group: &str, colour: &str) -> Verdict {
-        let of_colour = self
-            .known
-            .iter()
-            .filter(|(target, _)| target.group == group && target.colour == colour);
+        let of_colour = self.of_colour(group, colour);
         let (mut bad, mut unknown) = (Vec::new(), Vec::new());
         for (target, known) in of_colour {
             let what = format!("{} {}", target.service, target.address);
@@ -109,6 +164,10 @@ impl Book {
             (false, _) => Verdict::Unhealthy(bad),
         }
     }
+}
+
+fn rounded(duration: Duration) -> humantime::FormattedDuration {
+    humantime::format_duration(Duration::from_secs(duration.as_secs()))
 }
 
 impl Verdict {
@@ -150,6 +209,37 @@ mod tests {
             Verdict::Healthy,
             "nobody asks"
         );
+    }
+
+    #[test]
+    fn to_be_healthy_takes_time() {
+        let mut book = Book::default();
+        book.keep([target(1), target(2)]);
+        let hour = Duration::from_secs(3600);
+        book.record(report(1, Some(true)));
+        assert_eq!(book.passing("shop", "green"), None, "one isn't known");
+        book.record(report(2, Some(true)));
+        assert_eq!(
+            book.readiness("shop", "green", Duration::ZERO),
+            (Verdict::Healthy, None)
+        );
+        let (verdict, missing) = book.readiness("shop", "green", hour);
+        assert!(missing.is_some_and(|it| it <= hour));
+        match verdict {
+            Verdict::Unknown(young) => {
+                assert_eq!(young.len(), 2);
+                assert!(young[0].why.ends_with("and has to be for 1h"), "{young:?}");
+            }
+            other => panic!("{other:?}"),
+        }
+        assert!(book.passing("shop", "green").is_some());
+        book.record(report(2, Some(false)));
+        assert_eq!(book.passing("shop", "green"), None);
+        assert!(matches!(
+            book.readiness("shop", "green", hour),
+            (Verdict::Unhealthy(it), None) if it.len() == 1
+        ));
+        assert_eq!(book.passing("shop", "blue"), None, "nobody asks");
     }
 
     #[test]

@@ -7,8 +7,8 @@ use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::{Report, Standing, Tally, Target, probe, targets};
-use crate::config::{Config, Health};
+use super::{Report, Standing, Tally, Target, exec, probe, targets};
+use crate::config::{Config, Health, HealthKind};
 use crate::datapath::clients::Bypass;
 
 /// Takes what probes come to.
@@ -74,7 +74,10 @@ async fn watch(target: Target, health: Health, bypass: Bypass, tell: Tell) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        let passed = probe::probe(&health.kind, target.address, &bypass, health.timeout).await;
+        let passed = match &health.kind {
+            HealthKind::Exec { argv } => exec::run(argv, &target, health.timeout).await,
+            kind => probe::probe(kind, target.address, &bypass, health.timeout).await,
+        };
         tally.record(passed.is_ok());
         let count = |so_far: u32, goes_on| if goes_on { so_far.saturating_add(1) } else { 0 };
         failed = count(failed, passed.is_err());

@@ -29,7 +29,7 @@ pub(super) async fn probe(
     bypass: &Bypass,
     patience: Duration,
 ) -> Result<(), Fault> {
-    if *kind == HealthKind::None {
+    if matches!(kind, HealthKind::None | HealthKind::Exec { .. }) {
         return Ok(());
     }
     let begun = Instant::now();

@@ -5,6 +5,7 @@ use rusqlite::types::Type;
 use rusqlite::{Connection, Error, OptionalExtension, Row, params};
 use serde::{Deserialize, Serialize};
 
+use super::gates::GatesRecord;
 use super::releases;
 use crate::release::{Cutover, End, Intent, Kind, Releases, Terms};
 
@@ -27,6 +28,8 @@ pub struct GroupRecord {
     pub by: String,
     /// What is on its colours.
     pub releases: Releases,
+    /// What people have decided.
+    pub gates: GatesRecord,
 }
 
 /// Who asks for a change, and why.
@@ -139,8 +142,11 @@ impl GroupRecord {
             since,
             by,
             releases,
+            gates,
         } = self;
-        let sql = "INSERT OR REPLACE INTO groups VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+        let sql = "INSERT OR REPLACE INTO groups VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
+        let gates = serde_json::to_string(gates)
+            .map_err(|error| Error::ToSqlConversionFailure(error.into()))?;
         let since = since.to_string();
         db.prepare_cached(sql)?.execute(params![
             name,
@@ -151,6 +157,7 @@ impl GroupRecord {
             since,
             by,
             releases.applied.map(number),
+            gates,
         ])?;
         releases::write(db, name, &releases.colours)
     }
@@ -167,6 +174,8 @@ impl GroupRecord {
 
     fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
         let applied: Option<i64> = row.get("schema")?;
+        let gates: Option<String> = row.get("gates")?;
+        let gates = gates.map(|it| serde_json::from_str(&it)).transpose();
         Ok(Self {
             name: row.get("name")?,
             live: row.get("live")?,
@@ -179,6 +188,9 @@ impl GroupRecord {
                 applied: applied.map(i64::cast_unsigned),
                 ..Releases::default()
             },
+            gates: gates
+                .map_err(|error| unreadable("gates", &error))?
+                .unwrap_or_default(),
         })
     }
 }

@@ -55,6 +55,7 @@ const ADDED: [&str; VERSION as usize - 1] = ["
     ALTER TABLE cutovers ADD COLUMN confirmed TEXT;
     ALTER TABLE cutovers ADD COLUMN percent INTEGER;
     ALTER TABLE groups ADD COLUMN schema INTEGER;
+    ALTER TABLE groups ADD COLUMN gates TEXT;
     CREATE TABLE releases (
         grp TEXT NOT NULL,
         colour TEXT NOT NULL,

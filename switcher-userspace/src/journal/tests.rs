@@ -87,6 +87,29 @@ fn ids_sort_by_time() {
 }
 
 #[test]
+fn switches_of_live_are_counted_and_nothing_else() {
+    let (_directory, journal) = journal();
+    let put = |id: &str, second, edit: fn(&mut CutoverRecord)| {
+        let mut record = record(id, "shop", second);
+        (record.stored, record.revision) = (Some(at(second + 1)), Some(1));
+        edit(&mut record);
+        journal.put_cutover(&record, None).expect("records");
+    };
+    put("early", 0, |_| ());
+    put("flip", 10, |_| ());
+    put("stopped", 20, |it| (it.stored, it.revision) = (None, None));
+    put("canary", 30, |it| it.kind = Kind::Canary);
+    put("update", 40, |it| it.kind = Kind::Update);
+    put("back", 50, |it| it.kind = Kind::Rollback);
+    put("found", 60, |it| {
+        (it.kind, it.stored) = (Kind::Emergency, None);
+    });
+    let switches = journal.switches("shop", at(5)).expect("reads");
+    assert_eq!(switches, [at(11), at(51), at(60)]);
+    assert_eq!(journal.switches("other", at(5)).expect("reads"), []);
+}
+
+#[test]
 fn an_answer_is_given_once() {
     let (_directory, journal) = journal();
     let answer = |body: &str| Answer {
@@ -132,6 +155,7 @@ fn a_file_of_the_first_version_is_extended() {
         ALTER TABLE cutovers DROP COLUMN confirm_by;
         ALTER TABLE cutovers DROP COLUMN confirmed;
         ALTER TABLE groups DROP COLUMN schema;
+        ALTER TABLE groups DROP COLUMN gates;
         DROP TABLE releases; PRAGMA user_version = 1;";
     journal.db.execute_batch(back).expect("is as it was");
     drop(journal);
@@ -238,6 +262,22 @@ fn group() -> GroupRecord {
                 ),
             ]),
             applied: Some(13),
+        },
+        gates: GatesRecord {
+            frozen: Some(FreezeRecord {
+                reason: "audit".into(),
+                by: "root".into(),
+                until: Some(at(3)),
+            }),
+            decisions: BTreeMap::from([(
+                "qa".into(),
+                DecisionRecord {
+                    open: true,
+                    by: "anna".into(),
+                    until: None,
+                },
+            )]),
+            declined: ["green".into()].into(),
         },
     }
 }

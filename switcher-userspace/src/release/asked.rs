@@ -2,7 +2,7 @@
 
 use super::event::{Effect, Order, Outcome, Refusal, Why};
 use super::state::{Cutover, End, GroupState, Kind, Millis, Preparing, Share, Stage, Window};
-use super::{preparing, scheduled, staging};
+use super::{gates, preparing, scheduled, staging};
 use crate::datapath::Slot;
 
 /// From idle, or in a window. Nothing to do if the colour is live.
@@ -12,6 +12,9 @@ pub(super) fn flip(state: &mut GroupState, stage: Stage, order: Order, now: Mill
         Ok(None) => answer(state, stage, order.id, Outcome::Unchanged),
         Ok(Some((to, slot))) => {
             let cutover = cutover(state, order, Kind::Flip, to, slot);
+            if let Err(outcome) = unblocked(state, &cutover, now) {
+                return answer(state, stage, cutover.id, outcome);
+            }
             if let Err(refusal) = scheduled::possible(state, &cutover, now) {
                 return answer(state, stage, cutover.id, Outcome::Refused(refusal));
             }
@@ -33,14 +36,27 @@ pub(super) fn canary(
         Ok(None) => answer(state, stage, order.id, Outcome::Unchanged),
         Ok(Some(share)) => {
             let to = share.colour.clone();
-            state.shares.insert(slot, share);
             let cutover = Cutover {
                 percent: Some(percent),
                 ..cutover(state, order, Kind::Canary, to, slot)
             };
+            if let Err(outcome) = unblocked(state, &cutover, now) {
+                return answer(state, stage, cutover.id, outcome);
+            }
+            state.shares.insert(slot, share);
             preparing::begin(state, cutover, window_of(stage), now)
         }
     }
+}
+
+/// That nothing stands in the way, as far as the release logic knows. Nobody can force the database.
+fn unblocked(state: &GroupState, cutover: &Cutover, now: Millis) -> Result<(), Outcome> {
+    let blockers = gates::hold_up(state, cutover, now);
+    if blockers.is_empty() {
+        return staging::fits(state, &cutover.to).map_err(Outcome::Refused);
+    }
+    let colour = cutover.to.clone();
+    Err(Outcome::Blocked { colour, blockers })
 }
 
 /// From every stage but idle without a previous colour. While a flip is being prepared, stopping it is
@@ -196,6 +212,12 @@ pub(super) fn back(state: &mut GroupState, stage: Stage, order: Order, now: Mill
     preparing::begin(state, cutover, window_of(stage), now)
 }
 
+/// The colour that a flip without a name goes to, if it is clear which one that is.
+#[must_use]
+pub fn next_flip(state: &GroupState) -> Option<String> {
+    the_other(state).ok()
+}
+
 /// Why there is no previous colour.
 pub fn no_previous(state: &GroupState) -> String {
     let mut colours = state.releases.colours.iter();
@@ -242,7 +264,6 @@ fn flip_target(
         }
         _ if to == state.live => Ok(None),
         _ => {
-            staging::fits(state, &to)?;
             if order.terms.confirm.is_some() {
                 staging::fits(state, &state.live).map_err(|refusal| Refusal {
                     detail: format!("the way back is closed: {}", refusal.detail),
@@ -275,7 +296,6 @@ fn canary_target(
         return Err(Refusal::new(Why::Precondition, detail, advice));
     }
     not_busy(stage)?;
-    staging::fits(state, &colour)?;
     let share = Share {
         live: state.live.clone(),
         colour,
@@ -307,7 +327,7 @@ fn the_other(state: &GroupState) -> Result<String, Refusal> {
 }
 
 /// The only colour on which a release waits.
-fn the_staged(state: &GroupState) -> Option<String> {
+pub(super) fn the_staged(state: &GroupState) -> Option<String> {
     let staged = |colour: &&String| **colour != state.live && state.releases.is_staged(colour);
     let mut staged = state.slots.keys().filter(staged);
     let first = staged.next()?;

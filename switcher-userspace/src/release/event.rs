@@ -52,6 +52,30 @@ pub enum Event {
         /// That this closes the rollback is meant.
         close: bool,
     },
+    /// Somebody wants nobody to flip.
+    Freeze {
+        /// By whom it was asked.
+        order: Order,
+        /// What for.
+        reason: String,
+        /// Who, in words.
+        by: String,
+        /// For how long; until somebody says otherwise if none.
+        time: Option<Duration>,
+    },
+    /// Somebody wants flips to be possible again.
+    Unfreeze(Order),
+    /// Somebody opens or closes a manual gate.
+    Gate {
+        /// By whom it was asked.
+        order: Order,
+        /// Which.
+        name: String,
+        /// Open, or closed.
+        open: bool,
+        /// Who, in words.
+        by: String,
+    },
     /// Somebody wants what is going on to be stopped.
     Abort(Order),
     /// Somebody wants a switch that would undo itself to stay.
@@ -269,6 +293,13 @@ pub enum Outcome {
     },
     /// The target is not healthy.
     Unhealthy(Vec<Blocker>),
+    /// Policy stands in the way. What ails the target's endpoints is for the runner to add.
+    Blocked {
+        /// The target.
+        colour: String,
+        /// What it is, and how to clear it.
+        blockers: Vec<Blocker>,
+    },
     /// It can't be done: see [`Why`].
     Refused(Refusal),
     /// It was tried and went wrong.
@@ -291,6 +322,8 @@ pub struct Refusal {
 pub enum Why {
     /// There is no such colour.
     NoSuchColour,
+    /// There is no such gate.
+    NoSuchGate,
     /// The order names no colour, and it isn't clear which one is meant.
     WhichColour,
     /// The revision or the live colour is another one.

@@ -37,6 +37,9 @@
 //! What is on the colours is recorded in any of these states but on the way to a switch and while one may go
 //! back by itself. It decides on roles, on where previews lead, and whether a release suits the database.
 //!
+//! Gates have to hold until the store: a freeze, or a gate that is closed, calls off what is being prepared,
+//! unless it is forced or a way back.
+//!
 //! A canary passes the same states, and is *holding* in idle and draining: the word's slot then has tables in
 //! which another colour has a share. `flip` finishes it; `rollback` and `abort` end it.
 //!
@@ -46,9 +49,11 @@
 //! [`Effect::WakeAt`]) with an event.
 
 mod asked;
+mod automatic;
 mod confirming;
 mod event;
 mod foresee;
+mod gates;
 mod pause;
 mod preparing;
 mod releases;
@@ -60,9 +65,11 @@ mod state;
 mod tests;
 mod window;
 
-pub use asked::no_previous;
+pub use asked::{next_flip, no_previous};
+pub use automatic::automatic;
 pub use event::{Blocker, Count, Effect, Event, Order, Outcome, Record, Refusal, Why};
 pub use foresee::{Foreseen, foresee};
+pub use gates::{DEFAULT_BUDGET, Decision, FlapBudget, Freeze, GateRule, Gates, Policy, blockers};
 pub use releases::{Release, Releases, Role, SchemaRange};
 pub use resume::{Found, Intent, resume};
 pub use state::{
@@ -107,6 +114,25 @@ pub fn step(state: &mut GroupState, event: Event, now: Millis) -> Vec<Effect> {
                 close,
             },
         ) => staging::schema(state, stage, order, (applied, close)),
+        (
+            stage,
+            Event::Freeze {
+                order,
+                reason,
+                by,
+                time,
+            },
+        ) => gates::freeze(state, stage, order, Some((reason, by, time)), now),
+        (stage, Event::Unfreeze(order)) => gates::freeze(state, stage, order, None, now),
+        (
+            stage,
+            Event::Gate {
+                order,
+                name,
+                open,
+                by,
+            },
+        ) => gates::gate(state, stage, order, (name, open, by), now),
         (stage, Event::PauseOver) => pause::over(state, stage, now),
 
         (Stage::Preparing(preparing), Event::Prepared { id }) if preparing.is(&id) => {

@@ -4,8 +4,8 @@ use switcher_common::abi::Times;
 use switcher_common::word::{Phase, Word, flags};
 
 use super::event::{Blocker, COUNT_EVERY, Effect, Outcome, Record};
-use super::scheduled;
 use super::state::{Cutover, End, GroupState, Kind, Millis, Preparing, Stage, Window};
+use super::{gates, scheduled};
 
 /// Enters preparing.
 pub(super) fn begin(
@@ -92,6 +92,12 @@ pub(super) fn proceed(state: &mut GroupState, preparing: Preparing, now: Millis)
     }
     let armed = preparing.armed.is_none_or(|armed| armed <= now);
     if preparing.prepared && preparing.healthy && armed {
+        let blockers = gates::hold_up(state, &preparing.cutover, now);
+        if !blockers.is_empty() {
+            let colour = preparing.cutover.to.clone();
+            let outcome = Outcome::Blocked { colour, blockers };
+            return call_off(state, preparing, outcome, End::Aborted, now);
+        }
         return switch(state, preparing, now);
     }
     state.stage = Stage::Preparing(preparing);
@@ -205,7 +211,7 @@ pub(super) fn go_live(
         state.slots.insert(cutover.to.clone(), cutover.slot);
     }
     if cutover.kind != Kind::Canary {
-        state.make_live(&cutover.to);
+        state.make_live(&cutover.to, now);
     }
     state.stage = Stage::Switching(Window::new(cutover, &state.timing, now));
     effects.unwrap_or_default()

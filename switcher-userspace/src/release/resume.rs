@@ -7,6 +7,7 @@ use switcher_common::word::{Phase, Word, flags};
 
 use super::confirming;
 use super::event::{Effect, Outcome, Record};
+use super::gates::Gates;
 use super::preparing::superseded;
 use super::releases::Releases;
 use super::scheduled::way_back;
@@ -36,6 +37,8 @@ pub struct Found<'a> {
     pub times: Times,
     /// What was recorded to be on its colours.
     pub releases: Releases,
+    /// What the configuration demands and people have decided.
+    pub gates: Gates,
 }
 
 /// A group as the kernel has it, with what the journal knows of it: the kernel is the truth, and what was
@@ -46,6 +49,7 @@ pub fn resume(
         have,
         times,
         releases,
+        gates,
     }: Found<'_>,
     recorded: Option<(String, Option<String>, u64)>,
     open: Vec<Intent>,
@@ -70,6 +74,7 @@ pub fn resume(
         slots,
         shares: shared_slots(have),
         releases,
+        gates,
         timing,
         stage: Stage::Idle,
     };
@@ -98,7 +103,7 @@ pub fn resume(
             }
         };
         if stored {
-            state.make_live(&live);
+            state.make_live(&live, now);
             effects.push(Effect::Record(Record::Switched {
                 id: cutover.id.clone(),
             }));
@@ -124,7 +129,7 @@ pub fn resume(
                 superseded(settled(before, &timing, now), &as_rollback(&cutover))
             }),
         );
-        state.make_live(&live);
+        state.make_live(&live, now);
         effects.push(Effect::Record(Record::Found(cutover.clone())));
         last = Some(cutover);
     }
@@ -226,7 +231,7 @@ fn over(state: &mut GroupState, last: Option<Cutover>, now: Millis) -> Vec<Effec
         let window = settled(last, &state.timing, now);
         effects.extend(superseded(window, &cutover));
     }
-    state.make_live(&live);
+    state.make_live(&live, now);
     effects.push(Effect::Record(Record::Found(cutover.clone())));
     effects.extend(adopt(state, Some(cutover), now));
     effects
@@ -297,7 +302,7 @@ pub(super) fn found(
             let window = settled(before, &state.timing, now);
             effects.extend(superseded(window, &as_rollback(&cutover)));
         }
-        state.make_live(&live);
+        state.make_live(&live, now);
         effects.push(Effect::Record(Record::Found(cutover.clone())));
         last = Some(cutover);
     }

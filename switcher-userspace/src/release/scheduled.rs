@@ -6,10 +6,10 @@
 use switcher_common::abi::Times;
 use switcher_common::word::{Phase, flags};
 
-use super::asked;
 use super::event::{Effect, Order, Outcome, Record, Refusal, Why};
 use super::preparing::{call_off, go_live, target_word};
 use super::state::{Cutover, End, GroupState, Millis, Preparing, Stage, Stopping};
+use super::{asked, gates};
 
 /// Whether a word can say what the cut-over's terms ask for. What it counts as before its instant, or goes
 /// back to, is its `previous` slot, which in an open window is where that began.
@@ -66,6 +66,12 @@ pub(super) fn proceed(
     if at < now + arming(state) {
         let why = "it was not ready in time for the instant it was set for".to_owned();
         return call_off(state, preparing, Outcome::Failed(why), End::Failed, now);
+    }
+    let blockers = gates::hold_up(state, &preparing.cutover, now);
+    if !blockers.is_empty() {
+        let colour = preparing.cutover.to.clone();
+        let outcome = Outcome::Blocked { colour, blockers };
+        return call_off(state, preparing, outcome, End::Aborted, now);
     }
     preparing.scheduled = true;
     let confirm = preparing.cutover.terms.confirm;

@@ -47,6 +47,7 @@ pub(super) fn stage(
         let gone = known.said(&colour);
         warnings.push(format!("there is no rollback to {gone} any more"));
     }
+    state.gates.declined.remove(&colour);
     state.releases.colours.insert(colour.clone(), release);
     state.stage = stage;
     let mut effects: Vec<Effect> = state.turn_preview().into_iter().collect();

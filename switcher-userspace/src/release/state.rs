@@ -10,6 +10,7 @@ use switcher_common::abi::Times;
 use switcher_common::word::{Word, flags};
 
 use super::event::{Effect, Order, Outcome};
+use super::gates::Gates;
 use super::releases::{Releases, Role};
 use crate::datapath::{HaveGroup, Mix, Slot};
 
@@ -60,6 +61,8 @@ pub struct GroupState {
     pub shares: BTreeMap<Slot, Share>,
     /// What is on the colours.
     pub releases: Releases,
+    /// What stands in the way of a switch.
+    pub gates: Gates,
     /// How long the phases of a window last.
     pub timing: Timing,
     /// What is going on.
@@ -386,8 +389,9 @@ impl GroupState {
     }
 
     /// From now on this colour is live.
-    pub(super) fn make_live(&mut self, to: &str) {
+    pub(super) fn make_live(&mut self, to: &str, now: Millis) {
         if self.live != to {
+            self.gates.switched(to, now);
             self.releases.switched(&self.live, to);
             self.previous = Some(std::mem::replace(&mut self.live, to.to_owned()));
             self.revision += 1;

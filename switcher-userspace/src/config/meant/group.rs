@@ -8,12 +8,14 @@ use humantime::format_duration;
 use super::colours::colours;
 use crate::config::report::{Place, Report, Typed};
 use crate::config::typed::{
-    TypedColour, TypedDrain, TypedEndpoint, TypedGroup, TypedHealth, TypedKind, TypedService,
+    TypedBudget, TypedColour, TypedDrain, TypedEndpoint, TypedGate, TypedGroup, TypedHealth,
+    TypedKind, TypedService,
 };
 use crate::config::{
     Drain, EndpointConfig, Forward, GroupConfig, HashMode, Health, HealthKind, Protocol,
     ServiceConfig, UdpMode,
 };
+use crate::release::{FlapBudget, GateRule};
 
 const ARM: Duration = Duration::from_secs(3);
 const LEARN: Duration = Duration::from_secs(2 * 60);
@@ -32,12 +34,21 @@ pub(super) fn mean(group: TypedGroup, report: &Report<'_>) -> Option<GroupConfig
         initial,
         colours: _,
         confirm_within,
+        gates,
+        flap_budget,
+        automatic_after,
         drain: typed,
         health,
         services,
     } = group;
     let drain = drain(&typed, report);
     let health = mean_health(health, has_tcp, report);
+    let is_none = health.kind == HealthKind::None;
+    if let Some(after) = automatic_after.as_ref().filter(|_| is_none) {
+        let message = "nothing is checked, so nothing speaks for a release";
+        let advice = "choose health.kind tcp, http or exec, or remove the key";
+        report.error(&after.at, message, advice);
+    }
     let services: Vec<_> = services.into_iter().map(|s| service(s, report)).collect();
     let services: Option<Vec<_>> = services.into_iter().collect();
     Some(GroupConfig {
@@ -45,12 +56,31 @@ pub(super) fn mean(group: TypedGroup, report: &Report<'_>) -> Option<GroupConfig
         initial: initial?.value,
         colours,
         confirm_within: confirm_within.map(|typed| typed.value),
+        gates: gates.into_iter().map(gate).collect(),
+        flap_budget: flap_budget.and_then(budget),
+        automatic_after: automatic_after.map(|typed| typed.value),
         drain,
         health,
         services: services?
             .into_iter()
             .map(|service| (service.name.clone(), service))
             .collect(),
+    })
+}
+
+/// Closed if nothing is said: it is there to be opened.
+fn gate(typed: TypedGate) -> (String, GateRule) {
+    let rule = GateRule {
+        open: typed.default.is_some_and(|default| default.value),
+        expires: typed.expires.map(|expires| expires.value),
+    };
+    (typed.name.value, rule)
+}
+
+fn budget(typed: TypedBudget) -> Option<FlapBudget> {
+    Some(FlapBudget {
+        switches: typed.switches?.value,
+        within: typed.within?.value,
     })
 }
 
@@ -84,20 +114,36 @@ fn mean_health(typed: TypedHealth, has_tcp: bool, report: &Report<'_>) -> Health
         timeout,
         rise,
         fall,
+        exec,
+        min_healthy,
     } = typed;
     if let Some(kind) = &kind
-        && kind.value != TypedKind::None
+        && matches!(kind.value, TypedKind::Tcp | TypedKind::Http)
         && !has_tcp
     {
         let message = "no service of this group is TCP: nothing answers a tcp or http check";
-        report.error(&kind.at, message, "choose kind = \"none\"");
+        report.error(&kind.at, message, "choose kind = \"exec\" or \"none\"");
     }
     let default = if has_tcp {
         TypedKind::Tcp
     } else {
         TypedKind::None
     };
+    let at = kind.as_ref().map(|kind| kind.at.clone());
     let kind = kind.map_or(default, |kind| kind.value);
+    match (&exec, at) {
+        (Some(exec), _) if kind != TypedKind::Exec => report.error(
+            &exec.at,
+            "only exec checks have a program",
+            "choose kind = \"exec\", or remove it",
+        ),
+        (None, Some(at)) if kind == TypedKind::Exec => report.error(
+            &at,
+            "an exec check needs a program",
+            "name it: exec = [\"/usr/local/bin/check\"]",
+        ),
+        _ => {}
+    }
     if let Some(path) = path.as_ref().filter(|_| kind != TypedKind::Http) {
         report.error(
             &path.at,
@@ -112,11 +158,15 @@ fn mean_health(typed: TypedHealth, has_tcp: bool, report: &Report<'_>) -> Health
             TypedKind::Http => HealthKind::Http {
                 path: path.map_or("/".into(), |path| path.value),
             },
+            TypedKind::Exec => HealthKind::Exec {
+                argv: exec.map(|exec| exec.value).unwrap_or_default(),
+            },
         },
         interval: interval.map_or(HEALTH_INTERVAL, |interval| interval.value),
         timeout: timeout.map_or(HEALTH_TIMEOUT, |timeout| timeout.value),
         rise: rise.map_or(RISE, |rise| rise.value),
         fall: fall.map_or(FALL, |fall| fall.value),
+        min_healthy: min_healthy.map_or(Duration::ZERO, |it| it.value),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::gates::{self, TypedBudget, TypedGate};
 use super::{TypedService, check_name};
 use crate::config::report::Typed;
 use crate::config::scalar;
@@ -9,22 +10,16 @@ use crate::config::section::{Section, Value};
 
 const COLOURS: &str = "list the colours: colours = [\"blue\", \"green\"]";
 /// Keys of features that this version lacks, under the names people would try.
-const LATER: &[&str] = &[
-    "hooks",
-    "gates",
-    "freeze",
-    "flap",
-    "flaps",
-    "flap_budget",
-    "bake",
-    "schema",
-];
+const LATER: &[&str] = &["hooks", "freeze", "bake", "schema"];
 
 pub(in crate::config) struct TypedGroup {
     pub(in crate::config) name: Typed<String>,
     pub(in crate::config) initial: Option<Typed<String>>,
     pub(in crate::config) colours: Option<Vec<Typed<String>>>,
     pub(in crate::config) confirm_within: Option<Typed<Duration>>,
+    pub(in crate::config) gates: Vec<TypedGate>,
+    pub(in crate::config) flap_budget: Option<TypedBudget>,
+    pub(in crate::config) automatic_after: Option<Typed<Duration>>,
     pub(in crate::config) drain: TypedDrain,
     pub(in crate::config) health: TypedHealth,
     pub(in crate::config) services: Vec<TypedService>,
@@ -45,6 +40,8 @@ pub(in crate::config) struct TypedHealth {
     pub(in crate::config) timeout: Option<Typed<Duration>>,
     pub(in crate::config) rise: Option<Typed<u32>>,
     pub(in crate::config) fall: Option<Typed<u32>>,
+    pub(in crate::config) exec: Option<Typed<Vec<String>>>,
+    pub(in crate::config) min_healthy: Option<Typed<Duration>>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -52,6 +49,7 @@ pub(in crate::config) enum TypedKind {
     None,
     Tcp,
     Http,
+    Exec,
 }
 
 impl TypedGroup {
@@ -65,6 +63,14 @@ impl TypedGroup {
             colours: section.value("colours").and_then(|value| colours(&value)),
             confirm_within: section
                 .value("confirm_within")
+                .and_then(|value| value.parse(scalar::DURATION, scalar::duration_above_zero)),
+            gates: section
+                .section("gates")
+                .map(|section| gates::read(&section))
+                .unwrap_or_default(),
+            flap_budget: section.section("flap_budget").map(TypedBudget::read),
+            automatic_after: section
+                .value("automatic_after")
                 .and_then(|value| value.parse(scalar::DURATION, scalar::duration_above_zero)),
             drain: section
                 .section("drain")
@@ -110,6 +116,7 @@ impl TypedHealth {
         let kinds = [
             ("tcp", TypedKind::Tcp),
             ("http", TypedKind::Http),
+            ("exec", TypedKind::Exec),
             ("none", TypedKind::None),
         ];
         let duration =
@@ -118,7 +125,7 @@ impl TypedHealth {
         let health = Self {
             kind: section
                 .value("kind")
-                .and_then(|value| value.choice(&kinds, &["exec"])),
+                .and_then(|value| value.choice(&kinds, &[])),
             path: section
                 .value("path")
                 .and_then(|value| value.parse("such as \"/healthz\"", scalar::http_path)),
@@ -126,11 +133,38 @@ impl TypedHealth {
             timeout: section.value("timeout").and_then(duration),
             rise: section.value("rise").and_then(count),
             fall: section.value("fall").and_then(count),
+            exec: section.value("exec").and_then(|value| argv(&value)),
+            min_healthy: section
+                .value("min_healthy")
+                .and_then(|value| value.parse(scalar::DURATION, scalar::duration)),
         };
-        section.unavailable(&["exec"]);
         section.finish();
         health
     }
+}
+
+const EXEC: &str =
+    "list a program by its absolute path, and its arguments: exec = [\"/usr/local/bin/check\"]";
+
+/// A program and its arguments; no shell. What could not be understood is reported, and empty.
+fn argv(value: &Value<'_>) -> Option<Typed<Vec<String>>> {
+    let items = value.items(EXEC)?;
+    if items.is_empty() {
+        value.report.error(&value.at, "the list is empty", EXEC);
+    }
+    let words = items.iter().enumerate().map(|(index, item)| {
+        item.parse(EXEC, |text| match index {
+            0 => scalar::path(text).map(|_| text.to_owned()),
+            _ => Ok(text.to_owned()),
+        })
+    });
+    // Every word is looked at, for the errors in it.
+    let words: Vec<Option<Typed<String>>> = words.collect();
+    let words: Option<Vec<String>> = words.into_iter().map(|word| Some(word?.value)).collect();
+    Some(Typed {
+        value: words.unwrap_or_default(),
+        at: value.at.clone(),
+    })
 }
 
 fn colours(value: &Value<'_>) -> Option<Vec<Typed<String>>> {

@@ -182,6 +182,7 @@ fn a_restarted_agent_finds_it_in_the_kernel() {
             have: &have,
             times: Times::default(),
             releases: Releases::default(),
+            gates: Gates::default(),
         },
         recorded,
         open,

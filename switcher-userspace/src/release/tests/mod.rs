@@ -2,6 +2,7 @@
 
 mod canary;
 mod flip;
+mod gates;
 mod random;
 mod resume;
 mod rollback;
@@ -28,6 +29,7 @@ fn group() -> GroupState {
         slots: BTreeMap::from([("blue".into(), 0), ("green".into(), 1)]),
         shares: BTreeMap::new(),
         releases: Releases::default(),
+        gates: Gates::default(),
         timing: Timing {
             arm: Duration::from_secs(3),
             learn: Duration::from_secs(120),
@@ -146,5 +148,19 @@ fn refused(effects: &[Effect]) -> Why {
             refusal.why
         }
         other => panic!("not a refusal: {other:?}"),
+    }
+}
+
+/// What stands in the way, by name; each says how to clear it.
+fn blocked(effects: &[Effect]) -> Vec<String> {
+    match effects.last() {
+        Some(Effect::Reply {
+            outcome: Outcome::Blocked { blockers, .. },
+            ..
+        }) => {
+            assert!(blockers.iter().all(|it| it.why.contains("; ")));
+            blockers.iter().map(|it| it.what.clone()).collect()
+        }
+        other => panic!("not blocked: {other:?}"),
     }
 }

@@ -34,6 +34,8 @@ enum Do {
         applied: u64,
         close: bool,
     },
+    Freeze(bool),
+    Gate(bool),
     Pause,
     Resume,
     PauseOver,
@@ -80,6 +82,8 @@ fn anything() -> impl Strategy<Value = Do> {
         )
             .prop_map(|(to, version)| Do::Stage { to, version }),
         (0_u64..4, any::<bool>()).prop_map(|(applied, close)| Do::Schema { applied, close }),
+        any::<bool>().prop_map(Do::Freeze),
+        any::<bool>().prop_map(Do::Gate),
         Just(Do::Pause),
         Just(Do::Resume),
         Just(Do::PauseOver),
@@ -112,6 +116,11 @@ proptest! {
         let mut state = group();
         state.slots.insert("red".into(), 2);
         state.timing.tagged = tagged;
+        let rule = GateRule {
+            open: true,
+            expires: Some(Duration::from_secs(30)),
+        };
+        state.gates.policy.gates.insert("qa".into(), rule);
         let mut kernel = Kernel::new(&state);
         for step in steps {
             kernel.play(&mut state, step);
@@ -159,6 +168,15 @@ impl Kernel {
             order: Order { id, .. },
             ..
         }
+        | Event::Unfreeze(Order { id, .. })
+        | Event::Freeze {
+            order: Order { id, .. },
+            ..
+        }
+        | Event::Gate {
+            order: Order { id, .. },
+            ..
+        }
         | Event::Stage {
             order: Order { id, .. },
             ..
@@ -199,6 +217,12 @@ impl Kernel {
             !by_people || misfit.is_none() || before.live == state.live,
             "{misfit:?}"
         );
+        if by_people && before.live != state.live {
+            let made = state.cutover().expect("it is under way");
+            let held_up = blockers(&before, &state.live, self.now);
+            let free = made.forced || made.kind == Kind::Rollback;
+            assert!(free || held_up.is_empty(), "{held_up:?}");
+        }
         let staged = state.releases.is_staged(&state.live);
         assert!(!staged, "what is live does not wait to be: {state:?}");
         let changed = u64::from(before.live != state.live);
@@ -371,6 +395,19 @@ impl Kernel {
                 order: self.order(),
                 applied,
                 close,
+            },
+            Do::Freeze(false) => Event::Unfreeze(self.order()),
+            Do::Freeze(true) => Event::Freeze {
+                order: self.order(),
+                reason: "audit".into(),
+                by: "root".into(),
+                time: Some(Duration::from_secs(60)),
+            },
+            Do::Gate(open) => Event::Gate {
+                order: self.order(),
+                name: "qa".into(),
+                open,
+                by: "anna".into(),
             },
             Do::Pause => Event::Pause {
                 order: self.order(),

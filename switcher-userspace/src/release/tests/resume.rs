@@ -348,6 +348,7 @@ fn resumed_at(
             have: &have(word),
             times,
             releases: Releases::default(),
+            gates: Gates::default(),
         },
         recorded,
         open,

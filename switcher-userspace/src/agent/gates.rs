@@ -1,0 +1,121 @@
+//! What stands in the way of switches: from the configuration and the journal, and for people.
+
+use std::collections::BTreeMap;
+
+use jiff::{SignedDuration, Timestamp};
+use tracing::warn;
+
+use super::Runner;
+use super::clock::Clock;
+use super::group::Group;
+use crate::api::model::{FreezeStatus, GateStatus};
+use crate::config::GroupConfig;
+use crate::journal::{DecisionRecord, FreezeRecord, GatesRecord};
+use crate::release::{self, Blocker, Decision, Freeze, Gates, Outcome};
+
+impl Runner {
+    /// What was decided of a group before this agent, and how often it has switched lately.
+    pub(super) fn recall_gates(&self, name: &str, record: Option<&GatesRecord>) -> Gates {
+        let policy = self.config.groups.get(name).map(GroupConfig::policy);
+        let policy = policy.unwrap_or_default();
+        let within = policy.budget.unwrap_or(release::DEFAULT_BUDGET).within;
+        let ago = SignedDuration::try_from(within).unwrap_or_default();
+        let now = Timestamp::now();
+        let switches = self.journal.switches(name, now - ago);
+        let switches = switches.unwrap_or_else(|error| {
+            warn!(group = name, "{error:#}");
+            Vec::new()
+        });
+        let then = |at: Timestamp| self.clock.then(at);
+        let decided = |(name, it): (&String, &DecisionRecord)| {
+            let decision = Decision {
+                open: it.open,
+                by: it.by.clone(),
+                until: it.until.map(then),
+            };
+            (name.clone(), decision)
+        };
+        let frozen = record.and_then(|it| it.frozen.as_ref());
+        Gates {
+            policy,
+            frozen: frozen.map(|it| Freeze {
+                reason: it.reason.clone(),
+                by: it.by.clone(),
+                until: it.until.map(then),
+            }),
+            decisions: record
+                .map(|it| it.decisions.iter().map(decided).collect())
+                .unwrap_or_default(),
+            switches: switches.into_iter().map(then).collect(),
+            declined: record.map(|it| it.declined.clone()).unwrap_or_default(),
+        }
+    }
+
+    /// Adds what ails a blocked switch's target: one answer lists everything.
+    pub(super) fn complete_blockers(&self, name: &str, outcome: Outcome) -> Outcome {
+        let Outcome::Blocked {
+            colour,
+            mut blockers,
+        } = outcome
+        else {
+            return outcome;
+        };
+        blockers.extend(self.readiness(name, &colour).0.blockers());
+        Outcome::Blocked { colour, blockers }
+    }
+
+    /// Everything that stands in the way of the flip that comes next, if it is clear which one that is.
+    pub(super) fn in_the_way(&self, group: &Group) -> Vec<Blocker> {
+        let Some(to) = release::next_flip(&group.state) else {
+            return Vec::new();
+        };
+        let mut blockers = release::blockers(&group.state, &to, self.clock.now());
+        blockers.extend(self.readiness(&group.name, &to).0.blockers());
+        blockers
+    }
+
+    pub(super) fn gate_status(&self, gates: &Gates) -> BTreeMap<String, GateStatus> {
+        let now = self.clock.now();
+        let status = gates.policy.gates.iter().map(|(name, rule)| {
+            let (open, decision) = gates.gate(name, *rule, now);
+            let until = decision.and_then(|it| it.until);
+            let status = GateStatus {
+                open,
+                by: decision.map(|it| it.by.clone()),
+                until: until.map(|until| self.clock.wall(until)),
+            };
+            (name.clone(), status)
+        });
+        status.collect()
+    }
+
+    pub(super) fn freeze_status(&self, gates: &Gates) -> Option<FreezeStatus> {
+        let frozen = gates.frozen(self.clock.now())?;
+        Some(FreezeStatus {
+            reason: frozen.reason.clone(),
+            by: frozen.by.clone(),
+            until: frozen.until.map(|until| self.clock.wall(until)),
+        })
+    }
+}
+
+/// For the journal.
+pub(super) fn gates_record(gates: &Gates) -> GatesRecord {
+    let decided = |(name, it): (&String, &Decision)| {
+        let record = DecisionRecord {
+            open: it.open,
+            by: it.by.clone(),
+            until: it.until.map(|until| Clock.wall(until)),
+        };
+        (name.clone(), record)
+    };
+    GatesRecord {
+        frozen: gates.frozen.as_ref().map(|it| FreezeRecord {
+            reason: it.reason.clone(),
+            by: it.by.clone(),
+            until: it.until.map(|until| Clock.wall(until)),
+        }),
+        decisions: gates.decisions.iter().map(decided).collect(),
+        declined: gates.declined.clone(),
+    }
+}

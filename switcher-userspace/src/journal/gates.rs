@@ -1,0 +1,40 @@
+//! What people have decided of a group, as it is kept: with times on the wall.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// What people have decided of a group.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct GatesRecord {
+    /// Why nobody flips.
+    pub frozen: Option<FreezeRecord>,
+    /// By manual gate.
+    pub decisions: BTreeMap<String, DecisionRecord>,
+    /// Colours that are not flipped to by themselves.
+    pub declined: BTreeSet<String>,
+}
+
+/// Why nobody flips.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FreezeRecord {
+    /// What for.
+    pub reason: String,
+    /// Who has said so.
+    pub by: String,
+    /// Until when, if it ends by itself.
+    pub until: Option<Timestamp>,
+}
+
+/// What somebody has decided of a manual gate.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DecisionRecord {
+    /// Open, or closed.
+    pub open: bool,
+    /// Who.
+    pub by: String,
+    /// Until when it holds, if it ends by itself.
+    pub until: Option<Timestamp>,
+}
