@@ -1,63 +1,121 @@
-//! What is on the colours: named, held against the database, given up.
+//! What keeps a flip from being made, and what is on the colours: named, held against the database, given up.
 
 use anyhow::{Result, ensure};
-use switcher_harness::Stand;
-use switcher_harness::config::GROUP;
+use switcher_harness::agent::binary;
+use switcher_harness::config::{GROUP, Settings};
+use switcher_harness::{Mode, Stand};
 
-use crate::{run, stand};
+use crate::run;
+
+/// A gate that is closed.
+const GATE: &str = "
+[groups.shop.gates.qa]
+expires = \"1h\"
+";
 
 #[test]
-fn releases_are_staged_and_the_database_has_a_say() {
-    run("releases_are_staged_and_the_database_has_a_say", || {
-        let stand = stand()?;
-        let cli = |words: &[&str]| stand.agent.cli(words);
-        let stage = |colour: &str, version: &str, schema: &str| {
-            cli(&[
-                "stage",
-                GROUP,
-                colour,
-                "--version",
-                version,
-                "--schema",
-                schema,
-            ])
+fn gates_freezes_releases_and_the_database_have_a_say() {
+    run("gates_freezes_releases_and_the_database_have_a_say", || {
+        let settings = Settings {
+            agent: GATE,
+            ..Settings::default()
         };
-        stage("blue", "v41", "12..13")?.expect(0)?;
-        stage("green", "v42", "13..14")?.expect(0)?;
-        roles(&stand, ["live", "staging"])?;
-        cli(&["schema", GROUP, "--applied", "12"])?.expect(0)?;
-        let refused = cli(&["flip", GROUP, "--force"])?.expect(5)?.stderr;
-        ensure!(
-            refused.contains("v42") && refused.contains("13..14"),
-            "{refused}"
-        );
-        cli(&["schema", GROUP, "--applied", "13"])?.expect(0)?;
-        cli(&["flip", GROUP, "--wait", "drained", "--timeout", "50s"])?.expect(0)?;
-        roles(&stand, ["previous", "live"])?;
-
-        let closes = ["schema", GROUP, "--applied", "14"];
-        let refused = cli(&closes)?.expect(5)?.stderr;
-        ensure!(refused.contains("--close-rollback"), "{refused}");
-        let said = cli(&[closes.as_slice(), &["--close-rollback"]].concat())?.expect(0)?;
-        ensure!(said.stdout.contains("blue (v41)"), "{}", said.stdout);
-        cli(&["rollback", GROUP])?.expect(5)?;
-        stage("blue", "v43", "13")?.expect(5)?;
-        let said = stage("blue", "v43", "14..15")?.expect(0)?.stdout;
-        ensure!(said.contains("no rollback to blue (v41)"), "{said}");
-        roles(&stand, ["staging", "live"])?;
-        let status = stand.agent.status()?;
-        ensure!(status["schema"] == 14, "{status:#}");
-        ensure!(status["colours"]["blue"]["version"] == "v43", "{status:#}");
-        cli(&["stage", GROUP, "green", "--version", "v44"])?.expect(4)?;
-        cli(&["stage", GROUP, "red", "--version", "v44"])?.expect(3)?;
-        cli(&["stage", GROUP, "--version", "v44", "--schema", "9..3"])?.expect(2)?;
-        let table = cli(&["status"])?.expect(0)?.stdout;
-        ensure!(
-            table.contains("v43") && table.contains("schema 14"),
-            "{table}"
-        );
-        Ok(())
+        let stand = Stand::new(Mode::Local, true, settings, &binary()?)?;
+        gates(&stand)?;
+        releases(&stand)
     });
+}
+
+/// One refusal names a freeze, a closed gate and a sick server; each is cleared in turn.
+fn gates(stand: &Stand) -> Result<()> {
+    let cli = |words: &[&str]| stand.agent.cli(words);
+    cli(&["freeze", GROUP])?.expect(2)?;
+    cli(&["freeze", GROUP, "--reason", "audit", "--for", "1h"])?.expect(0)?;
+    stand.servers.set_healthy("green", false);
+    let sick = |it: &serde_json::Value| it["colours"]["green"]["healthy"] == false;
+    until(stand, sick)?;
+    let refused = cli(&["flip", GROUP, "--json"])?.expect(5)?.problem()?;
+    let blockers = refused["blockers"].to_string();
+    for part in ["freeze", "audit", "`unfreeze`", "`gate qa open`", "503"] {
+        ensure!(blockers.contains(part), "no {part} in {blockers}");
+    }
+    let shown = cli(&["status"])?.expect(0)?.stdout;
+    ensure!(shown.contains("in the way of a flip"), "{shown}");
+    let called_off = stand.agent.json(&["history", GROUP])?.to_string();
+    ensure!(!called_off.contains("flip"), "{called_off}");
+    stand.servers.set_healthy("green", true);
+    until(stand, |it| it["colours"]["green"]["healthy"] == true)?;
+    cli(&["gate", GROUP, "dev", "open"])?.expect(3)?;
+    cli(&["gate", GROUP, "qa", "open", "--reason", "tested"])?.expect(0)?;
+    let listed = cli(&["gate", GROUP])?.expect(0)?.stdout;
+    ensure!(listed.contains("qa: open, by root"), "{listed}");
+    cli(&["flip", GROUP])?.expect(5)?;
+    cli(&["unfreeze", GROUP])?.expect(0)?;
+    let status = stand.agent.status()?;
+    ensure!(status["blockers"] == serde_json::json!([]), "{status:#}");
+    ensure!(stand.agent.live()? == "blue", "it was switched");
+    Ok(())
+}
+
+fn until(stand: &Stand, holds: impl Fn(&serde_json::Value) -> bool) -> Result<()> {
+    for _ in 0..600 {
+        if holds(&stand.agent.status()?) {
+            return Ok(());
+        }
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    anyhow::bail!("never: {:#}", stand.agent.status()?)
+}
+
+/// With gate `qa` open.
+fn releases(stand: &Stand) -> Result<()> {
+    let cli = |words: &[&str]| stand.agent.cli(words);
+    let stage = |colour: &str, version: &str, schema: &str| {
+        cli(&[
+            "stage",
+            GROUP,
+            colour,
+            "--version",
+            version,
+            "--schema",
+            schema,
+        ])
+    };
+    stage("blue", "v41", "12..13")?.expect(0)?;
+    stage("green", "v42", "13..14")?.expect(0)?;
+    roles(stand, ["live", "staging"])?;
+    cli(&["schema", GROUP, "--applied", "12"])?.expect(0)?;
+    let refused = cli(&["flip", GROUP, "--force"])?.expect(5)?.stderr;
+    ensure!(
+        refused.contains("v42") && refused.contains("13..14"),
+        "{refused}"
+    );
+    cli(&["schema", GROUP, "--applied", "13"])?.expect(0)?;
+    cli(&["flip", GROUP, "--wait", "drained", "--timeout", "50s"])?.expect(0)?;
+    roles(stand, ["previous", "live"])?;
+
+    let closes = ["schema", GROUP, "--applied", "14"];
+    let refused = cli(&closes)?.expect(5)?.stderr;
+    ensure!(refused.contains("--close-rollback"), "{refused}");
+    let said = cli(&[closes.as_slice(), &["--close-rollback"]].concat())?.expect(0)?;
+    ensure!(said.stdout.contains("blue (v41)"), "{}", said.stdout);
+    cli(&["rollback", GROUP])?.expect(5)?;
+    stage("blue", "v43", "13")?.expect(5)?;
+    let said = stage("blue", "v43", "14..15")?.expect(0)?.stdout;
+    ensure!(said.contains("no rollback to blue (v41)"), "{said}");
+    roles(stand, ["staging", "live"])?;
+    let status = stand.agent.status()?;
+    ensure!(status["schema"] == 14, "{status:#}");
+    ensure!(status["colours"]["blue"]["version"] == "v43", "{status:#}");
+    cli(&["stage", GROUP, "green", "--version", "v44"])?.expect(4)?;
+    cli(&["stage", GROUP, "red", "--version", "v44"])?.expect(3)?;
+    cli(&["stage", GROUP, "--version", "v44", "--schema", "9..3"])?.expect(2)?;
+    let table = cli(&["status"])?.expect(0)?.stdout;
+    ensure!(
+        table.contains("v43") && table.contains("schema 14"),
+        "{table}"
+    );
+    Ok(())
 }
 
 /// Of blue and green.
