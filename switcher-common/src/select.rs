@@ -253,7 +253,7 @@ pub(crate) fn remembered<T: Tables>(
 
 /// A preview reaches the staging colour; its flows are always noted, whatever the word does later.
 #[inline(always)]
-pub(crate) fn preview<T: Tables, S: Stack>(
+pub fn preview<T: Tables, S: Stack>(
     packet: &Packet,
     index: u16,
     service: &Service,

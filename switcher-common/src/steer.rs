@@ -308,9 +308,7 @@ pub fn flow(
     idle: u32,
     flows: &impl Flows,
 ) -> (Choice, bool) {
-    let known = flows.get().filter(|tag| {
-        tag.epoch.wrapping_sub(floor).cast_signed() >= 0 && silent_for(*tag, now) <= idle
-    });
+    let known = flows.get().filter(|tag| is_flow(*tag, floor, now, idle));
     if let Some(tag) = known {
         refresh(tag, now, flows);
         return ((tag.endpoint, How::Tag), false);
@@ -327,6 +325,13 @@ pub fn flow(
     };
     let _refused = flows.put(tag);
     ((new, How::Current), true)
+}
+
+/// Whether a tag of a UDP flow counts; see [`flow`].
+#[inline(always)]
+#[must_use]
+pub const fn is_flow(tag: Tag, floor: u32, now: u32, idle: u32) -> bool {
+    tag.epoch.wrapping_sub(floor).cast_signed() >= 0 && silent_for(tag, now) <= idle
 }
 
 /// The hash that picks a bucket. Seeded, so that clients cannot aim at one; the service is not part of

@@ -141,6 +141,21 @@ impl Reason {
         !matches!(self, Self::NotOurs | Self::Untouched | Self::Direct)
     }
 
+    /// Whether it is about a service's packets that did not fare as usual, and not about a stranger's or one that the
+    /// stack takes care of.
+    pub const fn is_trouble(self) -> bool {
+        self.drops()
+            || matches!(
+                self,
+                Self::NoTable
+                    | Self::NoEndpoint
+                    | Self::TagRefused
+                    | Self::Leak
+                    | Self::UnknownFlow
+                    | Self::NatSource
+            )
+    }
+
     /// Whether the packet goes nowhere; otherwise it passes.
     #[inline(always)]
     pub const fn drops(self) -> bool {

@@ -2,35 +2,38 @@
 //!
 //! Nothing is left behind: what the pipeline would remember is remembered in the copy.
 
+mod live;
+mod said;
 #[cfg(test)]
 mod tests;
+mod walk;
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
 use serde::Serialize;
-use switcher_common::abi::nat::NatPort;
 use switcher_common::abi::{
-    Address, Endpoint, FlowKey, Port, Service, TCP, UDP, endpoint_flags, flow_space, note_kind,
-    service_flags,
+    FlowKey, Port, Service, TCP, UDP, flow_space, note_kind, service_flags,
 };
 use switcher_common::classify::{self, Class};
 use switcher_common::memory::Memory;
-use switcher_common::nat::{self, Place};
+use switcher_common::nat::{self, NatTables as _, Place};
 use switcher_common::parse::Packet;
 use switcher_common::select;
-use switcher_common::steer::{How, Ownership, Segment};
-use switcher_common::tables::{Route, Stack, Tables, Way};
+use switcher_common::steer::{self, How, Segment};
+use switcher_common::tables::{Stack, Tables as _};
 use switcher_common::verdict::Reason;
-use switcher_common::word::Phase;
+use switcher_common::word::{Phase, Word};
 
 use crate::cli::MadeUpPacket;
 use crate::config::Protocol;
-use crate::datapath::flows::ticks;
+use crate::datapath::Have;
 use crate::datapath::pinned::Pinned;
-use crate::datapath::times::boot_nanoseconds;
-use crate::datapath::{Have, sockets};
 use crate::exit::{Exit, Failure};
+use live::Live;
+use walk::Walk;
+
+pub use walk::frame;
 
 /// What would become of a packet.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -55,6 +58,8 @@ pub struct Explanation {
     pub endpoint: Option<Chosen>,
     /// What is done with it: `pass`, `deliver`, `forward` or `drop`.
     pub action: &'static str,
+    /// What the program would count of it besides, by the names that `status` has.
+    pub counted: Vec<&'static str>,
     /// Why, in a sentence.
     pub reason: String,
 }
@@ -73,26 +78,29 @@ pub struct Chosen {
 /// Says what the loaded programs would do with a packet that comes in by an attached interface.
 ///
 /// # Errors
-/// When there is no such group, or the maps can't be read.
+/// When there is no such group, the packet is none that could be, or the maps can't be read.
 pub fn explain(
     pinned: &Pinned,
     group: Option<&str>,
     asked: &MadeUpPacket,
 ) -> Result<Explanation, Failure> {
-    let mut have = pinned.have()?;
+    let asked = asked.canonical();
+    if asked.source.is_ipv4() != asked.destination.is_ipv4() {
+        let why = "source and destination are of different families";
+        return Err(Failure::new(Exit::Usage, "explain", why.to_owned()));
+    }
+    let view = View::read(pinned, &[asked])?;
+    let mut groups = view.have.groups.values();
     if let Some(name) = group
-        && !have.groups.values().any(|known| known.name == name)
+        && !groups.any(|known| known.name == name)
     {
-        let known: Vec<&str> = have.groups.values().map(|known| &*known.name).collect();
+        let known = view.have.groups.values().map(|known| &*known.name);
+        let known: Vec<&str> = known.collect();
         let why = format!("there is no group {name}");
         return Err(Failure::new(Exit::NotFound, "explain", why)
             .advise(format!("the kernel knows: {}", known.join(", "))));
     }
-    let memory = pinned.snapshot(&have, asked.source.ip().into())?;
-    for (&index, group) in &mut have.groups {
-        group.word = group.word.at(&memory.times(index), Live.nanoseconds());
-    }
-    let mut found = over(&have, &memory, &Live, asked);
+    let mut found = view.explain(&asked);
     if let (Some(name), Some(other)) = (group, &found.group)
         && other != name
     {
@@ -101,7 +109,34 @@ pub fn explain(
     Ok(found)
 }
 
-/// The same over any maps and any stack.
+/// The live maps as they were at one moment, as far as some packets are concerned.
+pub struct View {
+    have: Have,
+    memory: Memory,
+}
+
+impl View {
+    /// Copies what these packets would meet.
+    ///
+    /// # Errors
+    /// When the maps can't be read.
+    pub fn read(pinned: &Pinned, packets: &[MadeUpPacket]) -> anyhow::Result<Self> {
+        let mut have = pinned.have()?;
+        let memory = pinned.snapshot(&have, packets)?;
+        for (&index, group) in &mut have.groups {
+            group.word = group.word.at(&memory.times(index), Live.nanoseconds());
+        }
+        Ok(Self { have, memory })
+    }
+
+    /// What would become of one of the packets.
+    #[must_use]
+    pub fn explain(&self, asked: &MadeUpPacket) -> Explanation {
+        over(&self.have, &self.memory, &Live, asked)
+    }
+}
+
+/// The same over any maps and any stack; neither is changed.
 pub fn over(have: &Have, memory: &Memory, stack: &impl Stack, asked: &MadeUpPacket) -> Explanation {
     let protocol = match asked.protocol {
         Protocol::Tcp => TCP,
@@ -109,34 +144,33 @@ pub fn over(have: &Have, memory: &Memory, stack: &impl Stack, asked: &MadeUpPack
     };
     let end = |end: SocketAddr| (end.ip().into(), Port::new(end.port()));
     let packet = Packet::made_up(end(asked.source), end(asked.destination), protocol);
+    let walk = Walk::take(asked, memory, stack);
+    let counted = walk.counted.iter().map(|reason| reason.label());
     let shown = Explanation {
         packet: Asked(asked).to_string(),
         kind: "not-ours",
-        action: "pass",
+        action: walk.action(),
+        counted: counted.collect(),
         ..Explanation::default()
     };
     match classify::incoming(&packet, memory) {
         None => Explanation {
-            reason: "no service, preview or endpoint has this address, port and protocol".into(),
+            reason: said::because(Reason::NotOurs).into(),
             ..shown
         },
         Some(Class::Direct(id)) => Explanation {
             kind: "direct",
-            reason: "to an endpoint's own address, past the VIP: passed untouched".into(),
+            reason: said::because(Reason::Direct).into(),
             ..shown.about_endpoint(have, id)
         },
-        Some(Class::Reply(id, endpoint)) if endpoint.has(endpoint_flags::MASQUERADE) => {
-            masqueraded_reply(memory, &packet, id, shown.about_endpoint(have, id))
+        Some(Class::Reply(id, _)) => {
+            let ours = walk.refusal() != Some(Reason::NotOurs);
+            Explanation {
+                kind: if ours { "reply" } else { "not-ours" },
+                reason: said::back(&walk).into(),
+                ..shown.about_endpoint(have, id)
+            }
         }
-        Some(Class::Reply(id, _)) => Explanation {
-            kind: "reply",
-            action: "forward",
-            reason:
-                "a reply of a routed endpoint: the source becomes the service's address, unless \
-                     the client came past it"
-                    .into(),
-            ..shown.about_endpoint(have, id)
-        },
         Some(Class::Request(index, service)) => {
             let request = Request {
                 have,
@@ -146,7 +180,7 @@ pub fn over(have: &Have, memory: &Memory, stack: &impl Stack, asked: &MadeUpPack
                 service,
                 opens: asked.syn,
             };
-            request.explain(stack, shown.about_service(have, index))
+            request.explain(&walk, stack, shown.about_service(have, index))
         }
     }
 }
@@ -162,7 +196,7 @@ struct Request<'a> {
 }
 
 impl Request<'_> {
-    fn explain(&self, stack: &impl Stack, shown: Explanation) -> Explanation {
+    fn explain(&self, walk: &Walk, stack: &impl Stack, shown: Explanation) -> Explanation {
         let group = self.service.group;
         let word = self.memory.word(group);
         let word = word.at(&self.memory.times(group), stack.nanoseconds());
@@ -174,223 +208,115 @@ impl Request<'_> {
         };
         let table = self.service.tables[slot as usize];
         let hash = select::flow_hash(&self.packet, self.service, self.memory);
-        if self.service.has(service_flags::MASQUERADE) {
-            let shown = Explanation {
-                kind: if preview { "preview" } else { "request" },
-                bucket: table
-                    .exists()
-                    .then(|| (table.bucket(hash) - table.first(), 1 << table.bits())),
-                ..shown
-            };
-            return self.masqueraded(stack, preview, shown);
-        }
-        let tag = self.tag();
         let shown = Explanation {
             kind: if preview { "preview" } else { "request" },
-            tag,
+            tag: self.tag(word, stack),
             bucket: table
                 .exists()
                 .then(|| (table.bucket(hash) - table.first(), 1 << table.bits())),
             ..shown
         };
-        let chosen = if preview {
-            let fresh = || select::choice(self.service, slot, hash, self.memory);
-            let known = tag.filter(|_| !self.opens);
-            known
-                .map(|id| (id, How::Tag))
-                .or_else(|| Some((fresh()?, How::Current)))
-        } else {
-            let segment = Segment {
-                opens: self.opens,
-                resets: false,
-                // No tag remembers this sequence number but by accident: a new connection.
-                sequence: 0,
-            };
-            let steered = select::steer(
-                &self.packet,
-                self.index,
-                self.service,
-                segment,
-                self.memory,
-                stack,
-            );
-            steered.map(|steered| (steered.endpoint, steered.how))
+        let chosen = match walk.refusal() {
+            Some(Reason::Paused | Reason::TagWait | Reason::NoTable | Reason::UnknownFlow) => None,
+            _ => self.choice(word, stack),
         };
-        let Some((id, how)) = chosen else {
-            let reason =
-                format!("the group's word names slot {slot}, which has no table: passed untouched");
-            return Explanation { reason, ..shown };
-        };
-        if how == How::Paused {
+        let Some((id, why)) = chosen else {
+            let because = walk.refusal().map_or("", said::because);
             return Explanation {
-                action: "drop",
-                reason:
-                    "the group is paused, and this would be a new flow: dropped, clients try again"
-                        .into(),
+                reason: because.into(),
                 ..shown
             };
-        }
-        let why = why(how, word.phase(), preview);
-        let shown = shown.with_endpoint(self.have, id);
-        match self.have.endpoints.get(&id) {
-            None => Explanation {
-                reason: format!(
-                    "{why} endpoint {id}, which is not there any more: passed untouched"
-                ),
+        };
+        let Some(endpoint) = self.have.endpoints.get(&id) else {
+            let gone = said::because(Reason::NoEndpoint);
+            return Explanation {
+                reason: format!("{why} endpoint {id}; {gone}"),
                 ..shown
-            },
-            Some(endpoint) => {
-                let (action, what) = action(endpoint, preview);
-                let reason = format!("{why} this endpoint; {what}");
-                Explanation {
-                    action,
-                    reason,
-                    ..shown
-                }
-            }
+            };
+        };
+        let what = said::what(walk, endpoint);
+        Explanation {
+            reason: format!("{why} this endpoint; {what}"),
+            ..shown.with_endpoint(self.have, id)
         }
     }
 
-    /// The same in `masquerade`, where every flow is remembered and the window means nothing.
-    fn masqueraded(&self, stack: &impl Stack, preview: bool, shown: Explanation) -> Explanation {
-        let (packet, memory) = (&self.packet, self.memory);
-        let place = nat::place(packet, self.index, self.service, self.opens, memory, stack);
-        match place {
+    /// The endpoint, and how it was found.
+    fn choice(&self, word: Word, stack: &impl Stack) -> Option<(u16, String)> {
+        // What is found may be remembered.
+        let memory = self.memory.clone();
+        let preview = self.service.has(service_flags::PREVIEW);
+        if self.service.has(service_flags::MASQUERADE) {
+            return self.masqueraded(&memory, stack, preview);
+        }
+        let segment = Segment {
+            opens: self.opens,
+            resets: false,
+            sequence: 0,
+        };
+        let (packet, index, service) = (&self.packet, self.index, self.service);
+        let steered = if preview {
+            select::preview(packet, index, service, self.opens, &memory, stack)
+        } else {
+            select::steer(packet, index, service, segment, &memory, stack)
+        }?;
+        let why = said::why(steered.how, word.phase(), preview);
+        Some((steered.endpoint, why.into()))
+    }
+
+    /// In `masquerade` every flow is remembered, and the window means nothing.
+    fn masqueraded(
+        &self,
+        memory: &Memory,
+        stack: &impl Stack,
+        preview: bool,
+    ) -> Option<(u16, String)> {
+        let (packet, index, service) = (&self.packet, self.index, self.service);
+        match nat::place(packet, index, service, self.opens, memory, stack) {
             Place::Known(flow) => {
                 let from = SocketAddr::new(flow.source.into(), flow.port.number());
-                Explanation {
-                    tag: Some(flow.endpoint),
-                    action: "forward",
-                    reason: format!(
-                        "the flow is remembered with this endpoint, which sees it come from {from}"
-                    ),
-                    ..shown.with_endpoint(self.have, flow.endpoint)
-                }
+                let why = format!("the flow is remembered, coming from {from}, with");
+                Some((flow.endpoint, why))
             }
             Place::Fresh(id) => {
-                let why = why(How::Current, Phase::Steady, preview);
-                let untouched = self.have.endpoints.get(&id);
-                let untouched = untouched.is_some_and(|it| it.has(endpoint_flags::UNTOUCHED));
-                let (action, what) = if untouched {
-                    ("pass", "it is the VIP itself: passed untouched")
-                } else {
-                    (
-                        "forward",
-                        "a port of this host is taken, source and destination are rewritten and the \
-                         packet forwarded",
-                    )
-                };
-                Explanation {
-                    action,
-                    reason: format!("{why} this endpoint; {what}"),
-                    ..shown.with_endpoint(self.have, id)
-                }
+                let why = said::why(How::Current, Phase::Steady, preview);
+                Some((id, why.into()))
             }
-            Place::Unknown => Explanation {
-                reason:
-                    "no such connection is remembered: passed untouched, and this host's stack \
-                         resets it"
-                        .into(),
-                ..shown
-            },
-            Place::Refused(Reason::Paused) => Explanation {
-                action: "drop",
-                reason: "the group is paused: the client tries again".into(),
-                ..shown
-            },
-            Place::Refused(_) => Explanation {
-                reason: "the group's word names a slot without a table: passed untouched".into(),
-                ..shown
-            },
+            Place::Unknown | Place::Refused(_) => None,
         }
     }
 
-    /// The endpoint that the maps remember for this flow.
-    fn tag(&self) -> Option<u16> {
+    /// The endpoint that the maps remember for this flow, if they do and it counts.
+    fn tag(&self, word: Word, stack: &impl Stack) -> Option<u16> {
         let key = |space| FlowKey {
             client: self.packet.source,
             port: self.packet.source_port,
             id: self.index,
             space,
         };
+        let (memory, group) = (self.memory, self.service.group);
+        if self.service.has(service_flags::MASQUERADE) {
+            let flow = memory.nat_flow(&key(flow_space::NAT), |flow| flow.client);
+            let floor = memory.udp_floor(group);
+            let counts = flow.exists && !nat::is_void(flow.entry.epoch, floor);
+            return counts.then_some(flow.entry.endpoint);
+        }
         if self.service.has(service_flags::PREVIEW) {
-            let note = self.memory.note(&key(flow_space::PREVIEW));
+            let note = memory.note(&key(flow_space::PREVIEW));
             return note
                 .filter(|note| note.kind == note_kind::CHOSEN)
                 .map(|note| note.id);
         }
-        let group = self.service.group;
         let tag = match self.packet.protocol {
-            TCP => self.memory.tag(group, &key(flow_space::WINDOW)),
-            _ => self.memory.udp_flow(group, &key(flow_space::UDP)),
+            TCP => memory
+                .tag(group, &key(flow_space::WINDOW))
+                .filter(|tag| word.phase() != Phase::Steady && tag.epoch == word.epoch()),
+            _ => memory.udp_flow(group, &key(flow_space::UDP)).filter(|tag| {
+                let (floor, idle) = (memory.udp_floor(group), memory.settings().udp_idle);
+                steer::is_flow(*tag, floor, stack.now(), idle)
+            }),
         };
         tag.map(|tag| tag.endpoint)
-    }
-}
-
-/// A packet of a masqueraded endpoint, to a port that a flow has, or to this host itself.
-fn masqueraded_reply(memory: &Memory, packet: &Packet, id: u16, shown: Explanation) -> Explanation {
-    let port = NatPort {
-        source: packet.destination,
-        port: packet.destination_port,
-        endpoint: id,
-        reserved: 0,
-    };
-    let client = memory.nat.ports.borrow().get(&port).copied();
-    match client {
-        Some(client) => {
-            let to = SocketAddr::new(client.address.into(), client.port.number());
-            Explanation {
-                kind: "reply",
-                action: "forward",
-                reason: format!("a reply to {to}: the source becomes the service's address"),
-                ..shown
-            }
-        }
-        None => Explanation {
-            reason: "no flow has this port: the packet is for this host itself".into(),
-            ..shown
-        },
-    }
-}
-
-const fn why(how: How, phase: Phase, preview: bool) -> &'static str {
-    match (how, phase) {
-        (How::Current, _) if preview => "the staging colour's table has",
-        (How::Current, Phase::Steady) => "the live colour's table has",
-        (How::Current, _) => "new flows use the live colour's table, which has",
-        (How::Unknown, _) => {
-            "the window is open and the flow unknown, so it is old: the table before has"
-        }
-        (How::Tag, _) => "the flow is remembered with",
-        (How::Socket, _) => "the socket table has this connection at",
-        (How::Held, _) => {
-            "the window's flow map is full and it is about to drain: a SYN waits for its next try, by then it goes to"
-        }
-        (How::Paused, _) => "paused, without",
-        (How::Refused, _) => "the window's flow map is full, so the flow stays at",
-    }
-}
-
-const fn action(endpoint: &Endpoint, preview: bool) -> (&'static str, &'static str) {
-    if endpoint.has(endpoint_flags::UNTOUCHED) && !preview {
-        ("pass", "it is the VIP itself: passed untouched")
-    } else if endpoint.has(endpoint_flags::ROUTED) {
-        (
-            "forward",
-            "the destination is rewritten and the packet forwarded",
-        )
-    } else if endpoint.has(endpoint_flags::DSR) {
-        (
-            "forward",
-            "the packet is forwarded as it is to the endpoint's link address; it answers the client \
-             directly",
-        )
-    } else {
-        (
-            "deliver",
-            "the destination is rewritten and the packet given to this host's stack",
-        )
     }
 }
 
@@ -458,38 +384,5 @@ impl fmt::Display for Asked<'_> {
             "{}{syn} {} -> {}",
             asked.protocol, asked.source, asked.destination
         )
-    }
-}
-
-/// What the kernel's stack would say.
-struct Live;
-
-impl Stack for Live {
-    fn now(&self) -> u32 {
-        ticks()
-    }
-
-    fn nanoseconds(&self) -> u64 {
-        boot_nanoseconds()
-    }
-
-    fn interface(&self) -> u32 {
-        0
-    }
-
-    /// Whether a segment carries a SYN cookie can't be told from outside.
-    fn owner(&self, packet: &Packet, endpoint: &Endpoint, _segment: Segment) -> Ownership {
-        let end =
-            |address: Address, port: Port| SocketAddr::new(IpAddr::from(address), port.number());
-        let local = end(endpoint.address, endpoint.port);
-        match sockets::state(local, end(packet.source, packet.source_port)) {
-            Ok(Some(sockets::TIME_WAIT)) => Ownership::TimeWait,
-            Ok(Some(sockets::LISTEN) | None) | Err(_) => Ownership::None,
-            Ok(Some(_)) => Ownership::Owns,
-        }
-    }
-
-    fn route(&self, _: &Way) -> Route {
-        Route::Stack
     }
 }

@@ -1,6 +1,7 @@
 //! The loaded programs and their maps, unpinned and unattached: filled from a [`Memory`], run by
 //! `BPF_PROG_TEST_RUN`, read back into one.
 
+mod dump;
 mod nat;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,18 +17,21 @@ use bytemuck::{Pod, Zeroable};
 use nix::time::{ClockId, clock_gettime};
 use switcher::datapath::kernel::OBJECT;
 use switcher::datapath::pinned::{udp_flow_map, window_map};
+use switcher::datapath::pins::Pins;
 use switcher_common::abi::fragment::{FragmentKey, Fragmented};
 use switcher_common::abi::notice::{Notice, Noticed};
 use switcher_common::abi::{
-    AddressKey, Counters, FlowKey, GroupState, NEXT_HOPS, NextHop, Note, TICK_SHIFT, Tag, Times,
-    known_port, map,
+    AddressKey, CanaryShare, Counters, FlowKey, GroupName, GroupState, NAME, NEXT_HOPS, NextHop,
+    Note, PortEntry, SLOTS, ServiceName, TICK_SHIFT, Tag, Times, known_port, map,
 };
 use switcher_common::memory::{FlowMap, Memory};
 use switcher_common::tables::Tables as _;
 use switcher_common::verdict::{Reason, Stage};
 
+pub use dump::Dump;
+
 use crate::cases::Hook;
-use crate::town::{CLOCK, NOW};
+use crate::town::{CLOCK, COLOURS, GROUP, GROUP_NAME, NOW, service_name};
 
 /// An ABI type as aya's maps want it.
 #[repr(transparent)]
@@ -45,6 +49,8 @@ const FILLER: FlowKey = FlowKey {
     space: !0,
 };
 
+/// Masqueraded flows that there is room for in [`Kernel::small`].
+pub const NAT_FLOWS: u32 = 1 << 9;
 /// The XDP program.
 pub const INGRESS: &str = "switcher_ingress";
 /// The tc program.
@@ -54,6 +60,9 @@ pub const EGRESS: &str = "switcher_egress";
 #[derive(Debug)]
 pub struct Kernel {
     ebpf: Ebpf,
+    pins: Option<Pins>,
+    /// Ports that the last memory had.
+    ports: BTreeSet<u16>,
 }
 
 /// What a program made of a frame.
@@ -71,7 +80,44 @@ impl Kernel {
     /// # Errors
     /// When the kernel refuses a map or a program.
     pub fn load() -> anyhow::Result<Self> {
-        let mut ebpf = EbpfLoader::new().load(OBJECT).context("making the maps")?;
+        Self::load_with(EbpfLoader::new(), None)
+    }
+
+    /// The same with room for [`NAT_FLOWS`] masqueraded flows, so that it can be used up.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn small() -> anyhow::Result<Self> {
+        Self::load_with(small_loader(), None)
+    }
+
+    /// The same with its maps pinned, and with names for what the town has, as an agent would.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn load_at(pins: Pins) -> anyhow::Result<Self> {
+        pins.create()?;
+        let mut loader = small_loader();
+        for name in map::ALL {
+            loader.map_pin_path(name, pins.map(name));
+        }
+        let mut kernel = Self::load_with(loader, Some(pins))?;
+        let mut group = GroupName {
+            name: padded(GROUP_NAME),
+            colours: [[0; NAME]; _],
+            slots: [0; SLOTS],
+            canaries: [CanaryShare::default(); SLOTS],
+        };
+        for (number, colour) in COLOURS.iter().enumerate() {
+            group.colours[number] = padded(colour);
+            group.slots[number] = number as u8 + 1;
+        }
+        kernel.set(map::GROUP_NAMES, u32::from(GROUP), group)?;
+        Ok(kernel)
+    }
+
+    fn load_with(mut loader: EbpfLoader<'_>, pins: Option<Pins>) -> anyhow::Result<Self> {
+        let mut ebpf = loader.load(OBJECT).context("making the maps")?;
         stages(&mut ebpf)?;
         egress_stages(&mut ebpf)?;
         let ingress: &mut Xdp = ebpf
@@ -82,7 +128,19 @@ impl Kernel {
         let egress: &mut SchedClassifier =
             ebpf.program_mut(EGRESS).context("no egress")?.try_into()?;
         egress.load().context("loading the tc program")?;
-        Ok(Self { ebpf })
+        Ok(Self {
+            ebpf,
+            pins,
+            ports: BTreeSet::new(),
+        })
+    }
+
+    /// Where the maps are pinned.
+    ///
+    /// # Errors
+    /// When they are not.
+    pub fn pins(&self) -> anyhow::Result<&Pins> {
+        self.pins.as_ref().context("no maps are pinned")
     }
 
     /// The loaded object, for what only the bench does.
@@ -136,6 +194,11 @@ impl Kernel {
     pub fn fill(&mut self, memory: &Memory) -> anyhow::Result<()> {
         let shift = now()?.wrapping_sub(NOW);
         let mut known = BTreeMap::<u32, u64>::new();
+        for port in std::mem::take(&mut self.ports) {
+            self.set(map::PORTS, u32::from(port), PortEntry::default())?;
+            known.insert(known_port(port).0, 0);
+        }
+        self.ports = memory.ports.keys().copied().collect();
         for (port, entry) in &memory.ports {
             self.set(map::PORTS, u32::from(*port), *entry)?;
             let (word, bit) = known_port(*port);
@@ -169,6 +232,8 @@ impl Kernel {
     fn fill_arrays(&mut self, memory: &Memory, shift: u32) -> anyhow::Result<()> {
         for (index, service) in &memory.services {
             self.set(map::SERVICES, u32::from(*index), *service)?;
+            let name = padded(&service_name(*index));
+            self.set(map::SERVICE_NAMES, u32::from(*index), ServiceName { name })?;
         }
         for (id, endpoint) in &memory.endpoints {
             self.set(map::ENDPOINTS, u32::from(*id), *endpoint)?;
@@ -267,13 +332,23 @@ impl Kernel {
             let cells = self.sum::<Counters>(map::COUNTERS, endpoint.counter, add_counters)?;
             changes.counters.insert(endpoint.counter, cells);
         }
-        for reason in Reason::ALL {
-            let count = self.sum::<u64>(map::REASONS, *reason as u32, |a, b| a + b)?;
-            changes.reasons.insert(*reason, count);
-        }
+        changes.reasons = self.reasons()?;
         changes.notices = self.notices()?;
         changes.tidy();
         Ok(changes)
+    }
+
+    /// What the programs have counted, by reason.
+    ///
+    /// # Errors
+    /// When the map can't be read.
+    pub fn reasons(&mut self) -> anyhow::Result<BTreeMap<Reason, u64>> {
+        let mut reasons = BTreeMap::new();
+        for reason in Reason::ALL {
+            let count = self.sum::<u64>(map::REASONS, *reason as u32, |a, b| a + b)?;
+            reasons.insert(*reason, count);
+        }
+        Ok(reasons)
     }
 
     /// Takes what the programs have told.
@@ -382,6 +457,23 @@ impl Kernel {
             .map_mut(name)
             .with_context(|| format!("no map {name} in the object"))
     }
+}
+
+fn small_loader() -> EbpfLoader<'static> {
+    let mut loader = EbpfLoader::new();
+    for name in [map::NAT_FLOWS, map::NAT_PORTS] {
+        loader.map_max_entries(name, NAT_FLOWS);
+    }
+    loader
+}
+
+/// A name as the maps have it.
+fn padded(name: &str) -> [u8; NAME] {
+    let mut padded = [0; NAME];
+    for (to, from) in padded[..NAME - 1].iter_mut().zip(name.bytes()) {
+        *to = from;
+    }
+    padded
 }
 
 /// Loads the programs that take over from the first one, and puts them where it finds them.

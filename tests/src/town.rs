@@ -22,6 +22,10 @@ use crate::frame::{RECEIVER, SEQUENCE, six};
 
 /// The group of all services here.
 pub const GROUP: u16 = 3;
+/// Its name.
+pub const GROUP_NAME: &str = "town";
+/// Its colours, by the numbers of their slots.
+pub const COLOURS: [&str; 3] = ["blue", "green", "red"];
 /// A word's usual epoch.
 pub const EPOCH: u32 = 5;
 /// The tick at which cases happen.
@@ -101,6 +105,15 @@ const SERVICES: [SocketAddrV4; 15] = [
 pub fn service(vip: SocketAddrV4) -> u16 {
     let position = SERVICES.iter().position(|service| *service == vip);
     position.map_or(u16::MAX, |position| position as u16)
+}
+
+/// The name of the service with an index: its port, which two of them may share, behind the index.
+pub fn service_name(index: u16) -> String {
+    let vip = SERVICES.get(usize::from(index));
+    vip.map_or_else(
+        || format!("s{index}"),
+        |vip| format!("s{index}-{}", vip.port()),
+    )
 }
 
 /// Address of a service's endpoint of a colour (the number of its slot).
@@ -318,6 +331,22 @@ impl State {
         let endpoints = self.memory.endpoints.iter();
         let masked = endpoints.filter(|(_, endpoint)| endpoint.has(endpoint_flags::MASQUERADE));
         self.memory.nat.sources = masked.map(|(id, _)| (*id, source)).collect();
+        self
+    }
+
+    /// With no room for another masqueraded flow.
+    #[must_use]
+    pub fn crowded(mut self) -> Self {
+        self.memory.nat.full = true;
+        self
+    }
+
+    /// With a service that is being removed: replies find it gone.
+    #[must_use]
+    pub fn without(mut self, vip: SocketAddrV4) -> Self {
+        if let Some(service) = self.memory.services.get_mut(&service(vip)) {
+            service.flags &= !service_flags::PRESENT;
+        }
         self
     }
 

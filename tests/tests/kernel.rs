@@ -1,6 +1,9 @@
 //! The packet cases, and random frames, through the loaded programs: what they do to a frame and to their
 //! maps must be what the core does on the host, byte for byte.
 
+#[path = "kernel/explain.rs"]
+mod explain;
+
 use std::fmt::Debug;
 
 use proptest::prelude::*;
@@ -35,7 +38,7 @@ fn every_case() -> anyhow::Result<()> {
     }
     site::build()?.inside(|| {
         let servers = Servers::start()?;
-        let mut kernel = Kernel::load()?;
+        let mut kernel = Kernel::small()?;
         let wrong: Vec<String> = cases::all()
             .iter()
             .filter_map(|case| run(&mut kernel, &servers, case).err())
@@ -53,7 +56,7 @@ fn random_frames() -> anyhow::Result<()> {
     }
     site::build()?.inside(|| {
         let _servers = Servers::start()?;
-        let mut kernel = Kernel::load()?;
+        let mut kernel = Kernel::small()?;
         let seed = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
         let mut runner = TestRunner::new_with_rng(ProptestConfig::default(), seed);
         let without_sockets = |case: &Case| case.state.told.sockets.is_empty();
@@ -78,7 +81,7 @@ fn a_cookie_of_blue_is_known_after_the_switch() -> anyhow::Result<()> {
     namespace.sysctl("ipv4/tcp_syncookies", "2")?;
     namespace.inside(|| {
         let _servers = Servers::start()?;
-        let mut kernel = Kernel::load()?;
+        let mut kernel = Kernel::small()?;
         let blue = endpoint(WEB, 0);
         let cookie = site::cookie(NEAR, blue)?;
         let ack = Build::tcp(NEAR, WEB, flag::ACK).acknowledging(cookie.wrapping_add(1));

@@ -1,11 +1,15 @@
 //! The packet cases through the core, on the host.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use switcher_common::pipeline;
+use switcher_common::verdict::Reason;
 use switcher_tests::cases::{self, Case, Hook, Remembered};
-use switcher_tests::frame::sound;
-use switcher_tests::town::{GROUP, NOW, nat_key, udp_key, window_key};
+use switcher_tests::frame::{Build, flag, sound};
+use switcher_tests::town::{
+    AWAY, CELL, CLIENT, GROUP, MASK, Masked, NOW, SHOP, State, WEB, endpoint, id, nat_key, udp_key,
+    window_key,
+};
 
 #[test]
 fn every_case() {
@@ -24,6 +28,54 @@ fn sentences_are_unique() {
     }
     seen.retain(|_, times| *times > 2);
     assert!(seen.is_empty(), "{seen:?}");
+}
+
+/// `kernel` shows that the program counts what the core counts; so whatever is counted is counted there, too.
+#[test]
+fn every_reason_has_a_case() {
+    let mut seen = BTreeSet::new();
+    for case in cases::all() {
+        assert_eq!(run(&case), Ok(()));
+        seen.extend(case.state.memory.reasons.borrow().keys().copied());
+    }
+    let counted: BTreeSet<_> = Reason::ALL.iter().filter(|it| it.counted()).collect();
+    assert_eq!(seen.iter().collect::<BTreeSet<_>>(), counted);
+}
+
+/// A reset is counted once, for the service and colour of the endpoint that sent it, whatever way it takes.
+#[test]
+fn resets_are_counted_for_their_colour() {
+    for (vip, hook) in [
+        (WEB, Hook::Egress),
+        (CELL, Hook::Egress),
+        (SHOP, Hook::Ingress),
+        (AWAY, Hook::Ingress),
+    ] {
+        for colour in 0..2 {
+            let state = State::new(cases::open()).masks(MASK.port(), 1).masked(
+                CLIENT,
+                vip,
+                Masked::at(id(vip, colour), MASK.port()),
+            );
+            let to = if vip == AWAY { MASK } else { CLIENT };
+            for (flags, resets) in [(flag::RST | flag::ACK, 1), (flag::FIN | flag::ACK, 0)] {
+                let mut frame = Build::tcp(endpoint(vip, colour), to, flags).bytes();
+                state.memory.counters.borrow_mut().clear();
+                let _verdict = match hook {
+                    Hook::Ingress => {
+                        pipeline::run(frame.as_mut_slice(), &state.memory, &state.told)
+                    }
+                    Hook::Egress => pipeline::run_egress(frame.as_mut_slice(), &state.memory, NOW),
+                };
+                let counters = state.memory.counters.borrow();
+                let cell = state.memory.endpoints[&id(vip, colour)].counter;
+                let of = |cell| counters.get(&cell).map_or(0, |it| it.resets);
+                assert_eq!(of(cell), resets, "{vip} {colour}");
+                let all: u64 = counters.keys().copied().map(of).sum();
+                assert_eq!(all, resets, "{vip} {colour}");
+            }
+        }
+    }
 }
 
 fn run(case: &Case) -> Result<(), String> {

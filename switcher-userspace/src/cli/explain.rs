@@ -32,6 +32,19 @@ pub struct MadeUpPacket {
     pub syn: bool,
 }
 
+impl MadeUpPacket {
+    /// With IPv4 addresses as such, also where they were given in IPv6.
+    #[must_use]
+    pub fn canonical(&self) -> Self {
+        let end = |end: SocketAddr| SocketAddr::new(end.ip().to_canonical(), end.port());
+        Self {
+            source: end(self.source),
+            destination: end(self.destination),
+            ..*self
+        }
+    }
+}
+
 const USAGE: &str = "switcher explain <GROUP|--all> <PROTO> <SRC:PORT> <DST:PORT> [--syn]";
 
 #[derive(Args)]

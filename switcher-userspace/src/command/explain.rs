@@ -76,6 +76,16 @@ fn said(found: &Value) -> String {
             endpoint.map(|(address, colour)| format!("{address} ({colour}, id {})", chosen["id"])),
         ),
         ("action", text("action")),
+        (
+            "counted",
+            found["counted"]
+                .as_array()
+                .filter(|it| !it.is_empty())
+                .map(|reasons| {
+                    let reasons: Vec<&str> = reasons.iter().filter_map(Value::as_str).collect();
+                    reasons.join(", ")
+                }),
+        ),
         ("why", text("reason")),
     ];
     let shown = lines

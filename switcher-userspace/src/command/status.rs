@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use switcher_common::verdict::Reason;
 
 use crate::api::model::{ColourStatus, GroupStatus, MasqueradeStatus, PortsStatus, Status};
 use crate::cli::Globals;
@@ -66,7 +67,21 @@ fn describe(output: &Output, status: &Status, now: Timestamp) -> String {
         .iter()
         .map(|group| describe_group(output, group, now))
         .collect();
-    text + &groups.join("\n")
+    text + &groups.join("\n") + &troubles(status)
+}
+
+/// What has been counted of packets of services that did not fare as usual.
+fn troubles(status: &Status) -> String {
+    let troubles = Reason::ALL.iter().filter(|reason| reason.is_trouble());
+    let counted = troubles.filter_map(|reason| {
+        let count = *status.reasons.get(reason.label())?;
+        Some(format!("{} {}", human_count(count), reason.label()))
+    });
+    let counted: Vec<_> = counted.collect();
+    match counted.is_empty() {
+        true => String::new(),
+        false => format!("counted ever: {}\n", counted.join(", ")),
+    }
 }
 
 /// How near flows that go on as this host's own are to the end of its ports.
@@ -301,6 +316,7 @@ shop   green  blue      draining  12        3m ago  root (uid 0, pid 7 switcher)
   green   live      v42      1/1      3      20           1.2k     4.0 KiB  0       0s ago
   blue    previous  -        0/1      12     400          98k      12 MiB   1       5s ago
   blue web 10.0.0.1:8001: connection refused
+counted ever: 2 no-table, 1.5k paused
 ";
         assert_eq!(text, expected, "{text}");
     }

@@ -4,7 +4,7 @@ mod collector;
 mod maps;
 mod source;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::PoisonError;
 use std::time::Instant;
 
@@ -155,21 +155,35 @@ impl Pinned {
         self.maps.nat.remove_source(id)
     }
 
-    /// The flows of a client, or at an endpoint, with this address.
-    pub(super) fn snapshot_nat(&self, of: Address) -> anyhow::Result<Nat> {
+    /// The flows of clients, or at endpoints, with these addresses; and what new ones to `services` find.
+    pub(super) fn snapshot_nat(
+        &self,
+        addresses: &BTreeSet<Address>,
+        services: &BTreeSet<u16>,
+    ) -> anyhow::Result<Nat> {
         let mut nat = Nat::default();
+        let (mut all, mut keys) = (0, Vec::new());
         self.maps.nat.each_port(|port, entry| {
+            all += 1;
             let endpoint = self.maps.endpoints.get(port.endpoint.into());
-            if entry.address == of || endpoint.address == of {
+            let asked = [entry.address, endpoint.address];
+            let asked = asked.iter().any(|it| addresses.contains(it));
+            keys.extend(asked.then(|| entry.flow()));
+            if asked || services.contains(&endpoint.service) {
                 nat.ports.get_mut().insert(*port, *entry);
             }
         })?;
-        for client in nat.ports.borrow().values() {
-            let key = client.flow();
+        nat.full = all >= self.maps.nat.capacity()?;
+        for key in keys {
             if let Some(flow) = self.maps.nat.flow(&key)? {
-                nat.flows.borrow_mut().insert(key, flow);
+                nat.flows.get_mut().insert(key, flow);
             }
         }
+        nat.sources = self
+            .masqueraded_endpoints()
+            .filter(|(_, endpoint)| services.contains(&endpoint.service))
+            .filter_map(|(id, _)| Some((id, self.maps.nat.source(id)?)))
+            .collect();
         Ok(nat)
     }
 }

@@ -1,21 +1,33 @@
 //! The live maps as ordinary memory: what `explain` asks, leaving no trace.
 
-use switcher_common::abi::{Address, FlowKey};
+use std::collections::BTreeSet;
+
+use switcher_common::abi::{Address, AddressKey, FlowKey, Port, TCP, UDP, address_kind};
 use switcher_common::memory::{FlowMap, Memory};
 
 use super::pinned::Pinned;
 use super::table::Inner;
 use super::{GroupIndex, Have};
+use crate::cli::MadeUpPacket;
+use crate::config::Protocol;
 
 impl Pinned {
-    /// Everything that a packet of this client would meet, copied. Of flows only the client's.
+    /// Everything that these packets would meet, copied. Of flows only their clients', and the ports that are taken
+    /// at their services' endpoints.
     ///
     /// # Errors
     /// When a map can't be read.
-    pub fn snapshot(&self, have: &Have, client: Address) -> anyhow::Result<Memory> {
-        let services = have.services.iter();
+    pub(crate) fn snapshot(&self, have: &Have, packets: &[MadeUpPacket]) -> anyhow::Result<Memory> {
+        // A reply's client is at its other end.
+        let ends = packets.iter().flat_map(|it| [it.source, it.destination]);
+        let clients: BTreeSet<Address> = ends.map(|end| end.ip().into()).collect();
+        let fronts = packets
+            .iter()
+            .filter_map(|it| have.addresses.get(&front(it)));
+        let fronts = fronts.filter_map(|index| have.services.get(index));
+        let services: BTreeSet<u16> = fronts.map(|found| found.service.parent).collect();
         let mut memory = Memory {
-            services: services
+            services: (have.services.iter())
                 .map(|(&index, found)| (index, found.service))
                 .collect(),
             endpoints: have.endpoints.clone(),
@@ -34,34 +46,48 @@ impl Pinned {
             memory.udp_floors.insert(group, state.udp_floor);
             memory.held_until.insert(group, state.held_until);
             memory.times.insert(group, state.times);
-            let window = flows(&self.maps.windows, group, client)?;
-            memory
-                .windows
-                .borrow_mut()
-                .extend(window.map(|map| (group, map)));
-            let udp = flows(&self.maps.udp_flows, group, client)?;
-            memory
-                .udp_flows
-                .borrow_mut()
-                .extend(udp.map(|map| (group, map)));
+            let window = flows(&self.maps.windows, group, &clients)?;
+            let windows = memory.windows.get_mut();
+            windows.extend(window.map(|map| (group, map)));
+            let udp = flows(&self.maps.udp_flows, group, &clients)?;
+            let udp_flows = memory.udp_flows.get_mut();
+            udp_flows.extend(udp.map(|map| (group, map)));
         }
-        memory.nat = self.snapshot_nat(client)?;
+        memory.nat = self.snapshot_nat(&clients, &services)?;
         let mut notes = self.maps.notes()?;
-        notes.retain(|key: &FlowKey, _| key.client == client);
+        notes.retain(|key: &FlowKey, _| clients.contains(&key.client));
         memory.notes = notes.into();
         Ok(memory)
     }
 }
 
-/// The client's flows, in a map that has as much room left as the real one.
-fn flows(maps: &Inner, group: GroupIndex, client: Address) -> anyhow::Result<Option<FlowMap>> {
+/// The service or preview that a packet goes to, if it goes to one.
+fn front(packet: &MadeUpPacket) -> AddressKey {
+    AddressKey {
+        address: packet.destination.ip().into(),
+        port: Port::new(packet.destination.port()),
+        protocol: match packet.protocol {
+            Protocol::Tcp => TCP,
+            Protocol::Udp => UDP,
+        },
+        kind: address_kind::SERVICE,
+        reserved: 0,
+    }
+}
+
+/// The clients' flows, in a map that has as much room left as the real one.
+fn flows(
+    maps: &Inner,
+    group: GroupIndex,
+    clients: &BTreeSet<Address>,
+) -> anyhow::Result<Option<FlowMap>> {
     let Some(map) = maps.get(group)? else {
         return Ok(None);
     };
     let (mut all, mut copy) = (0, FlowMap::default());
     maps.each(group, |key, tag| {
         all += 1;
-        if key.client == client {
+        if clients.contains(&key.client) {
             copy.flows.insert(*key, *tag);
         }
     })?;

@@ -1,6 +1,6 @@
 //! Explanations over maps in memory.
 
-use switcher_common::abi::Tag;
+use switcher_common::abi::{Address, Tag, endpoint_flags};
 use switcher_common::memory::{FlowMap, Told};
 use switcher_common::word::Word;
 

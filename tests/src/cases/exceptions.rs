@@ -40,6 +40,12 @@ pub(super) fn cases() -> Vec<Case> {
             Verdict::Pass(Reason::Direct),
         ),
         Case::untouched(
+            "a reset of what never began past the VIP: its sender has seen the endpoint's address",
+            State::new(steady()),
+            &Build::tcp(CLIENT, endpoint(CELL, 0), flag::RST),
+            Verdict::Pass(Reason::Leak),
+        ),
+        Case::untouched(
             "the reply to a direct connection is left alone",
             State::new(steady()).note(CLIENT, cell, direct),
             &reply,

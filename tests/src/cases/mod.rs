@@ -15,7 +15,7 @@ mod routed;
 mod six;
 mod sockets;
 mod tags;
-mod timed;
+pub mod timed;
 mod udp;
 
 use std::net::SocketAddrV4;
@@ -190,7 +190,7 @@ pub fn steady() -> Word {
 }
 
 /// A flip from blue to green is near.
-fn arming() -> Word {
+pub fn arming() -> Word {
     steady().with_epoch(EPOCH - 1).arm()
 }
 
@@ -200,7 +200,7 @@ pub fn open() -> Word {
 }
 
 /// Old flows are known.
-fn draining() -> Word {
+pub fn draining() -> Word {
     let word = open().drain();
     debug_assert!(matches!(word.phase(), Phase::Draining));
     word

@@ -215,6 +215,13 @@ fn refused() -> Vec<Case> {
         )
         .forgets_masquerade(CLIENT, AWAY),
         Case::untouched(
+            "no room for another flow: dropped, and the client tries again",
+            State::new(steady()).masks(MASK.port(), 1).crowded(),
+            &syn,
+            Verdict::Drop(Reason::NatFull),
+        )
+        .forgets_masquerade(CLIENT, AWAY),
+        Case::untouched(
             "no address of this host leads there",
             State::new(steady()).masks(0, 0),
             &syn,

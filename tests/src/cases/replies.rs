@@ -15,6 +15,13 @@ pub(super) fn cases() -> Vec<Case> {
         ),
         reply("also the other colour's, whatever is current", 1, flag::ACK),
         reply("also a reset", 1, flag::RST | flag::ACK),
+        Case::untouched(
+            "a reply whose service has gone: the client sees the endpoint",
+            State::new(steady()).without(WEB),
+            &Build::tcp(endpoint(WEB, 0), CLIENT, flag::ACK),
+            Verdict::Pass(Reason::Leak),
+        )
+        .outgoing(),
         container(),
         datagram(true, "a datagram's reply"),
         datagram(false, "a datagram's reply without a checksum"),

@@ -77,6 +77,7 @@ pub(super) fn cases() -> Vec<Case> {
             &seeming.clone().to(endpoint(SHOP, 0)),
         )
         .only_v4(),
+        reset(),
         left_to_stack(
             "a reply with an unfinished checksum: egress rewrites it, and the stack completes it",
             reply.unfinished(),
@@ -104,6 +105,14 @@ pub(super) fn cases() -> Vec<Case> {
             Verdict::Pass(Reason::OwnReply),
         ),
     ]
+}
+
+fn reset() -> Case {
+    let reset = Build::tcp(endpoint(SHOP, 1), CLIENT, flag::RST | flag::ACK);
+    let out = reset.clone().from(SHOP).hop(OUTSIDE.link, link_of(GATEWAY));
+    let sentence = "a routed endpoint's reset is counted, and goes to the gateway";
+    let state = State::new(steady());
+    Case::incoming(sentence, state, &reset, Verdict::Transmit, &out)
 }
 
 fn at_the_end(ttl: u8) -> Case {

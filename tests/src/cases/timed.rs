@@ -13,8 +13,9 @@ use crate::town::{
 };
 
 /// Far enough away that the kernel is on the same side when its turn comes.
-const SOON: u64 = CLOCK + 60 * SECOND;
-const JUST: u64 = CLOCK - SECOND;
+pub const SOON: u64 = CLOCK + 60 * SECOND;
+/// A little while ago.
+pub const JUST: u64 = CLOCK - SECOND;
 
 pub(super) fn cases() -> Vec<Case> {
     [
@@ -227,7 +228,8 @@ fn not_held() -> Vec<Case> {
     ]
 }
 
-fn timed(word: Word, arm_at: u64, activate_at: u64, revert_at: u64) -> State {
+/// The town with a timed word.
+pub fn timed(word: Word, arm_at: u64, activate_at: u64, revert_at: u64) -> State {
     State::new(word.with(flags::TIMED)).times(Times {
         arm_at,
         activate_at,
@@ -236,7 +238,8 @@ fn timed(word: Word, arm_at: u64, activate_at: u64, revert_at: u64) -> State {
     })
 }
 
-fn pause(word: Word, paused_until: u64) -> State {
+/// The town, paused until then.
+pub fn pause(word: Word, paused_until: u64) -> State {
     State::new(word.with(flags::PAUSED)).times(Times {
         paused_until,
         ..Times::default()

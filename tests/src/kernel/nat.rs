@@ -7,11 +7,14 @@ use anyhow::Context as _;
 use aya::maps::{HashMap, Map};
 use bytemuck::Pod;
 use switcher_common::abi::nat::{Activity, NatClient, NatFlow, NatPort};
-use switcher_common::abi::{FlowKey, map};
+use switcher_common::abi::{FlowKey, Port, map};
 use switcher_common::memory::Memory;
 
-use super::{Kernel, Plain, now};
+use super::{Kernel, NAT_FLOWS, Plain, now};
 use crate::town::NOW;
+
+/// The endpoint of entries that only take room.
+const NOBODYS: u16 = u16::MAX;
 
 /// Flows and ports, without their times.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -71,13 +74,30 @@ impl Kernel {
             };
             (*key, port)
         });
-        replace(self.data(map::NAT_PORTS)?, ports)
+        let taken = ports.len();
+        // The ports of nobody's endpoint.
+        let free = if memory.nat.full {
+            taken..NAT_FLOWS as usize
+        } else {
+            0..0
+        };
+        let fillers = free.map(|number| {
+            let port = NatPort {
+                port: Port::new(number as u16),
+                endpoint: NOBODYS,
+                ..NatPort::default()
+            };
+            (port, NatClient::default())
+        });
+        replace(self.data(map::NAT_PORTS)?, ports.chain(fillers))
     }
 
     pub(super) fn read_nat(&mut self) -> anyhow::Result<Masqueraded> {
+        let mut ports: BTreeMap<NatPort, NatClient> = entries(self.data(map::NAT_PORTS)?)?;
+        ports.retain(|port, _| port.endpoint != NOBODYS);
         Ok(Masqueraded {
             flows: entries(self.data(map::NAT_FLOWS)?)?,
-            ports: entries(self.data(map::NAT_PORTS)?)?,
+            ports,
         })
     }
 }

@@ -1,8 +1,12 @@
 //! Commands that change nothing.
 
+use std::io::ErrorKind;
+use std::net::TcpStream;
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use switcher_harness::Stand;
 use switcher_harness::agent::binary;
 use switcher_harness::config::GROUP;
 
@@ -11,7 +15,7 @@ use crate::{fields, run, stand};
 #[test]
 fn status_has_the_promised_fields() {
     run("status_has_the_promised_fields", || {
-        let stand = stand()?;
+        let mut stand = stand()?;
         stand
             .agent
             .cli(&["wait", GROUP, "--for", "healthy=green", "--timeout", "10s"])?
@@ -77,8 +81,42 @@ fn status_has_the_promised_fields() {
             &green["endpoints"][0],
             &["service", "address", "weight", "healthy", "reason"],
         )?;
-        Ok(())
+        counts(&mut stand)
     });
+}
+
+/// Resets are their colour's, and what is not forwarded is counted by its reason.
+fn counts(stand: &mut Stand) -> Result<()> {
+    let web = stand.topology.web();
+    let connects = || TcpStream::connect_timeout(&web, Duration::from_millis(500));
+    stand.servers.end_web("blue", 1);
+    let refused = stand.topology.client.inside(connects)?;
+    ensure!(
+        refused
+            .as_ref()
+            .is_err_and(|it| it.kind() == ErrorKind::ConnectionRefused),
+        "nobody listens: {refused:?}"
+    );
+    let group = stand.agent.status()?;
+    let resets = |colour: &str| group["colours"][colour]["resets"].as_u64();
+    ensure!(
+        resets("blue") >= Some(1) && resets("green") == Some(0),
+        "{:#}",
+        group["colours"]
+    );
+    let pause = ["pause", GROUP, "--for", "60s"];
+    stand.agent.cli(&pause)?.expect(0)?;
+    let held = stand.topology.client.inside(connects)?;
+    ensure!(held.is_err(), "it is paused: {held:?}");
+    let status = stand.agent.json(&["status"])?;
+    let paused = status["reasons"]["paused"].as_u64();
+    ensure!(paused >= Some(1), "{}", status["reasons"]);
+    let said = stand.agent.cli(&["status"])?.expect(0)?.stdout;
+    ensure!(
+        said.contains("counted ever: ") && said.contains(" paused"),
+        "{said}"
+    );
+    Ok(())
 }
 
 #[test]
