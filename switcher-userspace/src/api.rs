@@ -16,6 +16,7 @@ mod tests;
 mod wait;
 
 use axum::Router;
+use axum::extract::DefaultBodyLimit;
 use axum::routing::{get, post};
 use tokio::net::UnixListener;
 
@@ -23,8 +24,12 @@ pub use peer::Peer;
 pub use socket::bind;
 
 use crate::agent::Handle;
+use crate::config::FILE_MAX;
 use crate::exit::{Exit, Failure};
 use problem::Refused;
+
+/// Bytes of a request's body. As JSON a configuration is longer than its file, by its quotes and line ends.
+const BODY_MAX: usize = 2 * FILE_MAX as usize;
 
 /// What every request can reach.
 #[derive(Clone)]
@@ -69,6 +74,7 @@ fn router(api: Api) -> Router {
         .route("/v1/explain", post(explain::explain))
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)
+        .layer(DefaultBodyLimit::max(BODY_MAX))
         .with_state(api)
 }
 

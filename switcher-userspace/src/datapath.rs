@@ -24,6 +24,7 @@ mod table;
 pub(crate) mod times;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clients::{Bypass, LocalClients};
@@ -40,6 +41,9 @@ pub type GroupIndex = u16;
 pub type Slot = u8;
 /// Number of a colour within its group.
 pub type Colour = u8;
+/// What a table holds: endpoint ids, a power of two of them. Shared, since a host can have 16 million and
+/// plans are tried on copies.
+pub type Buckets = Arc<[u16]>;
 
 /// What a slot's tables are made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -87,7 +91,7 @@ pub struct Have {
     /// What is published: address -> index of the service or id of the endpoint.
     pub addresses: BTreeMap<AddressKey, u16>,
     /// The buckets of every table that a service refers to, by [`TableRef`]'s number.
-    pub tables: BTreeMap<u32, Vec<u16>>,
+    pub tables: BTreeMap<u32, Buckets>,
     /// The endpoint id that was given last.
     pub last_endpoint: u16,
 }
@@ -204,7 +208,7 @@ pub enum Change {
         /// Where.
         table: TableRef,
         /// Endpoint ids, `1 << table.bits()` of them.
-        buckets: Vec<u16>,
+        buckets: Buckets,
     },
     /// Gives buckets of a table in use to other endpoints. Right only where the ones they had are dead,
     /// and safe at any moment: each bucket is one 16-bit store.

@@ -29,6 +29,18 @@ pub struct Target {
     pub address: SocketAddr,
 }
 
+impl Target {
+    /// Before all others of its group, in their order.
+    fn first_of(group: &str) -> Self {
+        Self {
+            group: group.to_owned(),
+            service: String::new(),
+            colour: String::new(),
+            address: SocketAddr::from(([0; 4], 0)),
+        }
+    }
+}
+
 /// What is to be thought of an endpoint when buckets are dealt out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Standing {

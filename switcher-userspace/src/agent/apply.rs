@@ -147,18 +147,25 @@ impl Runner {
     /// The steps alone.
     pub(super) fn carry_out_changes(&mut self, plan: &Plan, who: &Who) -> anyhow::Result<Switches> {
         let mut switches = Vec::new();
+        let mut fresh = false;
         for change in &plan.changes {
             if let Change::Switch { group, slot } = change {
-                // The new table's slot has to be known by then.
-                self.refresh()?;
+                // The new table's slot has to be known by then. Switches come last.
+                if !fresh {
+                    self.refresh()?;
+                }
+                fresh = true;
                 switches.extend(self.begin_update(*group, *slot, who));
                 continue;
             }
             self.datapath
                 .apply(change)
                 .with_context(|| change.to_string())?;
+            fresh = false;
         }
-        self.refresh()?;
+        if !fresh {
+            self.refresh()?;
+        }
         Ok(switches)
     }
 

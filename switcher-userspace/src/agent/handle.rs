@@ -6,11 +6,14 @@ use tokio::sync::{oneshot, watch};
 
 use super::Runner;
 use crate::exit::{Exit, Failure};
+use crate::health::Report;
 
 /// What the runner is given.
 pub(super) enum Message {
     /// Something to do on its thread.
     Do(Box<dyn FnOnce(&mut Runner) + Send>),
+    /// What a probe came to.
+    Checked(Report),
     /// Leave everything as it is and return.
     Stop,
 }
@@ -58,6 +61,11 @@ impl Handle {
     pub fn tell(&self, what: impl FnOnce(&mut Runner) + Send + 'static) {
         // If the runner has gone, so has whoever would notice.
         let _gone = self.sender.send(Message::Do(Box::new(what)));
+    }
+
+    /// Tells what a probe came to.
+    pub(super) fn checked(&self, report: Report) {
+        let _gone = self.sender.send(Message::Checked(report));
     }
 
     /// Ends the runner. Traffic goes on.

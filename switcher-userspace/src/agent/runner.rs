@@ -46,6 +46,8 @@ pub struct Runner {
     pub(super) unfinished: BTreeSet<String>,
     /// Groups whose tables are to be looked at once they are idle.
     pub(super) untended: BTreeSet<String>,
+    /// Groups whose endpoints' health has changed since their tables were looked at.
+    pub(super) unwell: BTreeSet<String>,
     /// Why the configuration is not in the kernel.
     pub(super) pending: Option<String>,
     /// Idempotency keys of changes that are under way.
@@ -58,9 +60,15 @@ pub struct Runner {
 impl Runner {
     /// Until it is told to stop, or nobody is left who could tell it anything.
     pub(super) fn run(mut self, messages: &Receiver<Message>) {
+        let mut next = None;
         loop {
-            match messages.recv_timeout(self.until_next()) {
+            let message = match next.take() {
+                Some(message) => Ok(message),
+                None => messages.recv_timeout(self.until_next()),
+            };
+            match message {
                 Ok(Message::Do(what)) => what(&mut self),
+                Ok(Message::Checked(report)) => next = self.hear_checks(report, messages),
                 Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => break,
                 Err(RecvTimeoutError::Timeout) => {}
             }
@@ -90,8 +98,21 @@ impl Runner {
         self.changes.send_modify(|count| *count += 1);
     }
 
-    /// Takes what a probe came to.
-    pub(super) fn checked(&mut self, report: Report) {
+    /// Takes what a probe came to, and what others did meanwhile: there may be thousands at once, and to
+    /// look at a group's tables takes as long for all of them as for one. Returns the message behind them.
+    fn hear_checks(&mut self, first: Report, messages: &Receiver<Message>) -> Option<Message> {
+        let mut next = Some(Message::Checked(first));
+        while let Some(Message::Checked(report)) = next {
+            self.checked(report);
+            next = messages.try_recv().ok();
+        }
+        for name in std::mem::take(&mut self.unwell) {
+            self.tend(&name);
+        }
+        next
+    }
+
+    fn checked(&mut self, report: Report) {
         let group = report.target.group.clone();
         let what = format!("{} {}", report.target.service, report.target.address);
         let reason = report.reason.clone().unwrap_or_default();
@@ -106,7 +127,7 @@ impl Runner {
         }
         self.changes.send_modify(|count| *count += 1);
         self.ask_gate(&group);
-        self.tend(&group);
+        self.unwell.insert(group);
     }
 
     /// Whether a colour could take over; if only time is missing, how much.

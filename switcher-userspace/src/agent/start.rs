@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::channel;
 use std::thread::JoinHandle;
 use std::time::Instant;
 
@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 
 use super::clock::Clock;
-use super::handle::{Handle, Message};
+use super::handle::Handle;
 use super::runner::{IsOwn, Runner};
 use crate::config::Config;
 use crate::datapath::Datapath;
@@ -45,9 +45,9 @@ pub struct Setup {
 pub fn start(setup: Setup) -> anyhow::Result<(Handle, JoinHandle<()>)> {
     let (sender, messages) = channel();
     let (changes, changed) = watch::channel(0);
-    let mut runner = runner(setup, changes, sender.clone())?;
-    runner.bring_up()?;
     let handle = Handle::new(sender, changed);
+    let mut runner = runner(setup, changes, handle.clone())?;
+    runner.bring_up()?;
     let run = move || runner.run(&messages);
     let thread = std::thread::Builder::new()
         .name("runner".to_owned())
@@ -55,11 +55,7 @@ pub fn start(setup: Setup) -> anyhow::Result<(Handle, JoinHandle<()>)> {
     Ok((handle, thread.context("start the runner's thread")?))
 }
 
-fn runner(
-    setup: Setup,
-    changes: watch::Sender<u64>,
-    sender: Sender<Message>,
-) -> anyhow::Result<Runner> {
+fn runner(setup: Setup, changes: watch::Sender<u64>, handle: Handle) -> anyhow::Result<Runner> {
     let Setup {
         config,
         config_file,
@@ -69,11 +65,7 @@ fn runner(
         is_own,
         runtime,
     } = setup;
-    let tell = move |report| {
-        let _gone = sender.send(Message::Do(Box::new(|runner: &mut Runner| {
-            runner.checked(report);
-        })));
-    };
+    let tell = move |report| handle.checked(report);
     let neighbours = Neighbours::new(runtime.clone());
     let monitor = Monitor::new(runtime, datapath.bypass(), tell);
     Ok(Runner {
@@ -94,6 +86,7 @@ fn runner(
         started_at: Timestamp::now(),
         unfinished: BTreeSet::new(),
         untended: BTreeSet::new(),
+        unwell: BTreeSet::new(),
         pending: None,
         under_way: BTreeSet::new(),
         changes,

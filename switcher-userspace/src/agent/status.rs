@@ -1,6 +1,6 @@
 //! What the agent says of itself and its groups.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
@@ -13,12 +13,14 @@ use tracing::warn;
 
 use super::Runner;
 use super::group::{Activity, Group};
+use super::tend::Relieved;
 use crate::api::model::{
     AgentStatus, CanaryStatus, ColourStatus, CutoverStatus, EndpointStatus, GroupStatus,
     InterfaceStatus, MasqueradeStatus, NextStatus, PortsStatus, RollbackStatus, Status,
     WindowStatus,
 };
 use crate::config::GroupConfig;
+use crate::datapath::{Colour, GroupIndex};
 use crate::exit::{Exit, Failure};
 use crate::health::{Target, Verdict};
 use crate::journal::CutoverRecord;
@@ -156,8 +158,9 @@ impl Runner {
         let group = self.groups.get(name)?;
         let config = self.config.groups.get(name)?;
         let state = &group.state;
+        let relieved = self.relieved(group);
         let colours = config.colours.iter().map(|colour| {
-            let status = self.colour_status(group, config, colour);
+            let status = self.colour_status(group, config, colour, &relieved);
             (colour.clone(), status)
         });
         let cutover = state.cutover().map(|cutover| CutoverStatus {
@@ -195,7 +198,7 @@ impl Runner {
                 .into_iter()
                 .map(|it| format!("{}: {}", it.what, it.why))
                 .collect(),
-            warnings: self.warnings(group),
+            warnings: self.warnings(group, &relieved),
             canary: state.canary().map(|share| CanaryStatus {
                 colour: share.colour.clone(),
                 percent: share.percent,
@@ -204,7 +207,13 @@ impl Runner {
         })
     }
 
-    fn colour_status(&self, group: &Group, config: &GroupConfig, colour: &str) -> ColourStatus {
+    fn colour_status(
+        &self,
+        group: &Group,
+        config: &GroupConfig,
+        colour: &str,
+        relieved: &Relieved<'_>,
+    ) -> ColourStatus {
         let state = &group.state;
         let release = state.releases.colours.get(colour);
         let healthy = match self.health.verdict(&group.name, colour) {
@@ -217,8 +226,13 @@ impl Runner {
             .as_ref()
             .and_then(|counted| counted.flows.as_ref())
             .map(|flows| &flows.by_endpoint);
-        let ids = self.endpoints_of(group, colour);
-        let flows = counted.map(|counted| ids.iter().filter_map(|id| counted.get(id)).sum());
+        let place = self.place(group, colour);
+        let flows = counted.map(|counted| {
+            let ours = counted
+                .iter()
+                .filter(|(id, _)| place.is_some() && self.place_of(**id) == place);
+            ours.map(|(_, flows)| flows).sum()
+        });
         let Activity {
             counters,
             last_packet,
@@ -228,7 +242,7 @@ impl Runner {
             version: release.and_then(|it| it.version.clone()),
             schema: release.and_then(|it| it.schema).map(|it| it.to_string()),
             healthy,
-            endpoints: self.endpoints(group, config, colour),
+            endpoints: self.endpoints(group, config, colour, relieved),
             packets: counters.packets,
             bytes: counters.bytes,
             connections: counters.connections,
@@ -238,8 +252,13 @@ impl Runner {
         }
     }
 
-    fn endpoints(&self, group: &Group, config: &GroupConfig, colour: &str) -> Vec<EndpointStatus> {
-        let relieved = self.relieved(group);
+    fn endpoints(
+        &self,
+        group: &Group,
+        config: &GroupConfig,
+        colour: &str,
+        relieved: &Relieved<'_>,
+    ) -> Vec<EndpointStatus> {
         let services = config.services.values();
         let of_service = services.flat_map(|service| {
             let endpoints = service.endpoints.get(colour).into_iter().flatten();
@@ -266,19 +285,17 @@ impl Runner {
         status.collect()
     }
 
-    /// Ids of a colour's endpoints in the kernel.
-    fn endpoints_of(&self, group: &Group, colour: &str) -> BTreeSet<u16> {
-        let number = self
-            .have
-            .groups
-            .get(&group.index)
-            .and_then(|have| have.colour(colour));
-        let of_colour = self.have.endpoints.iter().filter(|(_, endpoint)| {
-            let service = self.have.services.get(&endpoint.service);
-            Some(endpoint.colour) == number
-                && service.is_some_and(|service| service.service.group == group.index)
-        });
-        of_colour.map(|(id, _)| *id).collect()
+    /// The group and colour, by their numbers, of an endpoint in the kernel.
+    fn place_of(&self, endpoint: u16) -> Option<(GroupIndex, Colour)> {
+        let endpoint = self.have.endpoints.get(&endpoint)?;
+        let service = self.have.services.get(&endpoint.service)?;
+        Some((service.service.group, endpoint.colour))
+    }
+
+    /// The same of a group's colour, if the kernel has it.
+    fn place(&self, group: &Group, colour: &str) -> Option<(GroupIndex, Colour)> {
+        let have = self.have.groups.get(&group.index)?;
+        Some((group.index, have.colour(colour)?))
     }
 
     /// Flows that would go astray if the window closed now, when they were last counted.
@@ -290,20 +307,23 @@ impl Runner {
     /// Reads counters, and notices where packets have come.
     pub(super) fn sample(&mut self) {
         let now = Timestamp::now();
+        let mut cells: HashMap<_, BTreeSet<u32>> = HashMap::new();
+        for (id, endpoint) in &self.have.endpoints {
+            let place = cells.entry(self.place_of(*id)).or_default();
+            place.insert(endpoint.counter);
+        }
         let mut activity = BTreeMap::new();
         for group in self.groups.values() {
             let Some(config) = self.config.groups.get(&group.name) else {
                 continue;
             };
             for colour in &config.colours {
-                let ids = self.endpoints_of(group, colour);
-                let cells: BTreeSet<u32> = ids
-                    .iter()
-                    .filter_map(|id| Some(self.have.endpoints.get(id)?.counter))
-                    .collect();
+                let place = self.place(group, colour);
+                let cells = place.and_then(|place| cells.get(&Some(place)));
                 let read = cells
                     .into_iter()
-                    .filter_map(|cell| self.datapath.counters(cell).ok());
+                    .flatten()
+                    .filter_map(|cell| self.datapath.counters(*cell).ok());
                 let sum = read.fold(Counters::default(), add);
                 activity.insert((group.name.clone(), colour.clone()), sum);
             }

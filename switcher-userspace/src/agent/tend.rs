@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use switcher_common::abi::{Endpoint, MAX_ENDPOINTS, service_flags};
 use tracing::{error, info, warn};
@@ -16,6 +17,9 @@ use crate::health::{Standing, Target};
 use crate::journal::Who;
 use crate::reconcile::{WantCanary, WantEndpoint, WantGroup, WantService, hand_over, plan_group};
 use crate::release::Stage;
+
+/// Endpoints without buckets: service and address.
+pub(super) type Relieved<'a> = BTreeSet<(&'a str, SocketAddr)>;
 
 impl Runner {
     /// Brings a group's tables to what its endpoints' health asks for, as far as that can be done now.
@@ -94,8 +98,8 @@ impl Runner {
         })
     }
 
-    /// Endpoints of the current tables' colours that have no buckets there: service and address.
-    pub(super) fn relieved(&self, group: &Group) -> BTreeSet<(&str, SocketAddr)> {
+    /// Endpoints of the current tables' colours that have no buckets there.
+    pub(super) fn relieved(&self, group: &Group) -> Relieved<'_> {
         let Some(have) = self.have.groups.get(&group.index) else {
             return BTreeSet::new();
         };
@@ -107,7 +111,8 @@ impl Runner {
         let mut has = vec![false; MAX_ENDPOINTS as usize];
         for found in self.have.services.values().filter(ours) {
             let table = &found.service.tables[usize::from(slot)].0;
-            for id in self.have.tables.get(table).into_iter().flatten() {
+            let buckets = self.have.tables.get(table);
+            for id in buckets.into_iter().flat_map(|buckets| buckets.iter()) {
                 if let Some(has) = has.get_mut(usize::from(*id)) {
                     *has = true;
                 }
@@ -127,11 +132,10 @@ impl Runner {
     }
 
     /// What somebody should know of a group's live endpoints.
-    pub(super) fn warnings(&self, group: &Group) -> Vec<String> {
+    pub(super) fn warnings(&self, group: &Group, relieved: &Relieved<'_>) -> Vec<String> {
         let Some(want) = self.want_group(&group.name) else {
             return Vec::new();
         };
-        let relieved = self.relieved(group);
         let live = |service: &WantService| service.endpoints.get(&group.state.live).cloned();
         let mut warnings = Vec::new();
         for (name, service) in &want.services {
@@ -170,6 +174,7 @@ impl Runner {
             }
             warn!(group = name, "{change}");
             if let Some(have) = self.have.tables.get_mut(&table.0) {
+                let have = Arc::make_mut(have);
                 for (bucket, id) in buckets {
                     if let Some(place) = have.get_mut(*bucket as usize) {
                         *place = *id;

@@ -2,6 +2,7 @@
 
 mod canary;
 mod gates;
+mod growth;
 mod health;
 mod life;
 mod staging;

@@ -1,6 +1,5 @@
 //! What changes something.
 
-use axum::body::Bytes;
 use axum::extract::{ConnectInfo, Path, Query, State};
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
@@ -9,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::model::{ChangeAnswer, ChangeRequest, ConfigAnswer, ConfigRequest};
 use super::once::{Ready, once};
 use super::peer::plain;
-use super::problem::{Refused, body, header};
+use super::problem::{Body, Refused, body, header};
 use super::wait::{Patience, until};
 use super::{Api, Peer};
 use crate::agent::{Asked, Verb};
@@ -38,59 +37,59 @@ type From = (
     HeaderMap,
 );
 
-pub(super) async fn flip(from: From, bytes: Bytes) -> Response {
+pub(super) async fn flip(from: From, bytes: Body) -> Response {
     change(Verb::Flip, from, bytes).await.into_response()
 }
 
-pub(super) async fn rollback(from: From, bytes: Bytes) -> Response {
+pub(super) async fn rollback(from: From, bytes: Body) -> Response {
     change(Verb::Rollback, from, bytes).await.into_response()
 }
 
-pub(super) async fn canary(from: From, bytes: Bytes) -> Response {
+pub(super) async fn canary(from: From, bytes: Body) -> Response {
     change(Verb::Canary, from, bytes).await.into_response()
 }
 
-pub(super) async fn abort(from: From, bytes: Bytes) -> Response {
+pub(super) async fn abort(from: From, bytes: Body) -> Response {
     change(Verb::Abort, from, bytes).await.into_response()
 }
 
-pub(super) async fn confirm(from: From, bytes: Bytes) -> Response {
+pub(super) async fn confirm(from: From, bytes: Body) -> Response {
     change(Verb::Confirm, from, bytes).await.into_response()
 }
 
-pub(super) async fn extend(from: From, bytes: Bytes) -> Response {
+pub(super) async fn extend(from: From, bytes: Body) -> Response {
     change(Verb::Extend, from, bytes).await.into_response()
 }
 
-pub(super) async fn pause(from: From, bytes: Bytes) -> Response {
+pub(super) async fn pause(from: From, bytes: Body) -> Response {
     change(Verb::Pause, from, bytes).await.into_response()
 }
 
-pub(super) async fn resume(from: From, bytes: Bytes) -> Response {
+pub(super) async fn resume(from: From, bytes: Body) -> Response {
     change(Verb::Resume, from, bytes).await.into_response()
 }
 
-pub(super) async fn stage(from: From, bytes: Bytes) -> Response {
+pub(super) async fn stage(from: From, bytes: Body) -> Response {
     change(Verb::Stage, from, bytes).await.into_response()
 }
 
-pub(super) async fn schema(from: From, bytes: Bytes) -> Response {
+pub(super) async fn schema(from: From, bytes: Body) -> Response {
     change(Verb::Schema, from, bytes).await.into_response()
 }
 
-pub(super) async fn freeze(from: From, bytes: Bytes) -> Response {
+pub(super) async fn freeze(from: From, bytes: Body) -> Response {
     change(Verb::Freeze, from, bytes).await.into_response()
 }
 
-pub(super) async fn unfreeze(from: From, bytes: Bytes) -> Response {
+pub(super) async fn unfreeze(from: From, bytes: Body) -> Response {
     change(Verb::Unfreeze, from, bytes).await.into_response()
 }
 
-pub(super) async fn gate(from: From, bytes: Bytes) -> Response {
+pub(super) async fn gate(from: From, bytes: Body) -> Response {
     change(Verb::Gate, from, bytes).await.into_response()
 }
 
-async fn change(verb: Verb, from: From, bytes: Bytes) -> Result<Response, Refused> {
+async fn change(verb: Verb, from: From, bytes: Body) -> Result<Response, Refused> {
     let (State(api), ConnectInfo(peer), Path(group), Query(options), headers) = from;
     peer.may_change(api.own_uid)?;
     let mut request: ChangeRequest = body(&bytes)?;
@@ -161,7 +160,7 @@ pub(super) async fn apply(
     ConnectInfo(peer): ConnectInfo<Peer>,
     Query(options): Query<Options>,
     headers: HeaderMap,
-    bytes: Bytes,
+    bytes: Body,
 ) -> Result<Response, Refused> {
     peer.may_change(api.own_uid)?;
     let mut request: ConfigRequest = body(&bytes)?;

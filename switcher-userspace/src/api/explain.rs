@@ -1,12 +1,11 @@
 //! Where a packet would go, and why.
 
 use axum::Json;
-use axum::body::Bytes;
 use axum::extract::State;
 
 use super::Api;
 use super::model::ExplainRequest;
-use super::problem::Refused;
+use super::problem::{Body, Refused, full};
 use crate::cli::MadeUpPacket;
 use crate::config::Protocol;
 use crate::datapath::pinned::Pinned;
@@ -16,10 +15,9 @@ use crate::explain::{self, Explanation};
 /// `POST /v1/explain`.
 pub(super) async fn explain(
     State(api): State<Api>,
-    bytes: Bytes,
+    bytes: Body,
 ) -> Result<Json<Explanation>, Refused> {
-    let question: ExplainRequest = serde_json::from_slice(&bytes)
-        .map_err(|error| Refused::malformed(format!("the body: {error}")))?;
+    let question: ExplainRequest = full(&bytes)?;
     let ExplainRequest {
         group,
         protocol,

@@ -1,10 +1,12 @@
 //! Failures as HTTP responses, and bodies as requests.
 
 use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::de::DeserializeOwned;
 
+use super::BODY_MAX;
 use crate::exit::{Exit, Failure, Problem};
 
 /// A failure on its way to a client.
@@ -55,12 +57,32 @@ pub(super) fn response(status: u16, body: String) -> Response {
     (status, [(header::CONTENT_TYPE, kind)], body).into_response()
 }
 
+/// A request's body, or why it was not read.
+pub(super) type Body = Result<Bytes, BytesRejection>;
+
 /// A JSON body; an empty one is `{}`.
-pub(super) fn body<T: DeserializeOwned + Default>(bytes: &Bytes) -> Result<T, Refused> {
-    if bytes.iter().all(u8::is_ascii_whitespace) {
+pub(super) fn body<T: DeserializeOwned + Default>(body: &Body) -> Result<T, Refused> {
+    if whole(body)?.iter().all(u8::is_ascii_whitespace) {
         return Ok(T::default());
     }
-    serde_json::from_slice(bytes).map_err(|error| Refused::malformed(format!("the body: {error}")))
+    full(body)
+}
+
+/// A JSON body that may not be empty.
+pub(super) fn full<T: DeserializeOwned>(body: &Body) -> Result<T, Refused> {
+    let parsed = serde_json::from_slice(whole(body)?);
+    parsed.map_err(|error| Refused::malformed(format!("the body: {error}")))
+}
+
+fn whole(body: &Body) -> Result<&Bytes, Refused> {
+    body.as_ref().map_err(|error| {
+        let why = match error.status() {
+            StatusCode::PAYLOAD_TOO_LARGE => format!("the body has more than {BODY_MAX} bytes"),
+            _ => format!("the body: {}", error.body_text()),
+        };
+        let status = error.status().as_u16();
+        Refused::with_status(&Failure::new(Exit::Usage, "", why), status)
+    })
 }
 
 /// A header's text.

@@ -1,7 +1,6 @@
 //! What changes nothing.
 
 use axum::Json;
-use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
 use axum::http::header::ETAG;
 use axum::response::{IntoResponse, Response};
@@ -9,7 +8,7 @@ use serde::Deserialize;
 
 use super::Api;
 use super::model::{ConfigAnswer, ConfigRequest, GroupStatus, History, Status};
-use super::problem::{Refused, body};
+use super::problem::{Body, Refused, body};
 use crate::exit::{Exit, Failure};
 use crate::journal::CutoverRecord;
 
@@ -66,7 +65,7 @@ pub(super) async fn cutover(
 
 pub(super) async fn plan(
     State(api): State<Api>,
-    bytes: Bytes,
+    bytes: Body,
 ) -> Result<Json<ConfigAnswer>, Refused> {
     let request: ConfigRequest = body(&bytes)?;
     Ok(Json(

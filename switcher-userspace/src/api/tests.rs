@@ -80,6 +80,21 @@ async fn status_is_as_promised() {
 }
 
 #[tokio::test]
+async fn bodies_may_be_as_large_as_configurations() {
+    let server = Server::new().await;
+    let (head, _) = server
+        .raw("POST", "/v1/plan", "", &" ".repeat(BODY_MAX))
+        .await;
+    assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+    let (head, problem) = server
+        .raw("POST", "/v1/plan", "", &" ".repeat(BODY_MAX + 1))
+        .await;
+    assert!(head.starts_with("HTTP/1.1 413"), "{head}");
+    let why = problem["detail"].as_str().unwrap_or_default();
+    assert!(why.contains("more than 33554432 bytes"), "{problem}");
+}
+
+#[tokio::test]
 async fn a_flip_and_what_is_recorded_of_it() {
     let server = Server::new().await;
     let request = ChangeRequest {

@@ -1,10 +1,12 @@
 //! `switcher plan [FILE]`.
 
+use std::io::ErrorKind;
 use std::path::Path;
 
 use crate::api::model::{ConfigAnswer, ConfigRequest};
 use crate::cli::Globals;
 use crate::client::{Client, converse};
+use crate::config;
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
 
@@ -30,10 +32,12 @@ pub(super) fn request(file: Option<&Path>, tried: &str) -> Result<ConfigRequest,
         return Ok(ConfigRequest::default());
     };
     let name = file.display().to_string();
-    let text = std::fs::read_to_string(file).map_err(|error| {
+    let unreadable = |error| {
         Failure::new(Exit::Usage, tried, format!("{name} can't be read: {error}"))
             .advise("check the path and its permissions")
-    })?;
+    };
+    let bytes = config::read(file).map_err(unreadable)?;
+    let text = String::from_utf8(bytes).map_err(|_| unreadable(ErrorKind::InvalidData.into()))?;
     Ok(ConfigRequest {
         text: Some(text),
         name: Some(name),
@@ -59,4 +63,20 @@ pub(super) fn describe(answer: &ConfigAnswer) -> String {
         text += &format!("{group}: what is replaced goes when no connection needs it any more\n");
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_too_large_is_not_sent() {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        let size = config::FILE_MAX + 1;
+        file.as_file().set_len(size).expect("a hole");
+        let refused = request(Some(file.path()), "apply").expect_err("too large");
+        assert_eq!(refused.exit, Exit::Usage);
+        let expected = format!("{size} bytes is too large");
+        assert!(refused.why.contains(&expected), "{refused}");
+    }
 }

@@ -12,8 +12,8 @@ use super::report::{Place, Report};
 use super::section::Section;
 use super::typed::TypedConfig;
 
-/// A file larger than this was not written as a configuration.
-const FILE_MAX: u64 = 16 << 20;
+/// Bytes of a configuration. A larger file was not written as one.
+pub const FILE_MAX: u64 = 16 << 20;
 
 /// Reads and checks a file.
 ///
@@ -58,11 +58,15 @@ pub fn parse(file: &str, bytes: &[u8]) -> Result<Config, ConfigErrors> {
     }
 }
 
-fn read(path: &Path) -> std::io::Result<Vec<u8>> {
+/// A file's bytes, if it is no larger than a configuration can be.
+///
+/// # Errors
+/// When it is larger, or can't be read.
+pub fn read(path: &Path) -> std::io::Result<Vec<u8>> {
     let size = std::fs::metadata(path)?.len();
     if size > FILE_MAX {
         return Err(std::io::Error::other(format!(
-            "{size} bytes is too large for a configuration"
+            "{size} bytes is too large for a configuration, which has {FILE_MAX} at most"
         )));
     }
     std::fs::read(path)

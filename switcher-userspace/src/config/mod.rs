@@ -20,7 +20,7 @@ mod suggest;
 mod typed;
 
 pub use error::{ConfigError, ConfigErrors};
-pub use load::{load, parse};
+pub use load::{FILE_MAX, load, parse, read};
 pub use model::{
     AgentConfig, Config, Drain, EndpointConfig, Forward, GroupConfig, HashMode, Health, HealthKind,
     Masquerade, Protocol, ServiceConfig, UdpMode, XdpMode,

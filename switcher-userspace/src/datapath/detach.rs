@@ -135,7 +135,7 @@ fn rewritten(have: &Have) -> Vec<String> {
 fn needs_rewriting(have: &Have, group: &HaveGroup, found: &HaveService) -> bool {
     let current = found.service.tables.get(group.word.current() as usize);
     let buckets = current.and_then(|table| have.tables.get(&table.0));
-    let ids: BTreeSet<&u16> = buckets.into_iter().flatten().collect();
+    let ids: BTreeSet<&u16> = buckets.into_iter().flat_map(|it| it.iter()).collect();
     ids.into_iter().any(|id| {
         let endpoint = have.endpoints.get(id);
         endpoint.is_some_and(|endpoint| !endpoint.has(endpoint_flags::UNTOUCHED))

@@ -1,5 +1,6 @@
 //! Which endpoints still have flows.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -36,7 +37,7 @@ impl Pinned {
     /// Flows that have a tag.
     fn remembered(&self, group: GroupIndex, idle: Duration) -> anyhow::Result<Flows> {
         let mut flows = Flows::default();
-        let placement = Placement::new(self, group)?;
+        let placement = Placement::new(self, group);
         let now = ticks();
         let mut count = |key: &FlowKey, tag: &Tag, since: u32, idle: u32| {
             let valid = tag.epoch.wrapping_sub(since).cast_signed() >= 0;
@@ -59,8 +60,12 @@ impl Pinned {
         self.maps
             .udp_flows
             .each(group, |key, tag| count(key, tag, floor, silence))?;
-        let live = self.current_endpoints(group)?;
-        for (id, alive) in self.masqueraded_flows(group)? {
+        let masqueraded = self.masqueraded_flows(group)?;
+        let live = match masqueraded.is_empty() {
+            true => BTreeSet::new(),
+            false => self.current_endpoints(group)?,
+        };
+        for (id, alive) in masqueraded {
             *flows.by_endpoint.entry(id).or_default() += alive;
             flows.astray += if live.contains(&id) { 0 } else { alive };
         }
@@ -69,8 +74,11 @@ impl Pinned {
 
     /// See [`super::Datapath::end_connections`].
     pub(super) fn end_connections(&self, group: GroupIndex) -> anyhow::Result<u64> {
-        let live = self.current_endpoints(group)?;
         let mut stale = self.socket_endpoints(group);
+        if stale.is_empty() {
+            return Ok(0);
+        }
+        let live = self.current_endpoints(group)?;
         stale.retain(|_, id| !live.contains(id));
         if stale.is_empty() {
             return Ok(0);
@@ -111,7 +119,7 @@ impl Pinned {
         let mut chosen = BTreeSet::new();
         for (_, service) in self.services_of(group) {
             if let Some(table) = service.tables.get(slot).filter(|table| table.exists()) {
-                chosen.extend(self.buckets(*table)?);
+                chosen.extend(self.buckets(*table)?.iter());
             }
         }
         Ok(chosen)
@@ -128,7 +136,7 @@ impl Pinned {
                 *flows.by_endpoint.entry(*id).or_default() += 1;
             }
         }
-        let placement = Placement::new(self, group)?;
+        let placement = Placement::new(self, group);
         for (socket, id) in self.steered_connections(&endpoints)? {
             let (client, port) = (socket.remote.ip().into(), Port::new(socket.remote.port()));
             let service = self.maps.endpoints.get(id.into()).service;
@@ -160,34 +168,42 @@ impl Pinned {
     }
 }
 
-/// Where the current tables of a group have flows.
-struct Placement {
+/// Where the current tables of a group have flows. Tables are looked at where they lie, and only for flows:
+/// there may be millions of buckets and hardly a flow.
+struct Placement<'a> {
+    pinned: &'a Pinned,
+    group: GroupIndex,
+    slot: usize,
     seed: u64,
-    services: BTreeMap<u16, (Service, Vec<u16>)>,
+    /// The endpoints in tables of UDP services, once somebody has asked.
+    placed: RefCell<BTreeMap<u16, BTreeSet<u16>>>,
 }
 
-impl Placement {
-    fn new(pinned: &Pinned, group: GroupIndex) -> anyhow::Result<Self> {
-        let slot = pinned.word(group).current() as usize;
-        let mut services = BTreeMap::new();
-        for (index, service) in pinned.services_of(group) {
-            let table = service.tables[slot];
-            if table.exists() {
-                services.insert(index, (service, pinned.buckets(table)?));
-            }
-        }
-        Ok(Self {
+impl<'a> Placement<'a> {
+    fn new(pinned: &'a Pinned, group: GroupIndex) -> Self {
+        Self {
+            pinned,
+            group,
+            slot: pinned.word(group).current() as usize,
             seed: pinned.maps.settings.get(0).seed,
-            services,
-        })
+            placed: RefCell::default(),
+        }
     }
 
-    fn is_astray(&self, service: u16, client: Address, port: Port, endpoint: u16) -> bool {
-        let Some((service, buckets)) = self.services.get(&service) else {
+    fn is_astray(&self, index: u16, client: Address, port: Port, endpoint: u16) -> bool {
+        let service = self.pinned.maps.services.get(index.into());
+        let table = service.tables[self.slot];
+        let is_ours = service.has(service_flags::PRESENT) && service.group == self.group;
+        if !is_ours || !table.exists() {
             return true;
-        };
+        }
         if service.protocol == UDP {
-            return !buckets.contains(&endpoint);
+            let mut placed = self.placed.borrow_mut();
+            let placed = placed.entry(index).or_insert_with(|| {
+                let buckets = self.pinned.buckets(table).unwrap_or_default();
+                buckets.iter().copied().collect()
+            });
+            return !placed.contains(&endpoint);
         }
         let port = if service.has(service_flags::BY_SOURCE) {
             0
@@ -195,7 +211,7 @@ impl Placement {
             port.0
         };
         let hash = steer::hash(self.seed, client, port) as usize;
-        buckets.get(hash % buckets.len().max(1)) != Some(&endpoint)
+        self.pinned.bucket(table, hash) != Some(endpoint)
     }
 }
 

@@ -1,6 +1,7 @@
 //! The kernel's maps as ordinary memory: what plans are tried on, and what the agent's tests run with.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::bail;
@@ -13,7 +14,9 @@ use switcher_common::word::Word;
 
 use super::clients::{Bypass, LocalClients};
 use super::nat::Masqueraded;
-use super::{Attachment, Change, Datapath, Flows, GroupIndex, Have, HaveGroup, HaveService};
+use super::{
+    Attachment, Buckets, Change, Datapath, Flows, GroupIndex, Have, HaveGroup, HaveService,
+};
 
 /// A data path without a kernel. Fields that the kernel's side would change are public.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -102,6 +105,7 @@ impl Memory {
             Change::FillTable { table, buckets } => self.fill(*table, buckets),
             Change::HandOver { table, buckets } => {
                 if let Some(have) = self.have.tables.get_mut(&table.0) {
+                    let have = Arc::make_mut(have);
                     for (bucket, id) in buckets {
                         have[*bucket as usize] = *id;
                     }
@@ -156,7 +160,7 @@ impl Memory {
     }
 
     /// What lay there before is gone, as in the kernel's one array.
-    fn fill(&mut self, table: TableRef, buckets: &[u16]) {
+    fn fill(&mut self, table: TableRef, buckets: &Buckets) {
         let range = |table: TableRef| table.first()..table.first() + (1 << table.bits());
         let new = range(table);
         // Tables are in the order of where they begin, and none overlaps another.
@@ -171,7 +175,7 @@ impl Memory {
         for gone in within.chain(before).collect::<Vec<_>>() {
             tables.remove(&gone);
         }
-        tables.insert(table.0, buckets.to_vec());
+        tables.insert(table.0, Arc::clone(buckets));
     }
 
     fn withdraw(&mut self, index: u16) {
@@ -266,7 +270,7 @@ impl Datapath for Memory {
         let tables = services
             .filter(|found| found.service.group == group)
             .filter_map(|found| self.have.tables.get(&found.service.tables[slot].0));
-        let placed: BTreeSet<u16> = tables.flatten().copied().collect();
+        let placed: BTreeSet<u16> = tables.flat_map(|it| it.iter()).copied().collect();
         let astray = by_endpoint.iter().filter(|(id, _)| !placed.contains(id));
         Ok(Flows {
             astray: astray.map(|(_, flows)| flows).sum(),

@@ -23,7 +23,7 @@ use super::nat::{self, Counts};
 use super::pins::Pins;
 use super::sys::{self, MapKind};
 use super::table::{Maps, Plain, collect};
-use super::{Canary, Change, Colour, GroupIndex, Have, HaveGroup, HaveService, Mix, Slot};
+use super::{Buckets, Canary, Change, Colour, GroupIndex, Have, HaveGroup, HaveService, Mix, Slot};
 use crate::config::Masquerade;
 
 /// What is published, by what shares a field of [`PortEntry`]: port, protocol, kind.
@@ -37,6 +37,8 @@ pub struct Pinned {
     pub(super) nat_counts: Mutex<Counts>,
     grace: Grace,
     published: Option<Published>,
+    /// How many services of each group remember UDP flows; counted when it is first asked.
+    remembering: Option<BTreeMap<GroupIndex, usize>>,
 }
 
 impl Pinned {
@@ -61,6 +63,7 @@ impl Pinned {
             nat_counts: Mutex::default(),
             grace: Grace::new()?,
             published: None,
+            remembering: None,
         })
     }
 
@@ -246,10 +249,19 @@ impl Pinned {
             .context("what is published can't be read")
     }
 
-    pub(super) fn buckets(&self, table: TableRef) -> anyhow::Result<Vec<u16>> {
+    pub(super) fn buckets(&self, table: TableRef) -> anyhow::Result<Buckets> {
         let (first, elements) = extent(table)?;
         let elements = (first..first + elements).map(|element| self.maps.tables.get(element));
         Ok(elements.flatten().collect())
+    }
+
+    /// The endpoint in one bucket of a table, which a hash stands for.
+    pub(super) fn bucket(&self, table: TableRef, hash: usize) -> Option<u16> {
+        let (first, elements) = extent(table).ok()?;
+        let lanes = BUCKETS_PER_ELEMENT as usize;
+        let bucket = hash % (elements * lanes);
+        let element = self.maps.tables.get(first + bucket / lanes);
+        element.get(bucket % lanes).copied()
     }
 
     /// Carries out a change; see [`super::Datapath::apply`].
@@ -379,13 +391,36 @@ impl Pinned {
         if service.has(service_flags::PRESENT) {
             self.need_udp_flows(service)?;
         }
+        let mut remembering = self.remembering();
+        for (service, now) in [(&old, false), (service, true)] {
+            let count = remembering.entry(service.group).or_default();
+            match (remembers_flows(service), now) {
+                (true, true) => *count += 1,
+                (true, false) => *count -= 1,
+                (false, _) => {}
+            }
+        }
         self.maps.services.set(index.into(), service);
         self.maps.service_names.set(index.into(), Plain(name), 0)?;
-        let goes_on = old.group == service.group && remembers_flows(service);
-        if remembers_flows(&old) && !goes_on {
+        let left = remembering.get(&old.group).copied();
+        self.remembering = Some(remembering);
+        if remembers_flows(&old) && left == Some(0) {
             self.drop_udp_flows(old.group)?;
         }
         Ok(())
+    }
+
+    fn remembering(&mut self) -> BTreeMap<GroupIndex, usize> {
+        if let Some(counted) = self.remembering.take() {
+            return counted;
+        }
+        let services = &self.maps.services;
+        let all = (0..services.len()).map(|index| services.get(index));
+        let mut counted = BTreeMap::new();
+        for service in all.filter(remembers_flows) {
+            *counted.entry(service.group).or_default() += 1;
+        }
+        counted
     }
 
     /// A service with UDP flows needs its group's map before its first packet.
@@ -401,11 +436,7 @@ impl Pinned {
     }
 
     fn drop_udp_flows(&self, group: GroupIndex) -> anyhow::Result<()> {
-        let services = &self.maps.services;
-        let needed = (0..services.len())
-            .map(|index| services.get(index))
-            .any(|service| service.group == group && remembers_flows(&service));
-        if needed || !self.maps.udp_flows.exists(group)? {
+        if !self.maps.udp_flows.exists(group)? {
             return Ok(());
         }
         sys::clear_inner(self.maps.udp_flows.outer(), group.into())

@@ -132,8 +132,9 @@ impl Book {
         group: &'a str,
         colour: &'a str,
     ) -> impl Iterator<Item = (&'a Target, &'a Known)> {
-        let known = self.known.iter();
-        known.filter(move |(target, _)| target.group == group && target.colour == colour)
+        let of_group = self.known.range(Target::first_of(group)..);
+        let of_group = of_group.take_while(move |(target, _)| target.group == group);
+        of_group.filter(move |(target, _)| target.colour == colour)
     }
 
     /// Whether a colour could take over.

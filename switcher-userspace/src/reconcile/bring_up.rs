@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use switcher_common::abi::{AddressKey, SLOTS, Service, TableRef, service_flags};
 use switcher_common::word::Word;
@@ -114,7 +115,7 @@ impl Planner {
                             service.name
                         ));
                     }
-                    let buckets = buckets.clone();
+                    let buckets = Arc::clone(buckets);
                     self.emit(Change::FillTable { table, buckets });
                     table
                 }

@@ -7,7 +7,7 @@ use switcher_common::abi::{AddressKey, Endpoint, endpoint_flags, service_flags};
 
 use super::number::{endpoint_key, split};
 use super::{Planner, Refusal, Standing, WantCanary, WantEndpoint, WantGroup, WantService};
-use crate::datapath::{Canary, Change, Colour, GroupIndex, Mix, Slot};
+use crate::datapath::{Buckets, Canary, Change, Colour, GroupIndex, Mix, Slot};
 use crate::maglev::Share;
 
 /// A group whose names all have numbers.
@@ -32,7 +32,7 @@ pub(super) struct DraftService {
     /// By colour: who takes part, and what health checks say of them.
     pub(super) shares: BTreeMap<Colour, Vec<(Share, Standing)>>,
     /// What tables should hold.
-    pub(super) tables: BTreeMap<Mix, Vec<u16>>,
+    pub(super) tables: BTreeMap<Mix, Buckets>,
     /// Keys of its endpoints.
     pub(super) keys: BTreeMap<AddressKey, u16>,
 }

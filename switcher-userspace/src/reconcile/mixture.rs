@@ -2,11 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use switcher_common::abi::TableRef;
-
 use super::draft::DraftService;
 use super::{Planner, Standing};
-use crate::datapath::{Canary, Colour, GroupIndex, Mix, Slot};
+use crate::datapath::{Buckets, Canary, Colour, GroupIndex, Mix, Slot};
 use crate::maglev::{self, Share};
 
 /// A canary's share is counted in this many parts, whatever the size of its tables: the same clients are
@@ -35,10 +33,11 @@ impl Planner {
     }
 
     /// One colour's table.
-    fn pure(&self, group: GroupIndex, service: &DraftService, colour: Colour) -> Vec<u16> {
+    fn pure(&self, group: GroupIndex, service: &DraftService, colour: Colour) -> Buckets {
         let named = self.have().groups.get(&group);
         let slot = named.and_then(|named| named.slot_of(colour));
-        let have = slot.map_or(&[][..], |slot| self.buckets(service.index, slot));
+        let known = slot.and_then(|slot| self.buckets(service.index, slot));
+        let have = known.map_or(&[][..], |buckets| buckets);
         let is_current = named.is_some_and(|it| it.current() == Some(Mix::pure(colour)));
         let shares = taking_part(
             &service.shares[&colour],
@@ -48,9 +47,9 @@ impl Planner {
         );
         let bits = maglev::bits_after(have, &shares);
         if have.len() == 1 << bits && maglev::fits(have, &shares, self.seed) {
-            return have.to_vec();
+            return known.cloned().unwrap_or_default();
         }
-        maglev::adapt(have, &shares, bits, self.seed)
+        maglev::adapt(have, &shares, bits, self.seed).into()
     }
 
     /// A table in which a canary has its share.
@@ -60,7 +59,7 @@ impl Planner {
         service: &DraftService,
         mix: Mix,
         canary: Canary,
-    ) -> Vec<u16> {
+    ) -> Buckets {
         let [most, some] = [mix.colour, canary.colour].map(Mix::pure);
         let wanted = blend(
             &service.tables[&most],
@@ -70,34 +69,32 @@ impl Planner {
         );
         let named = self.have().groups.get(&group);
         let current = named.filter(|named| named.current() == Some(mix));
-        let have = current.map_or(&[][..], |named| {
-            self.buckets(service.index, named.word.current() as Slot)
-        });
+        let known =
+            current.and_then(|named| self.buckets(service.index, named.word.current() as Slot));
+        let have = known.map_or(&[][..], |buckets| buckets);
         let parties = mix.colours().map(|colour| &service.shares[&colour]);
         let is_busy = self.busy.contains(&group);
         let parties: Vec<Party> = parties
             .map(|shares| Party::new(shares, have, is_busy))
             .collect();
         if have.len() == wanted.len() && will_do(have, &wanted, &parties) {
-            return have.to_vec();
+            return known.cloned().unwrap_or_default();
         }
         let absent = parties.iter().map(|party| (party.absent(), party.heirs()));
-        absent.fold(wanted, |mut table, (gone, heirs)| {
+        let table = absent.fold(wanted, |mut table, (gone, heirs)| {
             for (bucket, heir) in maglev::hand_over(&table, &gone, &heirs, self.seed) {
                 table[bucket as usize] = heir;
             }
             table
-        })
+        });
+        table.into()
     }
 
-    /// The table of a service in a slot, empty if there is none.
-    fn buckets(&self, service: u16, slot: Slot) -> &[u16] {
+    /// The table of a service in a slot, if there is one.
+    fn buckets(&self, service: u16, slot: Slot) -> Option<&Buckets> {
         let have = self.have();
-        let service = have.services.get(&service);
-        let table = service.map_or(TableRef::default(), |it| {
-            it.service.tables[usize::from(slot)]
-        });
-        have.tables.get(&table.0).map_or(&[], Vec::as_slice)
+        let table = have.services.get(&service)?.service.tables[usize::from(slot)];
+        have.tables.get(&table.0)
     }
 }
 

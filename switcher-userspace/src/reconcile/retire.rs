@@ -99,11 +99,9 @@ impl Planner {
         let stays = have.services.iter();
         let stays = stays.filter(|(index, _)| self.services.contains(index));
         for table in stays.flat_map(|(_, have)| have.service.tables) {
-            have.tables
-                .get(&table.0)
-                .into_iter()
-                .flatten()
-                .for_each(&mut need);
+            if let Some(buckets) = have.tables.get(&table.0) {
+                buckets.iter().for_each(&mut need);
+            }
         }
         let busy = |endpoint: &Endpoint| {
             let service = have.services.get(&endpoint.service);

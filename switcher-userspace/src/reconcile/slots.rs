@@ -43,7 +43,7 @@ impl Planner {
         self.have()
             .tables
             .get(&table.0)
-            .is_some_and(|have| have == buckets)
+            .is_some_and(|have| **have == *buckets)
     }
 
     /// A slot that nothing refers to: the one with the colour's own number, if it can be had.

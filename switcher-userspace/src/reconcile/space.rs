@@ -41,15 +41,15 @@ impl Space {
     /// The first free range for a table of `1 << bits` buckets.
     pub(super) fn take(&mut self, bits: u32) -> Result<TableRef, Exhausted> {
         let wanted = units(bits);
-        let mut first = self.from[bits as usize];
-        for range in self.taken[first..].chunk_by(|a, b| a == b) {
-            let (length, free) = (range.len(), !range[0]);
-            if free && length >= wanted {
-                self.taken[first..first + wanted].fill(true);
-                self.from[bits as usize] = first + wanted;
+        let mut free = 0;
+        for unit in self.from[bits as usize]..self.taken.len() {
+            free = if self.taken[unit] { 0 } else { free + 1 };
+            if free == wanted {
+                let first = unit + 1 - wanted;
+                self.taken[first..=unit].fill(true);
+                self.from[bits as usize] = unit + 1;
                 return Ok(TableRef::new(first as u32 * TableRef::UNIT, bits));
             }
-            first += length;
         }
         Err(self.exhausted())
     }
@@ -79,6 +79,21 @@ mod tests {
         assert_eq!(space.take(9), Ok(TableRef::new(512, 9)));
         assert_eq!(space.take(8), Ok(TableRef::new(0, 8)));
         assert_eq!(space.take(8), Ok(TableRef::new(1280, 8)));
+    }
+
+    /// Looking through the free rest for each would take billions of steps.
+    #[test]
+    fn small_tables_fill_everything() {
+        let mut space = Space::besides(std::iter::empty());
+        let units = MAX_BUCKETS / TableRef::UNIT;
+        for unit in 0..units {
+            assert_eq!(space.take(8), Ok(TableRef::new(unit * TableRef::UNIT, 8)));
+        }
+        let nothing = Exhausted {
+            largest: 0,
+            free: 0,
+        };
+        assert_eq!(space.take(8), Err(nothing));
     }
 
     #[test]

@@ -164,7 +164,7 @@ fn table(stand: &Stand) -> Vec<u16> {
     let memory = stand.kernel.lock();
     let have = memory.state();
     let slot = have.groups[&0].word.current() as usize;
-    have.tables[&have.services[&0].service.tables[slot].0].clone()
+    have.tables[&have.services[&0].service.tables[slot].0].to_vec()
 }
 
 fn dealt(stand: &Stand) -> BTreeMap<u16, u64> {

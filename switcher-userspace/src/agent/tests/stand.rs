@@ -13,7 +13,7 @@ use switcher_common::verdict::Reason;
 use switcher_common::word::Word;
 use tempfile::TempDir;
 
-use crate::agent::{Asked, Handle, Setup, Verb, start};
+use crate::agent::{Asked as Order, Handle, Setup, Verb, start};
 use crate::api::model::{ChangeAnswer, ChangeRequest, GroupStatus};
 use crate::config::{self as settings, Config, HealthKind};
 use crate::datapath::clients::{Bypass, LocalClients};
@@ -24,7 +24,18 @@ use crate::journal::{Journal, Who};
 
 /// A kernel that outlives its agents, and that tests can look into.
 #[derive(Clone, Default)]
-pub(crate) struct Kernel(Arc<Mutex<Memory>>);
+pub(crate) struct Kernel(Arc<Mutex<Memory>>, Arc<Mutex<Asked>>);
+
+/// How often the kernel was asked for what costs more on larger hosts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Asked {
+    /// For everything it has.
+    pub(crate) have: usize,
+    /// For a counter.
+    pub(crate) counters: usize,
+    /// To hand buckets over.
+    pub(crate) hand_overs: usize,
+}
 
 /// An agent with its kernel and its state directory.
 pub(crate) struct Stand {
@@ -37,6 +48,14 @@ pub(crate) struct Stand {
 impl Kernel {
     pub(crate) fn lock(&self) -> MutexGuard<'_, Memory> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn asked(&self) -> Asked {
+        *self.count()
+    }
+
+    fn count(&self) -> MutexGuard<'_, Asked> {
+        self.1.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn word(&self) -> Word {
@@ -128,7 +147,7 @@ impl Stand {
             actor: "tester".into(),
             reason: Some("test".into()),
         };
-        let asked = Asked {
+        let asked = Order {
             group: "shop".into(),
             verb,
             request,
@@ -183,6 +202,11 @@ pub(crate) fn probed_at(blue: &[u16], green: &[u16]) -> String {
     text("local", "10.0.0.1", blue, green, health)
 }
 
+/// The same, asked once an hour.
+pub(crate) fn probed_seldom(blue: &[u16], green: &[u16]) -> String {
+    probed_at(blue, green).replacen("\"50ms\"\ntimeout", "\"1h\"\ntimeout", 1)
+}
+
 fn text(forward: &str, address: &str, blue: &[u16], green: &[u16], health: &str) -> String {
     let list = |ports: &[u16]| {
         let endpoints = ports.iter().map(|port| format!("\"{address}:{port}\""));
@@ -229,10 +253,12 @@ fn parse(text: &str) -> Config {
 
 impl Datapath for Kernel {
     fn have(&self) -> anyhow::Result<Have> {
+        self.count().have += 1;
         self.lock().have()
     }
 
     fn apply(&mut self, change: &Change) -> anyhow::Result<()> {
+        self.count().hand_overs += usize::from(matches!(change, Change::HandOver { .. }));
         self.lock().apply(change)
     }
 
@@ -293,6 +319,7 @@ impl Datapath for Kernel {
     }
 
     fn counters(&self, cell: u32) -> anyhow::Result<Counters> {
+        self.count().counters += 1;
         self.lock().counters(cell)
     }
 

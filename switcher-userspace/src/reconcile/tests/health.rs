@@ -178,5 +178,5 @@ fn stand(want: &mut Want, port: u16, standing: Standing) {
 /// The buckets of the service's current table.
 fn current(have: &Have) -> Vec<u16> {
     let slot = have.groups[&0].word.current() as usize;
-    have.tables[&have.services[&0].service.tables[slot].0].clone()
+    have.tables[&have.services[&0].service.tables[slot].0].to_vec()
 }
