@@ -98,6 +98,42 @@ async fn a_dry_run_fills_no_table() {
 }
 
 #[tokio::test]
+async fn a_canary_and_a_way_back_exclude_each_other() {
+    let default = "initial = \"blue\"\nconfirm_within = \"5m\"";
+    let text = config(&[8001], &[8002]).replacen("initial = \"blue\"", default, 1);
+    let stand = Stand::new(&text);
+    let refused = async |verb, request| {
+        let kernel = || stand.kernel.lock().state().clone();
+        let before = kernel();
+        let failure = stand.order(verb, request).await.expect_err("is refused");
+        assert_eq!(kernel(), before, "and leaves nothing");
+        failure
+    };
+    canary(&stand, 5).await.expect("begins");
+    let failure = refused(Verb::Flip, ChangeRequest::default()).await;
+    assert_eq!(failure.exit, Exit::Precondition);
+    assert!(failure.advice.contains("--no-confirm"), "{failure}");
+    let kept = ChangeRequest {
+        no_confirm: true,
+        ..ChangeRequest::default()
+    };
+    let answer = stand.order(Verb::Flip, kept).await.expect("finishes it");
+    assert_eq!(answer.to, "green");
+    until_tidy(&stand).await;
+
+    let answer = stand.flip().await.expect("with the group's default");
+    assert_eq!(answer.to, "blue");
+    let failure = refused(Verb::Canary, request(5)).await;
+    assert_eq!(failure.exit, Exit::WaitingForPerson);
+    assert!(failure.advice.contains("`confirm`"), "{failure}");
+    let confirmed = stand.order(Verb::Confirm, ChangeRequest::default()).await;
+    confirmed.expect("is kept");
+    canary(&stand, 5)
+        .await
+        .expect("in the same window or after it");
+}
+
+#[tokio::test]
 async fn what_makes_no_sense_is_refused_and_leaves_nothing() {
     let stand = Stand::new(&config(&[8001], &[8002]));
     let slots = || stand.kernel.lock().state().groups[&0].slots.clone();

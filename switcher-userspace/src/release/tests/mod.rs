@@ -8,6 +8,7 @@ mod resume;
 mod rollback;
 mod staging;
 mod timed;
+mod together;
 mod window;
 
 use std::collections::BTreeMap;
