@@ -7,6 +7,7 @@
 //! timers. Sockets and probes live on the tokio runtime, and ask by [`Handle`].
 
 mod apply;
+mod audit;
 mod automatic;
 mod canary;
 mod clock;

@@ -21,6 +21,7 @@ use axum::routing::{get, post};
 use tokio::net::UnixListener;
 
 pub use peer::Peer;
+pub(crate) use peer::misleads;
 pub use socket::bind;
 
 use crate::agent::Handle;
@@ -68,6 +69,8 @@ fn router(api: Api) -> Router {
         .route("/v1/groups/{group}/gate", post(changes::gate))
         .route("/v1/groups/{group}/wait", get(wait::wait))
         .route("/v1/history", get(reads::history))
+        .route("/v1/audit", get(reads::audit))
+        .route("/v1/audit/verify", get(reads::verify))
         .route("/v1/cutovers/{id}", get(reads::cutover))
         .route("/v1/plan", post(reads::plan))
         .route("/v1/apply", post(changes::apply))

@@ -185,6 +185,8 @@ pub enum Command {
         #[arg(short = 'n', long, value_name = "N", default_value_t = 20)]
         limit: u32,
     },
+    /// Show who did what, the newest first; or check that the records are as they were written
+    Audit(AuditArgs),
     /// Show one cut-over with its receipt
     Show {
         /// Its id, as `history` lists it
@@ -292,6 +294,29 @@ pub enum Way {
     Open,
     /// Let none through
     Close,
+}
+
+/// Arguments of `audit`.
+#[derive(Clone, Debug, Args)]
+pub struct AuditArgs {
+    /// `verify`: check every record against those before it; exit code 11 names the first bad one
+    pub action: Option<AuditAction>,
+    /// Show only this group's
+    #[arg(long, value_name = "GROUP", conflicts_with = "action")]
+    pub group: Option<String>,
+    /// Show at most this many
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 20)]
+    pub limit: u32,
+    /// Check the state directory itself, without an agent
+    #[arg(long, value_name = "DIR", requires = "action")]
+    pub state_dir: Option<PathBuf>,
+}
+
+/// What to do with the audit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum AuditAction {
+    /// Check every record against those before it
+    Verify,
 }
 
 /// Arguments of `flip`.

@@ -3,6 +3,7 @@
 //! SQLite in the state directory. An intent is committed before the word is stored, its result after the
 //! word was read back; on start the kernel's word tells which of the two a crash has left behind.
 
+mod audit;
 mod gates;
 mod record;
 mod releases;
@@ -11,12 +12,13 @@ mod schema;
 mod tests;
 
 use std::hash::{BuildHasher, RandomState};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params};
 
+pub use audit::{AuditRecord, BadRecord, Entry, EntryKind, Verified, verify};
 pub use gates::{DecisionRecord, FreezeRecord, GatesRecord};
 pub use record::{Answer, CutoverRecord, GroupRecord, Stage, Who};
 
@@ -42,6 +44,12 @@ impl Journal {
             .with_context(|| format!("open the state file {}", file.display()))?;
         schema::prepare(&db).with_context(|| format!("state file {}", file.display()))?;
         Ok(Self { db })
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn file(&self) -> PathBuf {
+        self.db.path().unwrap_or_default().into()
     }
 
     /// The installation's hash seed, drawn when it is first asked for.
@@ -102,14 +110,19 @@ impl Journal {
             .with_context(|| format!("read the record of group {name}"))
     }
 
-    /// Records a group.
+    /// Records a group, and who has changed it.
     ///
     /// # Errors
     /// When the file can't be written.
-    pub fn put_group(&self, group: &GroupRecord) -> anyhow::Result<()> {
+    pub fn put_group(&self, group: &GroupRecord, entry: Option<&Entry>) -> anyhow::Result<()> {
         let transaction = self.db.unchecked_transaction()?;
         group
             .write(&transaction)
+            .and_then(|()| {
+                entry.map_or(Ok(()), |it| {
+                    audit::append(&transaction, it, Timestamp::now())
+                })
+            })
             .and_then(|()| transaction.commit())
             .with_context(|| format!("record group {}", group.name))
     }
@@ -127,6 +140,25 @@ impl Journal {
         }
     }
 
+    /// Commits to the audit what somebody has asked for.
+    ///
+    /// # Errors
+    /// When the file can't be written.
+    pub fn audit(&self, entry: &Entry) -> anyhow::Result<()> {
+        let transaction = self.db.unchecked_transaction()?;
+        audit::append(&transaction, entry, Timestamp::now())
+            .and_then(|()| transaction.commit())
+            .context("write the audit")
+    }
+
+    /// The newest records of the audit, of one group or all, the newest first.
+    ///
+    /// # Errors
+    /// When the file can't be read.
+    pub fn audited(&self, group: Option<&str>, limit: u32) -> anyhow::Result<Vec<AuditRecord>> {
+        audit::list(&self.db, group, limit)
+    }
+
     /// Commits what is known of a cut-over and, if it has changed, of its group.
     ///
     /// # Errors
@@ -140,6 +172,7 @@ impl Journal {
         cutover
             .write(&transaction)
             .and_then(|()| group.map_or(Ok(()), |group| group.write(&transaction)))
+            .and_then(|()| audit::append(&transaction, &Entry::of(cutover), Timestamp::now()))
             .and_then(|()| transaction.commit())
             .with_context(|| format!("record cut-over {}", cutover.id))
     }

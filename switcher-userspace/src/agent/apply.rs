@@ -4,11 +4,13 @@ use std::collections::BTreeSet;
 
 use anyhow::Context;
 use jiff::Timestamp;
+use serde_json::{Value, json};
 use switcher_common::abi::{TCP, service_flags};
 use tokio::sync::oneshot;
 use tracing::{info, warn};
 
 use super::Runner;
+use super::audit::asked_entry;
 use super::group::{Group, Waiting};
 use super::settings::differences;
 use crate::api::model::{ChangeAnswer, ConfigAnswer, ConfigRequest};
@@ -43,6 +45,26 @@ impl Runner {
     /// # Errors
     /// When it is invalid, when it can't be carried out now or here, and when the kernel refuses.
     pub fn apply(
+        &mut self,
+        request: &ConfigRequest,
+        who: &Who,
+    ) -> Result<(ConfigAnswer, Switches), Failure> {
+        let old = self.config.digest.clone();
+        let done = self.try_apply(request, who);
+        if !request.dry_run {
+            // The text itself may be long, and hold what is nobody's business.
+            let asked = json!({ "name": request.name, "if_revision": request.if_revision });
+            let summary = done.as_ref().map(|(answer, _)| answer.summary.clone());
+            let new =
+                json!({ "digest": self.config.digest, "summary": summary.unwrap_or_default() });
+            let what = "apply a configuration".to_owned();
+            let entry = asked_entry(None, who, what, (&asked, json!({ "digest": old }), new));
+            self.audit(entry, &done);
+        }
+        done
+    }
+
+    fn try_apply(
         &mut self,
         request: &ConfigRequest,
         who: &Who,
@@ -264,7 +286,7 @@ impl Runner {
             refused: 0,
             activity: std::collections::BTreeMap::new(),
         };
-        if is_new && let Err(error) = self.journal.put_group(&group.record()) {
+        if is_new && let Err(error) = self.journal.put_group(&group.record(), None) {
             warn!(group = name, "{error:#}");
         }
         self.groups.insert(name.clone(), group);
@@ -324,6 +346,8 @@ impl Runner {
             Waiting {
                 tried,
                 who: who.clone(),
+                request: None,
+                old: Value::Null,
                 reply,
             },
         );

@@ -104,7 +104,7 @@ impl Runner {
             return;
         }
         group.state.gates.declined.insert(to);
-        if let Err(error) = self.journal.put_group(&group.record()) {
+        if let Err(error) = self.journal.put_group(&group.record(), None) {
             warn!(group = name, "{error:#}");
         }
     }

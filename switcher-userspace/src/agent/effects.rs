@@ -8,11 +8,12 @@ use switcher_common::word::Phase;
 use tracing::{error, info, warn};
 
 use super::Runner;
-use super::group::{Counted, Gate};
+use super::audit::{asked_entry, portrait};
+use super::group::{Counted, Gate, Waiting};
 use crate::api::model::ChangeAnswer;
 use crate::datapath::Datapath;
 use crate::exit::{Exit, Failure};
-use crate::journal::{self, CutoverRecord, Who};
+use crate::journal::{self, CutoverRecord, Entry, Who};
 use crate::release::{Count, Cutover, Effect, End, Event, Kind, Outcome, Record, Stage, Why};
 
 /// How long a held word is obeyed if the agent dies before it drains. Longer than it waits.
@@ -332,10 +333,23 @@ impl Runner {
             }
             other => Err(failure(other)),
         };
+        let Waiting {
+            tried,
+            who,
+            request,
+            old,
+            reply,
+        } = waiting;
         let answer = answer.map_err(|failure| Failure {
-            tried: waiting.tried,
+            tried: tried.clone(),
             ..failure
         });
+        if let Some(request) = request {
+            let new = portrait(&group.state);
+            let entry = asked_entry(Some(name), &who, tried, (&request, old, new));
+            let cutover = answer.as_ref().ok().and_then(|it| it.id.clone());
+            self.audit(Entry { cutover, ..entry }, &answer);
+        }
         if let Err(failure) = &answer {
             info!(
                 group = name,
@@ -345,7 +359,7 @@ impl Runner {
             );
         }
         // Whoever asked may have gone; what was done stays done.
-        let _gone = waiting.reply.send(answer);
+        let _gone = reply.send(answer);
     }
 }
 

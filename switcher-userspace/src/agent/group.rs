@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use jiff::Timestamp;
+use serde_json::Value;
 use switcher_common::abi::Counters;
 use tokio::sync::oneshot;
 
 use super::automatic::Automatic;
 use super::gates::gates_record;
-use crate::api::model::ChangeAnswer;
+use crate::api::model::{ChangeAnswer, ChangeRequest};
 use crate::datapath::{Flows, GroupIndex};
 use crate::exit::Failure;
 use crate::journal::{CutoverRecord, GroupRecord, Who};
@@ -69,6 +70,10 @@ pub(super) struct Waiting {
     pub(super) tried: String,
     /// Who they are.
     pub(super) who: Who,
+    /// The same for the audit, if it is the group that they asked.
+    pub(super) request: Option<ChangeRequest>,
+    /// The group before.
+    pub(super) old: Value,
     /// Where the answer goes.
     pub(super) reply: oneshot::Sender<Result<ChangeAnswer, Failure>>,
 }

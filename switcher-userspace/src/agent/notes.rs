@@ -3,8 +3,10 @@
 use tracing::info;
 
 use super::Runner;
+use super::audit::portrait;
 use super::effects::failure;
 use super::orders::{Asked, Verb};
+use crate::api::misleads;
 use crate::api::model::NoteAnswer;
 use crate::exit::{Exit, Failure};
 use crate::release::{Effect, Outcome, SchemaRange, step};
@@ -18,11 +20,17 @@ impl Runner {
     /// # Errors
     /// When there is no such group, when it can't be so, and when it can't be recorded; then it isn't so.
     pub fn note(&mut self, asked: &Asked) -> Result<NoteAnswer, Failure> {
-        let done = self.try_note(asked);
-        done.map_err(|failure| Failure {
+        let old = self.portrait(&asked.group);
+        let done = self.try_note(asked).map_err(|failure| Failure {
             tried: asked.tried(),
             ..failure
-        })
+        });
+        // What was taken is recorded with what it changes.
+        let recorded = matches!(&done, Ok(answer) if !answer.unchanged);
+        if asked.counts(&done) && !recorded {
+            self.audit(asked.entry(old.clone(), old), &done);
+        }
+        done
     }
 
     fn try_note(&mut self, asked: &Asked) -> Result<NoteAnswer, Failure> {
@@ -71,7 +79,9 @@ impl Runner {
         if unchanged || request.dry_run {
             return Ok(answer);
         }
-        self.journal.put_group(&group.record_of(&state))?;
+        let entry = asked.entry(portrait(&group.state), portrait(&state));
+        self.journal
+            .put_group(&group.record_of(&state), Some(&entry))?;
         let (actor, reason) = (&who.actor, &who.reason);
         info!(group = name, actor, reason, "{}", asked.tried());
         if let Some(group) = self.groups.get_mut(name) {
@@ -122,7 +132,7 @@ impl Verb {
 /// A name that people give, on one line and not too long.
 pub(super) fn named(field: &str, text: &str) -> Result<String, Failure> {
     let good = !text.trim().is_empty() && text.chars().count() <= LONGEST;
-    if good && !text.chars().any(char::is_control) {
+    if good && !text.chars().any(misleads) {
         return Ok(text.to_owned());
     }
     let why = format!("{field}: write 1 to {LONGEST} characters on one line");

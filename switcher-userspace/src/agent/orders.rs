@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use tokio::sync::oneshot;
 
 use super::Runner;
+use super::audit::portrait;
 use super::effects::failure;
 use super::group::{Group, Waiting};
 use super::notes::{named, range};
@@ -67,36 +68,48 @@ impl Runner {
         debug_assert!(!asked.verb.is_at_once(), "answered at once");
         let tried = asked.tried();
         let id = self.journal.fresh_id(Timestamp::now());
-        if let Err(failure) = asked
-            .check()
-            .and_then(|()| self.group(&asked.group).map(drop))
-        {
-            let _gone = reply.send(Err(Failure { tried, ..failure }));
-            return;
-        }
-        let Asked {
-            group: name,
-            verb,
-            request,
-            who,
-        } = asked;
-        let dry_run = request.dry_run;
-        let event = match self.event(verb, &name, request, (id.clone(), &who)) {
+        let event = match self.understand(&asked, id.clone()) {
             Ok(event) => event,
             Err(failure) => {
-                let _gone = reply.send(Err(Failure { tried, ..failure }));
+                let answer = Err(Failure { tried, ..failure });
+                if asked.counts(&answer) {
+                    let now = self.portrait(&asked.group);
+                    self.audit(asked.entry(now.clone(), now), &answer);
+                }
+                let _gone = reply.send(answer);
                 return;
             }
         };
+        let Asked {
+            group: name,
+            request,
+            who,
+            ..
+        } = asked;
+        let dry_run = request.dry_run;
         if dry_run {
             let answer = self.foresee(&name, &id, event);
             let _gone = reply.send(answer.map_err(|failure| Failure { tried, ..failure }));
             return;
         }
         if let Some(group) = self.groups.get_mut(&name) {
-            group.waiting.insert(id, Waiting { tried, who, reply });
+            let waiting = Waiting {
+                tried,
+                who,
+                old: portrait(&group.state),
+                request: Some(request),
+                reply,
+            };
+            group.waiting.insert(id, waiting);
         }
         self.feed(&name, event);
+    }
+
+    fn understand(&mut self, asked: &Asked, id: String) -> Result<Event, Failure> {
+        asked.check()?;
+        self.group(&asked.group)?;
+        let request = asked.request.clone();
+        self.event(asked.verb, &asked.group, request, (id, &asked.who))
     }
 
     /// A group, or that there is none of this name.

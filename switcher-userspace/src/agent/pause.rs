@@ -21,11 +21,16 @@ impl Runner {
     /// # Errors
     /// When there is no such group, a precondition does not hold, or the time makes no sense.
     pub fn pause(&mut self, asked: &Asked) -> Result<PauseAnswer, Failure> {
-        let done = self.try_pause(asked);
-        done.map_err(|failure| Failure {
+        let old = self.portrait(&asked.group);
+        let done = self.try_pause(asked).map_err(|failure| Failure {
             tried: asked.tried(),
             ..failure
-        })
+        });
+        if asked.counts(&done) {
+            let new = self.portrait(&asked.group);
+            self.audit(asked.entry(old, new), &done);
+        }
+        done
     }
 
     fn try_pause(&mut self, asked: &Asked) -> Result<PauseAnswer, Failure> {

@@ -9,6 +9,7 @@ use std::time::Instant;
 use anyhow::Context;
 use jiff::Timestamp;
 use tokio::sync::watch;
+use tracing::{info, warn};
 
 use super::clock::Clock;
 use super::handle::Handle;
@@ -97,6 +98,11 @@ fn runner(setup: Setup, changes: watch::Sender<u64>, handle: Handle) -> anyhow::
 impl Runner {
     /// First what is there, then what should be.
     fn bring_up(&mut self) -> anyhow::Result<()> {
+        match self.journal.audited(None, 1).as_deref() {
+            Ok([last, ..]) => info!(records = last.id, hash = last.hash, "the audit so far"),
+            Ok([]) => {}
+            Err(error) => warn!("{error:#}"),
+        }
         self.take(self.config.clone());
         self.refresh()?;
         let who = Who {

@@ -1,5 +1,6 @@
 //! The runner on a kernel in memory.
 
+mod audit;
 mod canary;
 mod gates;
 mod growth;

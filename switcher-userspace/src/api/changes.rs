@@ -13,6 +13,7 @@ use super::wait::{Patience, until};
 use super::{Api, Peer};
 use crate::agent::{Asked, Verb};
 use crate::cli::WaitCondition;
+use crate::config::limits::NAME_MAX;
 use crate::exit::{Exit, Failure};
 use crate::journal::Who;
 use crate::release::End;
@@ -93,6 +94,10 @@ async fn change(verb: Verb, from: From, bytes: Body) -> Result<Response, Refused
     let (State(api), ConnectInfo(peer), Path(group), Query(options), headers) = from;
     peer.may_change(api.own_uid)?;
     let mut request: ChangeRequest = body(&bytes)?;
+    for named in [&mut request.to, &mut request.gate, &mut request.if_live] {
+        // Names of nothing, maybe, that will be said back and logged.
+        *named = named.take().map(|name| plain(&name, NAME_MAX + 1));
+    }
     request.dry_run |= options.dry_run;
     request.if_revision = if_match(&headers)?.or(request.if_revision);
     let key = key(&headers)?.or(request.idempotency_key.take());

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::Protocol;
 use crate::datapath::clients::LocalClients;
-use crate::journal::CutoverRecord;
+use crate::journal::{AuditRecord, CutoverRecord};
 use crate::release::{End, Kind};
 
 /// `GET /v1/status`.
@@ -429,6 +429,13 @@ pub struct NoteAnswer {
 pub struct History {
     /// The newest first.
     pub cutovers: Vec<CutoverRecord>,
+}
+
+/// `GET /v1/audit`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Audit {
+    /// The newest first.
+    pub records: Vec<AuditRecord>,
 }
 
 /// `POST /v1/explain`: a packet that nobody sent.

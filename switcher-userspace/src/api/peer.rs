@@ -17,7 +17,7 @@ pub struct Peer {
 impl Connected<IncomingStream<'_, UnixListener>> for Peer {
     fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Self {
         match stream.io().peer_cred() {
-            Ok(credentials) => Self::new(credentials.uid(), credentials.pid()),
+            Ok(peer) => Self::new(peer.uid(), peer.gid(), peer.pid()),
             Err(error) => Self {
                 uid: None,
                 name: format!("unknown ({error})"),
@@ -27,7 +27,7 @@ impl Connected<IncomingStream<'_, UnixListener>> for Peer {
 }
 
 impl Peer {
-    fn new(uid: u32, pid: Option<i32>) -> Self {
+    fn new(uid: u32, gid: u32, pid: Option<i32>) -> Self {
         let user = User::from_uid(Uid::from_raw(uid)).ok().flatten();
         let user = user.map_or_else(|| format!("uid {uid}"), |user| user.name);
         let pid = pid
@@ -35,11 +35,11 @@ impl Peer {
             .unwrap_or_default();
         Self {
             uid: Some(uid),
-            name: format!("{user} (uid {uid}{pid})"),
+            name: format!("{user} (uid {uid}, gid {gid}{pid})"),
         }
     }
 
-    /// For the record: `root (uid 0, pid 123 curl)`.
+    /// For the record: `root (uid 0, gid 0, pid 123 curl)`.
     #[must_use]
     pub fn actor(&self) -> String {
         self.name.clone()
@@ -66,8 +66,14 @@ fn command(pid: i32) -> String {
 
 /// What others wrote, without what could be taken for a line of our own log.
 pub(super) fn plain(text: &str, longest: usize) -> String {
-    let plain = text.chars().map(|c| if c.is_control() { ' ' } else { c });
+    let plain = text.chars().map(|c| if misleads(c) { ' ' } else { c });
     plain.take(longest).collect()
+}
+
+/// Controls, ends of lines, and what turns the direction of text or takes no place in it.
+pub(crate) fn misleads(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
 }
 
 #[cfg(test)]
@@ -90,12 +96,13 @@ mod tests {
 
     #[test]
     fn a_peer_is_named_with_its_process() {
-        let name = Peer::new(0, Some(std::process::id().cast_signed())).actor();
-        assert!(name.starts_with("root (uid 0, pid "), "{name}");
+        let name = Peer::new(0, 7, Some(std::process::id().cast_signed())).actor();
+        assert!(name.starts_with("root (uid 0, gid 7, pid "), "{name}");
     }
 
     #[test]
     fn what_others_write_stays_on_its_line() {
         assert_eq!(plain("a\nINFO forged\u{1b}[0m", 8), "a INFO f");
+        assert_eq!(plain("a\u{2028}b\u{202e}c\u{200b}\u{85}é", 9), "a b c  é");
     }
 }

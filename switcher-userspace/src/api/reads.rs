@@ -7,10 +7,10 @@ use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 
 use super::Api;
-use super::model::{ConfigAnswer, ConfigRequest, GroupStatus, History, Status};
+use super::model::{Audit, ConfigAnswer, ConfigRequest, GroupStatus, History, Status};
 use super::problem::{Body, Refused, body};
 use crate::exit::{Exit, Failure};
-use crate::journal::CutoverRecord;
+use crate::journal::{self, CutoverRecord, Verified};
 
 /// Which group.
 #[derive(Debug, Default, Deserialize)]
@@ -52,6 +52,27 @@ pub(super) async fn history(
         .ask(move |runner| runner.history(group.as_deref(), limit))
         .await??;
     Ok(Json(History { cutovers: history }))
+}
+
+pub(super) async fn audit(
+    State(api): State<Api>,
+    Query(Only { group, limit }): Query<Only>,
+) -> Result<Json<Audit>, Refused> {
+    let limit = limit.unwrap_or(100);
+    let records = api
+        .agent
+        .ask(move |runner| runner.audited(group.as_deref(), limit))
+        .await??;
+    Ok(Json(Audit { records }))
+}
+
+/// Beside the agent's own work: there may be many records.
+pub(super) async fn verify(State(api): State<Api>) -> Result<Json<Verified>, Refused> {
+    let file = api.agent.ask(|runner| runner.state_file()).await?;
+    let verified = tokio::task::spawn_blocking(move || journal::verify(&file)).await;
+    let verified =
+        verified.map_err(|error| Failure::new(Exit::Unexpected, "", error.to_string()))?;
+    Ok(Json(verified.map_err(Failure::from)?))
 }
 
 pub(super) async fn cutover(

@@ -7,10 +7,13 @@ use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
-use super::model::{ChangeAnswer, ChangeRequest, ConfigAnswer, ConfigRequest, History, Status};
+use super::model::{
+    Audit, ChangeAnswer, ChangeRequest, ConfigAnswer, ConfigRequest, History, Status,
+};
 use super::*;
 use crate::agent::tests::{Stand, config};
 use crate::client::Client;
+use crate::journal::Verified;
 use crate::release::End;
 
 #[tokio::test]
@@ -169,6 +172,49 @@ async fn a_key_is_good_for_one_change() {
     assert_eq!(first, third, "also after a restart");
     let (_, fourth) = server.raw("POST", FLIP, "", "").await;
     assert_eq!(fourth["revision"], 2);
+    let stage = "/v1/groups/shop/stage";
+    let (key, body) = ("idempotency-key: ci-8\r\n", r#"{"version": "v3"}"#);
+    let (_, first) = server.raw("POST", stage, key, body).await;
+    let (head, _) = server.raw("POST", stage, key, r#"{"version": "v4"}"#).await;
+    assert!(head.starts_with("HTTP/1.1 422 "), "{head}");
+    let server = server.restart().await;
+    let (_, second) = server.raw("POST", stage, key, body).await;
+    assert_eq!((&first, &first["unchanged"]), (&second, &false.into()));
+}
+
+#[tokio::test]
+async fn the_audit_is_read_and_checked_and_nobody_forges_a_line() {
+    let server = Server::new().await;
+    let forged = "tested\n12:00 root flipped\u{1b}[2K\u{202e}";
+    let request = ChangeRequest {
+        reason: Some(forged.into()),
+        to: Some("green\nred".into()),
+        ..ChangeRequest::default()
+    };
+    let failure = server.flip(&request).await.expect_err("there is none");
+    assert!(!failure.why.contains('\n'), "{failure}");
+    let audit: Audit = server
+        .client
+        .get("/v1/audit?group=shop")
+        .await
+        .expect("answers");
+    let entry = &audit.records[0].entry;
+    assert_eq!(
+        entry.reason.as_deref(),
+        Some("tested 12:00 root flipped [2K ")
+    );
+    assert_eq!(entry.what, "flip shop to green red");
+    assert_eq!(entry.exit, Some(3));
+    let pid = format!("pid {}", std::process::id());
+    for part in ["uid ", "gid ", &pid] {
+        assert!(entry.actor.contains(part), "{part}: {}", entry.actor);
+    }
+    let verified: Verified = server.client.get("/v1/audit/verify").await.expect("checks");
+    assert_eq!(verified.records, audit.records[0].id);
+    assert_eq!(
+        (verified.head, verified.bad),
+        (audit.records[0].hash.clone(), None)
+    );
 }
 
 #[tokio::test]

@@ -42,6 +42,8 @@ fn every_command_is_understood() {
         "gate shop qa open --reason tested",
         "wait shop --for healthy=green --timeout 30s",
         "history",
+        "audit --group shop -n 5",
+        "audit verify --state-dir /var/lib/switcher",
         "history shop -n 5",
         "show 17",
         "explain shop tcp 198.51.100.7:40000 203.0.113.10:443 --syn",

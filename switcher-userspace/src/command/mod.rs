@@ -3,6 +3,7 @@
 mod abort;
 mod agent;
 mod apply;
+mod audit;
 mod canary;
 mod change;
 mod check;
@@ -69,6 +70,7 @@ pub fn run(cli: Cli, output: &Output) -> Result<Exit, Failure> {
         Command::History { group, limit } => {
             history::run(&globals, output, group.as_deref(), limit)
         }
+        Command::Audit(args) => audit::run(&globals, output, &args),
         Command::Show { id } => show::run(&globals, output, &id),
         Command::Detach(args) => detach::run(&args, output),
         Command::Doctor { config } => doctor::run(config.as_deref(), output),

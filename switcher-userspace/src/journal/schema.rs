@@ -56,6 +56,13 @@ const ADDED: [&str; VERSION as usize - 1] = ["
     ALTER TABLE cutovers ADD COLUMN percent INTEGER;
     ALTER TABLE groups ADD COLUMN schema INTEGER;
     ALTER TABLE groups ADD COLUMN gates TEXT;
+    CREATE TABLE audit (
+        id INTEGER PRIMARY KEY,
+        at TEXT NOT NULL,
+        grp TEXT,
+        entry TEXT NOT NULL,
+        hash TEXT NOT NULL
+    ) STRICT;
     CREATE TABLE releases (
         grp TEXT NOT NULL,
         colour TEXT NOT NULL,

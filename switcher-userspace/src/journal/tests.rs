@@ -51,7 +51,7 @@ fn another_configuration_counts() {
 fn it_survives_being_closed() {
     let (directory, journal) = journal();
     let seed = journal.seed().expect("draws");
-    journal.put_group(&group()).expect("records");
+    journal.put_group(&group(), None).expect("records");
     drop(journal);
     let journal = Journal::open(directory.path()).expect("opens again");
     assert_eq!(journal.seed().expect("reads"), seed);
@@ -156,7 +156,8 @@ fn a_file_of_the_first_version_is_extended() {
         ALTER TABLE cutovers DROP COLUMN confirmed;
         ALTER TABLE groups DROP COLUMN schema;
         ALTER TABLE groups DROP COLUMN gates;
-        DROP TABLE releases; PRAGMA user_version = 1;";
+        DROP TABLE releases;
+        DROP TABLE audit; PRAGMA user_version = 1;";
     journal.db.execute_batch(back).expect("is as it was");
     drop(journal);
     let journal = Journal::open(directory.path()).expect("opens");

@@ -1,5 +1,6 @@
 //! Inputs and exact effects.
 
+mod abort;
 mod canary;
 mod flip;
 mod gates;

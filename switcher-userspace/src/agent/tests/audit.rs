@@ -1,0 +1,192 @@
+//! Who did what is recorded with what came of it; and two who race come out in one of few ways.
+
+use std::time::Duration;
+
+use super::stand::{Kernel, routed};
+use super::*;
+use crate::agent::{Asked, Verb};
+use crate::api::model::ChangeRequest;
+use crate::exit::Exit;
+use crate::journal::{AuditRecord, EntryKind, FILE, verify};
+use crate::release::{End, Kind};
+
+#[tokio::test]
+async fn orders_refusals_and_what_happens_by_itself_are_recorded() {
+    let text = config(&[8001], &[8002]);
+    let stand = Stand::new(&text);
+    stand.flip().await.expect("flips");
+    stand.phase("idle").await;
+    let dry = ChangeRequest {
+        dry_run: true,
+        ..ChangeRequest::default()
+    };
+    stand.order(Verb::Rollback, dry).await.expect("would");
+    let stale = ChangeRequest {
+        if_revision: Some(7),
+        ..ChangeRequest::default()
+    };
+    stand
+        .order(Verb::Rollback, stale)
+        .await
+        .expect_err("is stale");
+    let freeze = Asked {
+        group: "shop".into(),
+        verb: Verb::Freeze,
+        request: ChangeRequest::default(),
+        who: Who {
+            actor: "anna".into(),
+            reason: Some("audit".into()),
+        },
+    };
+    let frozen = stand.agent.ask(move |runner| runner.note(&freeze)).await;
+    frozen.expect("answers").expect("freezes");
+    stand.flip().await.expect_err("is frozen");
+    let stand = stand.restart(&text);
+    // Somebody switches without the agent, and the agent finds it.
+    let word = stand.kernel.word();
+    stand.kernel.store(word.force(0));
+    stand
+        .agent
+        .ask(crate::agent::Runner::look)
+        .await
+        .expect("looks");
+
+    let records = audited(&stand).await;
+    let said: Vec<(&str, &str, Option<u8>)> = records
+        .iter()
+        .map(|it| (&*it.entry.actor, &*it.entry.what, it.entry.exit))
+        .collect();
+    let expected = [
+        ("tester", "flip blue -> green: preparing", None),
+        ("tester", "flip blue -> green: switched", None),
+        ("tester", "flip shop", Some(0)),
+        ("tester", "flip blue -> green: succeeded", None),
+        ("tester", "roll back shop", Some(4)),
+        ("anna", "freeze shop", Some(0)),
+        ("tester", "flip shop", Some(5)),
+        (
+            "somebody, without the agent",
+            "emergency green -> blue: switched",
+            None,
+        ),
+        (
+            "somebody, without the agent",
+            "emergency green -> blue: succeeded",
+            None,
+        ),
+    ];
+    assert_eq!(said, expected);
+    let flip = &records[2].entry;
+    assert_eq!(flip.reason.as_deref(), Some("test"));
+    assert_eq!(flip.detail["old"]["live"], "blue");
+    assert_eq!(flip.detail["new"]["live"], "green");
+    assert_eq!(flip.cutover, records[0].entry.cutover);
+    assert_eq!(records[0].entry.kind, EntryKind::CutOver);
+    let refused = records[4].entry.why.as_deref().expect("says why");
+    assert!(refused.contains("the revision is 1, not 7"), "{refused}");
+    let frozen = &records[5].entry.detail;
+    assert!(frozen["old"]["gates"]["frozen"].is_null());
+    assert_eq!(frozen["new"]["gates"]["frozen"]["reason"], "audit");
+    let verified = verify(&stand.directory.path().join(FILE)).expect("reads");
+    assert_eq!((verified.records, verified.bad), (9, None));
+}
+
+#[tokio::test]
+async fn without_room_for_a_record_rollback_works_and_the_chain_holds() {
+    let stand = Stand::new(&config(&[8001], &[8002]));
+    stand.flip().await.expect("flips");
+    stand.phase("idle").await;
+    let before = audited(&stand).await;
+    let full = stand.agent.ask(|runner| runner.journal.fill()).await;
+    full.expect("is full");
+    stand
+        .order(Verb::Rollback, ChangeRequest::default())
+        .await
+        .expect("works");
+    assert_eq!(stand.status().await.live, "blue");
+    assert_eq!(audited(&stand).await, before);
+    let stand = stand.restart(&config(&[8001], &[8002]));
+    stand.phase("idle").await;
+    assert!(
+        audited(&stand).await.len() > before.len(),
+        "what it missed is found"
+    );
+    let verified = verify(&stand.directory.path().join(FILE)).expect("reads");
+    assert_eq!(verified.bad, None);
+}
+
+#[tokio::test]
+async fn an_abort_that_races_a_flip_has_one_legal_outcome() {
+    // In memory: a thousand flips are some thousand commits.
+    let directory = tempfile::TempDir::new_in("/dev/shm").expect("a directory");
+    let text = routed().replace("arm = \"50ms\"", "arm = \"2ms\"");
+    let stand = Stand::with(Kernel::default(), directory, &text);
+    let (mut stopped, mut undone, mut late) = (0, 0, 0);
+    for round in 0..1000_u64 {
+        let before = stand.status().await;
+        let (answered, first) = tokio::sync::oneshot::channel();
+        let flip = async {
+            let answer = stand.flip().await;
+            let _nobody_waits = answered.send(());
+            answer
+        };
+        let abort = async {
+            // From before the flip to after its switch; and now and then after its answer, however long
+            // that takes.
+            match round % 40 {
+                39 => first.await.expect("is answered"),
+                step => tokio::time::sleep(Duration::from_micros(step * 100)).await,
+            }
+            stand.order(Verb::Abort, ChangeRequest::default()).await
+        };
+        let (flip, abort) = tokio::join!(flip, abort);
+        let after = stand.status().await;
+        let other = before.colours.keys().find(|it| **it != before.live);
+        let switches = after.revision - before.revision;
+        match (&flip, &abort) {
+            // It came in time: nothing was ever switched.
+            (Err(flip), Ok(abort)) if flip.exit == Exit::Precondition => {
+                assert_eq!(abort.result, End::Aborted, "{round}");
+                assert_eq!((&after.live, switches), (&before.live, 0), "{round}");
+                stopped += 1;
+            }
+            // After the store it means rollback, whether or not the flip was answered before.
+            (flip, Ok(abort)) if flip.is_ok() || is_undone(flip) => {
+                assert_eq!(
+                    (abort.kind, &abort.to),
+                    (Kind::Rollback, &before.live),
+                    "{round}"
+                );
+                assert_eq!((&after.live, switches), (&before.live, 2), "{round}");
+                undone += 1;
+            }
+            // Nothing was going on when it came, or only the rollback of the round before.
+            (Ok(_), Err(abort)) => {
+                assert_eq!(abort.exit, Exit::Precondition, "{round}: {abort}");
+                assert_eq!((Some(&after.live), switches), (other, 1), "{round}");
+                late += 1;
+            }
+            both => panic!("{round}: {both:?}"),
+        }
+        let word = stand.kernel.word();
+        let slot = u32::from(after.live == "green");
+        assert_eq!(word.current(), slot, "the kernel shows what is said");
+    }
+    let all = (stopped, undone, late);
+    assert_eq!(stopped + undone + late, 1000, "{all:?}");
+    assert!(stopped > 0 && undone > 0, "each of them came up: {all:?}");
+    let verified = verify(&stand.directory.path().join(FILE)).expect("reads");
+    assert_eq!(verified.bad, None);
+}
+
+fn is_undone(flip: &Result<crate::api::model::ChangeAnswer, Failure>) -> bool {
+    matches!(flip, Err(failure) if failure.exit == Exit::RolledBack)
+}
+
+/// The oldest first.
+async fn audited(stand: &Stand) -> Vec<AuditRecord> {
+    let records = stand.agent.ask(|runner| runner.audited(None, 1000)).await;
+    let mut records = records.expect("answers").expect("reads");
+    records.reverse();
+    records
+}
