@@ -22,7 +22,8 @@ fn gates_freezes_releases_and_the_database_have_a_say() {
         };
         let stand = Stand::new(Mode::Local, true, settings, &binary()?)?;
         gates(&stand)?;
-        releases(&stand)
+        releases(&stand)?;
+        audit(&stand)
     });
 }
 
@@ -65,6 +66,46 @@ fn until(stand: &Stand, holds: impl Fn(&serde_json::Value) -> bool) -> Result<()
         std::thread::sleep(std::time::Duration::from_millis(50));
     }
     anyhow::bail!("never: {:#}", stand.agent.status()?)
+}
+
+/// All of the above is recorded, in a chain that can be checked with and without the agent.
+fn audit(stand: &Stand) -> Result<()> {
+    let cli = |words: &[&str]| stand.agent.cli(words);
+    let forged = "nightly\n2026-01-01 root: flip\u{1b}[2K";
+    cli(&["freeze", GROUP, "--reason", forged])?.expect(0)?;
+    let records = stand.agent.json(&["audit", "-n", "500"])?;
+    let records = records.as_array().cloned().unwrap_or_default();
+    let last = &records[0];
+    ensure!(
+        last["reason"] == "nightly 2026-01-01 root: flip [2K",
+        "{last:#}"
+    );
+    let actor = last["actor"].as_str().unwrap_or_default();
+    ensure!(actor.starts_with("root (uid 0, gid 0, pid "), "{actor}");
+    let what = |what: &str, exit: u64| {
+        let found = |it: &&serde_json::Value| it["what"] == what && it["exit"] == exit;
+        let found = records.iter().find(found);
+        ensure!(found.is_some(), "no {what} with {exit} in {records:#?}");
+        Ok(())
+    };
+    for (asked, exit) in [
+        ("flip shop", 5),
+        ("flip shop", 0),
+        ("stage blue of shop", 5),
+    ] {
+        what(asked, exit)?;
+    }
+    ensure!(cli(&["audit"])?.expect(0)?.stdout.contains("freeze shop"));
+    let said = cli(&["audit", "verify"])?.expect(0)?.stdout;
+    let state = stand.agent.place().state().display().to_string();
+    let alone = cli(&["audit", "verify", "--state-dir", &state])?
+        .expect(0)?
+        .stdout;
+    ensure!(
+        said == alone && said.contains("as it was written"),
+        "{said}{alone}"
+    );
+    Ok(())
 }
 
 /// With gate `qa` open.
