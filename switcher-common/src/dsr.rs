@@ -38,9 +38,10 @@ pub(crate) fn relay<F: Frame + ?Sized, T: Tables, S: Stack>(
         source: packet.source,
         destination: address,
         protocol: packet.protocol,
-        // Of any length: the answer is to say how much is too much.
+        // Of any length: the answer is to say how much is too much. Not 0, with which the helper at tc looks at
+        // the packet's own.
         carriage: Carriage {
-            length: 0,
+            length: 1,
             ..carriage
         },
     };
@@ -54,7 +55,7 @@ pub(crate) fn relay<F: Frame + ?Sized, T: Tables, S: Stack>(
         return Err(Reason::NoNeighbour);
     }
     // A VLAN tag means nothing on another interface, and a VLAN device is none that a program can send to.
-    if packet.is_tagged() && interface != stack.interface() {
+    if (packet.is_tagged() || frame.is_tagged()) && interface != stack.interface() {
         return Err(Reason::NoNeighbour);
     }
     if mtu != 0 && u32::from(carriage.length) > mtu {

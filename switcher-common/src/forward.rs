@@ -129,6 +129,7 @@ impl Onward {
             End::Source => stack.route(&way).into(),
         };
         let unfinished = !finished && parse::is_unfinished(frame, packet, carriage);
+        let tagged = packet.is_tagged() || frame.is_tagged();
         match kind {
             // At the end of its time to live the stack answers for us (RFC 1812, 5.2.7.3), and only the stack
             // finishes checksums. A VLAN tag means nothing on another interface, and a VLAN device is none that
@@ -136,7 +137,7 @@ impl Onward {
             Kind::Neighbour
                 if carriage.ttl > 1
                     && !unfinished
-                    && (!packet.is_tagged() || interface == stack.interface()) =>
+                    && (!tagged || interface == stack.interface()) =>
             {
                 Ok(Forth {
                     interface,

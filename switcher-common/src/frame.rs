@@ -7,6 +7,7 @@ use network_types::tcp::TcpHdr;
 
 use crate::abi::Address;
 use crate::layers::Layers;
+use crate::parse::Packet;
 use crate::rewrite::Edit;
 
 /// A header that can be read from, and written to, any bytes.
@@ -37,8 +38,23 @@ pub const REACH: usize = 1024;
 /// A frame, from the Ethernet header on. Headers are copied out and in by value: no aliasing and no
 /// alignment to worry about.
 pub trait Frame {
+    /// Whether whoever holds the packet knows which of its checksums are unfinished, and completes them when it
+    /// leaves. Else they have to be recognised.
+    const COMPLETED: bool = false;
+
     /// Bytes in the frame.
     fn length(&self) -> u32;
+    /// Bytes of `packet` from the IP header on, as it leaves: `length` is what the header says, but one of many
+    /// segments leaves in as many frames.
+    #[inline(always)]
+    fn segment(&self, _packet: &Packet, length: u16) -> u16 {
+        length
+    }
+    /// Whether a VLAN tag travels beside the frame, and not in it.
+    #[inline(always)]
+    fn is_tagged(&self) -> bool {
+        false
+    }
     /// The header at `offset` (less than [`REACH`]), or nothing where the frame is too short.
     fn read<T: Header>(&self, offset: usize) -> Option<T>;
     /// Puts a header at `offset`; nothing happens where the frame is too short.

@@ -165,7 +165,7 @@ pub struct Carriage {
     /// What routing rules may look at: the type of service, or IPv6's traffic class and flow label as they
     /// stand in the header.
     pub class: u32,
-    /// Bytes from the IP header on.
+    /// Bytes from the IP header on; of one segment, where there are many.
     pub length: u16,
     /// Time to live, or hop limit.
     pub ttl: u8,
@@ -183,7 +183,7 @@ pub fn carriage<F: Frame + ?Sized>(frame: &F, packet: &Packet) -> Option<Carriag
         let [ttl]: [u8; 1] = frame.read(l3 + field::v6::HOP_LIMIT)?;
         return Some(Carriage {
             class: frame.read::<u32>(l3)? & FLOW_INFO,
-            length: payload.saturating_add(40),
+            length: frame.segment(packet, payload.saturating_add(40)),
             ttl,
         });
     }
@@ -191,7 +191,7 @@ pub fn carriage<F: Frame + ?Sized>(frame: &F, packet: &Packet) -> Option<Carriag
     let [ttl]: [u8; 1] = frame.read(l3 + field::v4::TTL)?;
     Some(Carriage {
         class: u32::from(tos),
-        length: u16::from_be(frame.read(l3 + 2)?),
+        length: frame.segment(packet, u16::from_be(frame.read(l3 + 2)?)),
         ttl,
     })
 }
@@ -201,6 +201,9 @@ pub fn carriage<F: Frame + ?Sized>(frame: &F, packet: &Packet) -> Option<Carriag
 /// of those with a complete checksum, one in 65,536.
 #[inline(always)]
 pub fn is_unfinished<F: Frame + ?Sized>(frame: &F, packet: &Packet, carriage: Carriage) -> bool {
+    if F::COMPLETED {
+        return false;
+    }
     let length = carriage.length.wrapping_sub(packet.l4 - packet.l3);
     let sum = checksum::pseudo_header(packet.source, packet.destination, packet.protocol, length);
     frame.read(field::check(packet.l4, packet.protocol)) == Some(sum)

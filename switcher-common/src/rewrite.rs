@@ -180,6 +180,12 @@ impl Edit {
         self.places_at(self.end)
     }
 
+    /// Likewise at the other end, if [`both`](Self::both) change.
+    #[inline(always)]
+    pub const fn other_places(&self) -> Places {
+        self.places_at(self.end.other())
+    }
+
     #[inline(always)]
     const fn places_at(&self, end: End) -> Places {
         let (address, port) = match (end, self.is_v6) {
@@ -203,7 +209,7 @@ pub fn in_place<F: Frame + ?Sized>(frame: &mut F, edit: &Edit) -> Option<()> {
     let check = places.check;
     let mut changes = replace(frame, edit.is_v6, &places, edit.address, edit.port)?;
     if edit.both {
-        let places = edit.places_at(edit.end.other());
+        let places = edit.other_places();
         let (address, port) = (edit.other_address, edit.other_port);
         let other = replace(frame, edit.is_v6, &places, address, port)?;
         changes = (changes.0 + other.0, changes.1 + other.1);
@@ -265,7 +271,7 @@ pub(crate) fn finish_header<F: Frame + ?Sized>(
 
 /// Puts an address and a port in; the changes of the sums of addresses and of ports.
 #[inline(always)]
-fn replace<F: Frame + ?Sized>(
+pub fn replace<F: Frame + ?Sized>(
     frame: &mut F,
     is_v6: bool,
     places: &Places,
@@ -286,9 +292,9 @@ fn replace<F: Frame + ?Sized>(
     Some((address_change, change16(from, port.0)))
 }
 
-/// One hop further: link addresses and time to live. The change of the IPv4 header's sum.
+/// One hop further: link addresses and time to live. The change of the sum over the IP header.
 #[inline(always)]
-fn forward<F: Frame + ?Sized>(frame: &mut F, edit: &Edit, hop: Hop) -> Option<u64> {
+pub fn forward<F: Frame + ?Sized>(frame: &mut F, edit: &Edit, hop: Hop) -> Option<u64> {
     let mut ethernet: EthHdr = frame.read(0)?;
     ethernet.dst_addr = hop.destination;
     ethernet.src_addr = hop.source;
@@ -297,8 +303,14 @@ fn forward<F: Frame + ?Sized>(frame: &mut F, edit: &Edit, hop: Hop) -> Option<u6
     if edit.is_v6 {
         let place = l3 + field::v6::HOP_LIMIT;
         let [limit]: [u8; 1] = frame.read(place)?;
-        frame.write(place, [limit.wrapping_sub(1)])?;
-        return Some(0);
+        let next = limit.wrapping_sub(1);
+        frame.write(place, [next])?;
+        // Nobody else has a sum over a header without a checksum.
+        let word = |limit| u16::from_ne_bytes([0, limit]);
+        return Some(match F::COMPLETED {
+            true => change16(word(limit), word(next)),
+            false => 0,
+        });
     }
     let place = l3 + field::v4::TTL;
     let ttl: u16 = frame.read(place)?;

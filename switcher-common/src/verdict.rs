@@ -49,6 +49,16 @@ impl Stage {
             Self::Errors => "switcher_errors",
         }
     }
+
+    /// Its program at tc ingress.
+    pub const fn tc_program(self) -> &'static str {
+        match self {
+            Self::Fragments => "switcher_tc_fragments",
+            Self::Nat => "switcher_tc_nat",
+            Self::Tunnel => "switcher_tc_tunnel",
+            Self::Errors => "switcher_tc_errors",
+        }
+    }
 }
 
 macro_rules! reasons {

@@ -89,6 +89,9 @@ pub(crate) static SCRATCH: PerCpuArray<[u64; KEPT / 8], 2> = PerCpuArray::new();
 /// By [`Stage`].
 #[btf_map]
 pub(crate) static STAGES: ProgramArray<{ Stage::ALL.len() }> = ProgramArray::new();
+/// Likewise at tc ingress: a map of programs has one type of them.
+#[btf_map]
+pub(crate) static TC_STAGES: ProgramArray<{ Stage::ALL.len() }> = ProgramArray::new();
 #[btf_map]
 pub(crate) static CLIENTS: Array<Clients, 1, MAPPED> = Array::new();
 #[btf_map]

@@ -3,14 +3,15 @@
 use core::intrinsics::is_val_statically_known;
 use core::mem::MaybeUninit;
 
-use aya_ebpf::bindings::{BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, xdp_md};
+use aya_ebpf::bindings::{BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, BPF_F_RECOMPUTE_CSUM, xdp_md};
 use aya_ebpf::helpers::generated::{bpf_csum_update, bpf_xdp_get_buff_len};
 use aya_ebpf::programs::{TcContext, XdpContext};
-use switcher_common::abi::{Address, TCP};
-use switcher_common::checksum::{change_address, fold, narrow};
+use switcher_common::abi::{TCP, UDP};
+use switcher_common::checksum::{fold, narrow};
 use switcher_common::frame::{Frame, Header, KEPT, Kept, REACH, SUMMED, TOO_SHORT};
-use switcher_common::layers::Layers;
-use switcher_common::rewrite::{self, Edit, Places, field};
+use switcher_common::layers::{LINK, Layers};
+use switcher_common::parse::Packet;
+use switcher_common::rewrite::{self, Edit, field};
 
 use crate::maps::SCRATCH;
 
@@ -40,7 +41,7 @@ macro_rules! load_pointer {
 impl XdpFrame<'_> {
     /// `data` and `data_end` of `struct xdp_md`.
     #[inline(always)]
-    pub(crate) fn bounds(&self) -> (usize, usize) {
+    fn bounds(&self) -> (usize, usize) {
         (
             load_pointer!(self.0.ctx, "0"),
             load_pointer!(self.0.ctx, "4"),
@@ -92,14 +93,71 @@ impl Frame for XdpFrame<'_> {
     }
 }
 
-/// An outgoing packet, perhaps many segments long and with its checksum still to be completed: it may
-/// only be changed through helpers that know about that.
-pub(crate) struct TcFrame<'a>(pub(crate) &'a TcContext);
+/// A packet in the stack, perhaps many segments long and with its checksum still to be completed: it may
+/// only be changed through helpers that know about that. With `SUMMED`, what is written counts in the sum that a
+/// card may have made of the whole packet; else the caller sees to that.
+pub(crate) struct TcFrame<'a, const SUMMED: bool>(&'a TcContext);
 
-impl TcFrame<'_> {
+impl<'a> TcFrame<'a, true> {
+    pub(crate) const fn new(context: &'a TcContext) -> Self {
+        Self(context)
+    }
+
+    /// Makes the headers readable, as far as the pipeline looks at them: the rest of a packet may lie in pages.
+    #[inline(always)]
+    pub(crate) fn pull(&self) {
+        let linear = self.linear();
+        if linear < self.0.len() {
+            let headers = self.headers();
+            if linear < headers {
+                self.pull_to(headers);
+            }
+        }
+    }
+
+    /// As [`pull`](Self::pull), for both IP headers of an ICMP error and the TCP header that it quotes.
+    #[inline(always)]
+    pub(crate) fn pull_more(&self) {
+        let linear = self.linear();
+        if linear < ODD && linear < self.0.len() {
+            self.pull_to(ODD);
+        }
+    }
+
+    #[inline(always)]
+    fn pull_to(&self, headers: u32) {
+        // Nothing to do about a failure: the packet then looks short and passes.
+        let _short = self.0.pull_data(headers.min(self.0.len()));
+    }
+
+    #[inline(always)]
+    fn linear(&self) -> u32 {
+        let (start, end) = self.bounds();
+        (end - start) as u32
+    }
+
+    /// As far as there are headers: plain ones, or any.
+    #[inline(always)]
+    fn headers(&self) -> u32 {
+        const IPV4: u16 = 0x0800_u16.to_be();
+        const IPV6: u16 = 0x86dd_u16.to_be();
+        const BASIC: u32 = 20;
+        let plain = match self.read::<u16>(LINK - 2) {
+            Some(IPV4) if self.read::<[u8; 1]>(LINK) == Some([0x45]) => 20,
+            Some(IPV6) if matches!(self.read::<[u8; 1]>(LINK + 6), Some([TCP | UDP])) => 40,
+            _ => return ODD,
+        };
+        LINK as u32 + plain + BASIC
+    }
+}
+
+/// Bytes in which all headers are, whatever there is.
+const ODD: u32 = 256;
+
+impl<const SUMMED: bool> TcFrame<'_, SUMMED> {
     /// `data` and `data_end` of `struct __sk_buff`: the linear part.
     #[inline(always)]
-    pub(crate) fn bounds(&self) -> (usize, usize) {
+    fn bounds(&self) -> (usize, usize) {
         (
             load_pointer!(self.0.skb.skb, "76"),
             load_pointer!(self.0.skb.skb, "80"),
@@ -107,10 +165,35 @@ impl TcFrame<'_> {
     }
 }
 
-impl Frame for TcFrame<'_> {
+impl<const SUMMED: bool> Frame for TcFrame<'_, SUMMED> {
+    const COMPLETED: bool = true;
+
     #[inline(always)]
     fn length(&self) -> u32 {
         self.0.len()
+    }
+
+    #[inline(always)]
+    fn segment(&self, packet: &Packet, length: u16) -> u16 {
+        // SAFETY: the context is this program's.
+        let payload = unsafe { (*self.0.skb.skb).gso_size };
+        if payload == 0 {
+            return length;
+        }
+        let header = match packet.protocol {
+            TCP => {
+                let [words]: [u8; 1] = self.read(usize::from(packet.l4) + 12).unwrap_or_default();
+                u16::from(words >> 4) * 4
+            }
+            _ => 8,
+        };
+        packet.l4 - packet.l3 + header + payload as u16
+    }
+
+    #[inline(always)]
+    fn is_tagged(&self) -> bool {
+        // SAFETY: the context is this program's.
+        unsafe { (*self.0.skb.skb).vlan_present != 0 }
     }
 
     #[inline(always)]
@@ -122,7 +205,12 @@ impl Frame for TcFrame<'_> {
 
     #[inline(always)]
     fn write<T: Header>(&mut self, offset: usize, header: T) -> Option<()> {
-        self.0.store(offset, &header, 0).ok()
+        // The sum begins behind the link header.
+        let flags = match SUMMED && offset >= LINK {
+            true => u64::from(BPF_F_RECOMPUTE_CSUM),
+            false => 0,
+        };
+        self.0.store(offset, &header, flags).ok()
     }
 
     #[inline(always)]
@@ -137,45 +225,44 @@ impl Frame for TcFrame<'_> {
 
     #[inline(always)]
     fn edit(&mut self, edit: &Edit) -> Option<()> {
-        let Places {
-            address,
-            port,
-            check,
-        } = edit.places();
-        let pseudo = u64::from(BPF_F_PSEUDO_HDR);
+        let mut plain = TcFrame::<false>(self.0);
+        let (is_v6, places) = (edit.is_v6, edit.places());
+        let (mut addresses, mut ports) =
+            rewrite::replace(&mut plain, is_v6, &places, edit.address, edit.port)?;
+        if edit.both {
+            let (address, port) = (edit.other_address, edit.other_port);
+            let other = rewrite::replace(&mut plain, is_v6, &edit.other_places(), address, port)?;
+            addresses += other.0;
+            ports += other.1;
+        }
         let udp = match edit.protocol {
             TCP => 0,
             _ => u64::from(BPF_F_MARK_MANGLED_0),
         };
-        let from_port = u64::from(self.read::<u16>(port)?);
-        if edit.is_v6 {
-            let from: Address = self.read(address)?;
-            let change = narrow(change_address(from, edit.address));
-            self.0
-                .l4_csum_replace(check, 0, change.into(), udp | pseudo)
-                .ok()?;
+        let pseudo = udp | u64::from(BPF_F_PSEUDO_HDR);
+        let change = |by: u64| u64::from(narrow(by));
+        self.0
+            .l4_csum_replace(places.check, 0, change(addresses), pseudo)
+            .ok()?;
+        self.0
+            .l4_csum_replace(places.check, 0, change(ports), udp)
+            .ok()?;
+        let mut header = addresses;
+        if let Some(hop) = edit.hop {
+            header += rewrite::forward(&mut plain, edit, hop)?;
+        }
+        if is_v6 {
             // The helper takes the change of the checksum for one of the whole packet's sum, as it is over
             // IPv4, whose header has a checksum of its own. Here the address outweighs it.
             // SAFETY: the context is this program's.
-            let _not_kept = unsafe { bpf_csum_update(self.0.skb.skb, change) };
-            self.write(address, edit.address)?;
-        } else {
-            let from = u64::from(self.read::<u32>(address)?);
-            let to = u64::from(edit.address.v4_word());
-            self.0
-                .l4_csum_replace(check, from, to, udp | pseudo | 4)
-                .ok()?;
-            let header_check = usize::from(edit.l3) + field::v4::CHECK;
-            self.0.l3_csum_replace(header_check, from, to, 4).ok()?;
-            self.write(address, edit.address.v4_word())?;
+            let _not_kept = unsafe { bpf_csum_update(self.0.skb.skb, narrow(header)) };
+            return Some(());
         }
-        self.0
-            .l4_csum_replace(check, from_port, edit.port.0.into(), udp | 2)
-            .ok()?;
-        self.write(port, edit.port.0)
+        let check = usize::from(edit.l3) + field::v4::CHECK;
+        self.0.l3_csum_replace(check, 0, change(header), 0).ok()
     }
 
-    /// Outgoing checksums are completed by whoever has to.
+    /// Checksums are completed by whoever has to.
     #[inline(always)]
     fn sum(&self, _offset: usize, _length: usize) -> u64 {
         TOO_SHORT

@@ -5,13 +5,13 @@ use core::mem::MaybeUninit;
 
 use aya_ebpf::bindings::{
     BPF_F_CURRENT_NETNS, BPF_FIB_LKUP_RET_NOT_FWDED, BPF_FIB_LKUP_RET_SUCCESS,
-    bpf_fib_lookup as FibLookup, bpf_sock, bpf_sock_tuple as SocketTuple, xdp_md,
+    bpf_fib_lookup as FibLookup, bpf_sock, bpf_sock_tuple as SocketTuple,
 };
 use aya_ebpf::helpers::generated::{
     bpf_fib_lookup, bpf_ktime_get_boot_ns, bpf_ktime_get_coarse_ns, bpf_sk_release,
     bpf_skc_lookup_tcp, bpf_tcp_check_syncookie,
 };
-use aya_ebpf::programs::XdpContext;
+use aya_ebpf::programs::{TcContext, XdpContext};
 use network_types::tcp::TcpHdr;
 use switcher_common::abi::{Endpoint, NextHop, TICK_SHIFT};
 use switcher_common::frame::Frame as _;
@@ -20,7 +20,7 @@ use switcher_common::rewrite::Hop;
 use switcher_common::steer::{Ownership, Segment};
 use switcher_common::tables::{Route, Stack, Way};
 
-use crate::packet::XdpFrame;
+use crate::packet::{TcFrame, XdpFrame};
 
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
@@ -31,8 +31,53 @@ const LISTEN: u32 = 10;
 const IPV4_TUPLE: u32 = 12;
 const IPV6_TUPLE: u32 = 36;
 
-/// The network stack, asked from an XDP program.
-pub(crate) struct XdpStack<'a>(pub(crate) &'a XdpContext);
+/// The network stack, asked from a program on this hook.
+pub(crate) struct KernelStack<'a, C>(pub(crate) &'a C);
+
+/// A program's context, as the stack's helpers want it.
+pub(crate) trait Incoming {
+    /// What the kernel gave the program.
+    fn pointer(&self) -> *mut c_void;
+    /// Index of the interface the packet came in by.
+    fn interface(&self) -> u32;
+    /// The TCP header at `offset` of the packet of a context.
+    fn tcp(pointer: *mut c_void, offset: usize) -> Option<TcpHdr>;
+}
+
+impl Incoming for XdpContext {
+    #[inline(always)]
+    fn pointer(&self) -> *mut c_void {
+        self.ctx.cast()
+    }
+
+    #[inline(always)]
+    fn interface(&self) -> u32 {
+        self.ingress_ifindex() as u32
+    }
+
+    #[inline(always)]
+    fn tcp(pointer: *mut c_void, offset: usize) -> Option<TcpHdr> {
+        XdpFrame(&Self::new(pointer.cast())).read(offset)
+    }
+}
+
+impl Incoming for TcContext {
+    #[inline(always)]
+    fn pointer(&self) -> *mut c_void {
+        self.skb.skb.cast()
+    }
+
+    #[inline(always)]
+    fn interface(&self) -> u32 {
+        // SAFETY: the context is this program's.
+        unsafe { (*self.skb.skb).ifindex }
+    }
+
+    #[inline(always)]
+    fn tcp(pointer: *mut c_void, offset: usize) -> Option<TcpHdr> {
+        TcFrame::new(&Self::new(pointer.cast())).read(offset)
+    }
+}
 
 /// Now, in ticks.
 #[inline(always)]
@@ -41,7 +86,7 @@ pub(crate) fn now() -> u32 {
     (unsafe { bpf_ktime_get_coarse_ns() } >> TICK_SHIFT) as u32
 }
 
-impl Stack for XdpStack<'_> {
+impl<C: Incoming> Stack for KernelStack<'_, C> {
     #[inline(always)]
     fn now(&self) -> u32 {
         now()
@@ -55,12 +100,12 @@ impl Stack for XdpStack<'_> {
 
     #[inline(always)]
     fn interface(&self) -> u32 {
-        self.0.ingress_ifindex() as u32
+        self.0.interface()
     }
 
     #[inline(always)]
     fn owner(&self, packet: &Packet, endpoint: &Endpoint, segment: Segment) -> Ownership {
-        match socket_at(self.0.ctx, packet, endpoint, segment.opens) {
+        match socket_at::<C>(self.0.pointer(), packet, endpoint, segment.opens) {
             Some(ownership) => ownership,
             None => Ownership::None,
         }
@@ -73,7 +118,7 @@ impl Stack for XdpStack<'_> {
         struct Aligned(NextHop);
         let mut aligned = Aligned(NextHop::default());
         let Aligned(hop) = &mut aligned;
-        match next_hop(self.0.ctx, way, hop) {
+        match next_hop(self.0.pointer(), self.interface(), way, hop) {
             BPF_FIB_LKUP_RET_SUCCESS => Route::Neighbour {
                 interface: hop.interface,
                 hop: Hop {
@@ -107,7 +152,7 @@ impl Stack for XdpStack<'_> {
 
 /// Asks the FIB. A function of its own for its stack; the helper's return code.
 #[inline(never)]
-fn next_hop(context: *mut xdp_md, way: &Way, hop: &mut NextHop) -> u32 {
+fn next_hop(context: *mut c_void, interface: u32, way: &Way, hop: &mut NextHop) -> u32 {
     let Way {
         source,
         destination,
@@ -117,8 +162,7 @@ fn next_hop(context: *mut xdp_md, way: &Way, hop: &mut NextHop) -> u32 {
     let mut words = MaybeUninit::<[u64; 8]>::uninit();
     let query: &mut FibLookup = zeroed(&mut words);
     query.l4_protocol = protocol;
-    // SAFETY: the context is this program's.
-    query.ifindex = unsafe { (*context).ingress_ifindex };
+    query.ifindex = interface;
     query.__bindgen_anon_1.tot_len = carriage.length;
     if destination.is_v4() {
         query.family = AF_INET;
@@ -133,7 +177,7 @@ fn next_hop(context: *mut xdp_md, way: &Way, hop: &mut NextHop) -> u32 {
     }
     let size = size_of::<FibLookup>() as i32;
     // SAFETY: the context is this program's; the query outlives the call.
-    let answer = unsafe { bpf_fib_lookup(context.cast(), query, size, 0) };
+    let answer = unsafe { bpf_fib_lookup(context, query, size, 0) };
     *hop = NextHop {
         expires: 0,
         endpoint: 0,
@@ -178,8 +222,8 @@ unsafe impl Plain for [u32; 10] {}
 /// Looks a connection up in the socket table. A function of its own: it is asked once per slot, and inlined
 /// copies would multiply what the verifier walks.
 #[inline(never)]
-fn socket_at(
-    context: *mut xdp_md,
+fn socket_at<C: Incoming>(
+    context: *mut c_void,
     packet: &Packet,
     endpoint: &Endpoint,
     opens: bool,
@@ -192,7 +236,7 @@ fn socket_at(
     let state = unsafe { (*socket).state };
     let ownership = match state {
         TIME_WAIT => Ownership::TimeWait,
-        LISTEN if !opens && carries_cookie(context, socket.cast(), packet, endpoint) => {
+        LISTEN if !opens && carries_cookie::<C>(context, socket.cast(), packet, endpoint) => {
             Ownership::Cookie
         }
         LISTEN => Ownership::None,
@@ -205,7 +249,7 @@ fn socket_at(
 
 /// The socket of the packet's client at this endpoint, with a reference taken, or null.
 #[inline(never)]
-fn look_up(context: *mut xdp_md, packet: &Packet, endpoint: &Endpoint) -> *mut bpf_sock {
+fn look_up(context: *mut c_void, packet: &Packet, endpoint: &Endpoint) -> *mut bpf_sock {
     let mut words = MaybeUninit::<[u64; 5]>::uninit();
     let tuple: &mut SocketTuple = zeroed(&mut words);
     let bytes = if packet.is_v6 {
@@ -223,7 +267,7 @@ fn look_up(context: *mut xdp_md, packet: &Packet, endpoint: &Endpoint) -> *mut b
     };
     let namespace = BPF_F_CURRENT_NETNS as u64;
     // SAFETY: the context is this program's; the tuple outlives the call.
-    unsafe { bpf_skc_lookup_tcp(context.cast(), tuple, bytes, namespace, 0) }
+    unsafe { bpf_skc_lookup_tcp(context, tuple, bytes, namespace, 0) }
 }
 
 /// Whether the segment acknowledges a SYN cookie of this listener.
@@ -231,16 +275,15 @@ fn look_up(context: *mut xdp_md, packet: &Packet, endpoint: &Endpoint) -> *mut b
 /// A cookie is made for the listener's own address, so the helper gets the headers as they will be after
 /// the rewrite: of the IP header it reads the version and the addresses.
 #[inline(never)]
-fn carries_cookie(
-    context: *mut xdp_md,
+fn carries_cookie<C: Incoming>(
+    context: *mut c_void,
     listener: *mut c_void,
     packet: &Packet,
     endpoint: &Endpoint,
 ) -> bool {
     const VERSION_4: u32 = u32::from_ne_bytes([0x45, 0, 0, 0]);
     const VERSION_6: u32 = u32::from_ne_bytes([0x60, 0, 0, 0]);
-    let frame = XdpContext::new(context);
-    let Some(mut tcp) = XdpFrame(&frame).read::<TcpHdr>(packet.l4.into()) else {
+    let Some(mut tcp) = C::tcp(context, packet.l4.into()) else {
         return false;
     };
     tcp.dest = endpoint.port.0.to_ne_bytes();

@@ -46,6 +46,8 @@ pub const NOTICED: &str = "NOTICED";
 pub const SCRATCH: &str = "SCRATCH";
 /// `ProgramArray<4>` by `Stage`: where the first program tail-calls to.
 pub const STAGES: &str = "STAGES";
+/// Likewise at tc ingress.
+pub const TC_STAGES: &str = "TC_STAGES";
 /// `ProgramArray<1>`: the tc program that takes over from the one at egress.
 pub const EGRESS_STAGES: &str = "EGRESS_STAGES";
 /// `Array<Clients, 1>`, mapped.
@@ -85,6 +87,7 @@ pub const ALL: &[&str] = &[
     NOTICED,
     SCRATCH,
     STAGES,
+    TC_STAGES,
     EGRESS_STAGES,
     CLIENTS,
     SOCKETS,
