@@ -263,7 +263,7 @@ pub enum Change {
 pub struct Attachment {
     /// Interface name.
     pub interface: String,
-    /// `native` or `generic`.
+    /// `native`, `generic` or `tc`.
     pub xdp: String,
     /// Whether both programs are attached.
     pub attached: bool,

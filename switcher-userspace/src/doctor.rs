@@ -127,8 +127,8 @@ fn of_config(config: &Config) -> Vec<Check> {
         },
     };
     let (routed, direct) = (families(false), families(true));
-    for name in &config.agent.interfaces {
-        checks.extend(interface::checks(&config.agent, name, routed, direct));
+    for wanted in &config.agent.interfaces {
+        checks.extend(interface::checks(&config.agent, wanted, routed, direct));
     }
     if masquerades {
         checks.push(masquerade::check(&config.agent.masquerade.ports));

@@ -47,6 +47,7 @@ impl XdpAttached {
         match mode {
             XdpMode::Native => self == Self::Native,
             XdpMode::Generic => self == Self::Generic,
+            XdpMode::Tc => false,
         }
     }
 }

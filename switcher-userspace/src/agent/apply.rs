@@ -371,7 +371,6 @@ impl Runner {
         let now = &self.config.agent;
         let differs = [
             ("interfaces", now.interfaces != new.interfaces),
-            ("xdp", now.xdp != new.xdp),
             ("socket", now.socket != new.socket),
             ("state_dir", now.state_dir != new.state_dir),
             ("bpffs", now.bpffs != new.bpffs),

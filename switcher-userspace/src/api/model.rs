@@ -81,7 +81,7 @@ pub struct AgentStatus {
 pub struct InterfaceStatus {
     /// Its name.
     pub name: String,
-    /// `native` or `generic`.
+    /// `native`, `generic` or `tc`.
     pub xdp: String,
     /// Whether the programs are on it.
     pub attached: bool,

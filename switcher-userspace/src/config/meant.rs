@@ -8,8 +8,8 @@ mod group;
 use std::path::PathBuf;
 
 use super::report::Report;
-use super::typed::{TypedAgent, TypedConfig, TypedMasquerade};
-use super::{AgentConfig, Config, Masquerade, XdpMode};
+use super::typed::{TypedAgent, TypedConfig, TypedInterface, TypedMasquerade};
+use super::{AgentConfig, Config, InterfaceConfig, Masquerade, XdpMode};
 
 /// The configuration, or nothing if something in it could not be understood; which is reported.
 /// What comes back is only good if nothing is reported.
@@ -45,9 +45,13 @@ fn agent(typed: TypedAgent) -> AgentConfig {
         masquerade: typed,
     } = typed;
     let path = |typed: Option<PathBuf>, default: &str| typed.unwrap_or_else(|| default.into());
+    let xdp = xdp.unwrap_or(XdpMode::Native);
+    let interface = |typed: TypedInterface| InterfaceConfig {
+        name: typed.name,
+        xdp: typed.xdp.unwrap_or(xdp),
+    };
     AgentConfig {
-        interfaces,
-        xdp: xdp.unwrap_or(XdpMode::Native),
+        interfaces: interfaces.into_iter().map(interface).collect(),
         socket: path(socket, super::DEFAULT_SOCKET),
         state_dir: path(state_dir, super::DEFAULT_STATE_DIR),
         bpffs: path(bpffs, super::DEFAULT_BPFFS),

@@ -26,9 +26,7 @@ pub struct Config {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AgentConfig {
     /// Interfaces whose incoming traffic is steered; at least one, none twice.
-    pub interfaces: Vec<String>,
-    /// How the program is attached to them.
-    pub xdp: XdpMode,
+    pub interfaces: Vec<InterfaceConfig>,
     /// The agent's Unix socket.
     pub socket: PathBuf,
     /// Where the agent keeps its records.
@@ -43,6 +41,15 @@ pub struct AgentConfig {
     pub cgroup: Option<PathBuf>,
     /// Where masqueraded flows come from.
     pub masquerade: Masquerade,
+}
+
+/// An interface whose incoming traffic is steered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InterfaceConfig {
+    /// Its name.
+    pub name: String,
+    /// Where the program meets its packets.
+    pub xdp: XdpMode,
 }
 
 /// Where masqueraded flows come from and how long they are remembered: section `[agent.masquerade]`.
@@ -82,14 +89,16 @@ impl Default for Masquerade {
     }
 }
 
-/// How an XDP program is attached; never changed silently.
+/// Where the program meets incoming packets; never changed silently.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum XdpMode {
-    /// In the driver, before the kernel allocates anything for the packet.
+    /// XDP in the driver, before the kernel allocates anything for the packet.
     Native,
-    /// In the kernel's receive path: any driver, less speed.
+    /// XDP in the kernel's receive path: any driver, less speed.
     Generic,
+    /// tc ingress, behind XDP: any driver, and large packets of virtual interfaces stay whole.
+    Tc,
 }
 
 /// Services that are switched together: section `[groups.NAME]`.
@@ -283,7 +292,7 @@ macro_rules! named {
 }
 
 named! {
-    XdpMode { Native = "native", Generic = "generic" }
+    XdpMode { Native = "native", Generic = "generic", Tc = "tc" }
     Protocol { Tcp = "tcp", Udp = "udp" }
     Forward { Auto = "auto", Local = "local", Routed = "routed", Masquerade = "masquerade", Dsr = "dsr" }
     HashMode { Flow = "flow", Source = "source" }

@@ -18,8 +18,7 @@ const FULL: &str = include_str!("tests/full.toml");
 fn defaults_are_filled_in() {
     let config = parse("switcher.toml", BASE.as_bytes()).expect("the base is good");
     let agent = AgentConfig {
-        interfaces: vec!["eth0".into()],
-        xdp: XdpMode::Native,
+        interfaces: vec![interface("eth0", XdpMode::Native)],
         socket: "/run/switcher/switcher.sock".into(),
         state_dir: "/var/lib/switcher".into(),
         bpffs: "/sys/fs/bpf/switcher".into(),
@@ -63,8 +62,12 @@ fn defaults_are_filled_in() {
 #[test]
 fn everything_typed_is_meant() {
     let config = parse("switcher.toml", FULL.as_bytes()).expect("the file is good");
-    assert_eq!(config.agent.interfaces, ["eth0", "eth1.100"]);
-    assert_eq!(config.agent.xdp, XdpMode::Generic);
+    let interfaces = [
+        interface("eth0", XdpMode::Generic),
+        interface("eth1.100", XdpMode::Native),
+        interface("br0", XdpMode::Tc),
+    ];
+    assert_eq!(config.agent.interfaces, interfaces);
     assert_eq!(config.agent.socket, PathBuf::from("/tmp/s.sock"));
     assert_eq!(config.agent.state_dir, PathBuf::from("/tmp/state"));
     assert_eq!(config.agent.bpffs, PathBuf::from("/tmp/bpf"));
@@ -384,6 +387,13 @@ fn health(kind: HealthKind, interval: u64, timeout: u64, rise: u32, fall: u32) -
         rise,
         fall,
         min_healthy: Duration::ZERO,
+    }
+}
+
+fn interface(name: &str, xdp: XdpMode) -> InterfaceConfig {
+    InterfaceConfig {
+        name: name.into(),
+        xdp,
     }
 }
 

@@ -6,7 +6,7 @@ mod group;
 mod masquerade;
 mod service;
 
-pub(super) use agent::TypedAgent;
+pub(super) use agent::{TypedAgent, TypedInterface};
 pub(super) use gates::{TypedBudget, TypedGate};
 pub(super) use group::{TypedDrain, TypedGroup, TypedHealth, TypedKind};
 pub(super) use masquerade::TypedMasquerade;

@@ -3,196 +3,104 @@
 //! A link that is there already is given the new program (`bpf_link_update`: no packet meets neither).
 //! Only another mode, or an interface that went and came back, takes a new link.
 
+pub mod tc;
+
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use anyhow::{Context, bail};
-use aya::programs::tc::{
-    NlOptions, SchedClassifierLink, TcAttachOptions, TcError, TcHandle, qdisc_add_clsact,
-};
-use aya::programs::{SchedClassifier, TcAttachType};
+use aya::programs::ProgramFd;
 
+use self::tc::{Side, Tc};
 use super::pins::Pins;
+use super::programs::Programs;
 use super::refusal;
 use super::sys::{self, Hook, LinkInfo};
 use crate::config::XdpMode;
 use crate::host::{self, Interface};
 
-/// Priority and handle of Switcher's clsact filter, so that it is found again. Low, to come first.
-const PRIORITY: u16 = 1;
-const HANDLE: TcHandle = TcHandle::new(0, 0x5357);
-
-/// How the egress program is attached.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Egress {
-    /// By a link (Linux 6.6).
-    Tcx,
-    /// By a filter of the clsact qdisc.
-    Clsact,
-}
-
-impl Egress {
-    /// What the running kernel can do.
-    #[must_use]
-    pub fn supported() -> Self {
-        match host::Kernel::running() {
-            running if running >= host::Kernel::TCX => Self::Tcx,
-            _ => Self::Clsact,
-        }
-    }
-}
-
-/// Attaches the ingress program to an interface.
-pub(super) fn xdp(
+/// Attaches the program for incoming packets to an interface. What another mode has left goes first: the kernel
+/// allows one mode of XDP at a time, and to a program at tc a packet that XDP has rewritten would look like one to
+/// the endpoint's own address.
+pub(super) fn incoming(
     pins: &Pins,
-    program: BorrowedFd<'_>,
+    programs: &mut Programs,
     interface: &Interface,
     mode: XdpMode,
+    how: Tc,
 ) -> anyhow::Result<()> {
-    let pin = pins.xdp(&interface.name);
-    let flags = |mode| match mode {
-        XdpMode::Native => sys::XDP_NATIVE,
-        XdpMode::Generic => sys::XDP_GENERIC,
-    };
-    let mut other_mode = None;
-    if let Some((link, info)) = pinned_link(&pin)? {
-        let attached = interface.xdp.iter().find(|(_, id)| *id == info.program);
-        match attached {
-            Some((as_is, _)) if info.interface == interface.index && as_is.is(mode) => {
-                return sys::update_link(link.as_fd(), program)
-                    .with_context(|| format!("{}: program can't be replaced", interface.name));
-            }
-            Some(_) if info.interface == interface.index => other_mode = Some(opposite(mode)),
-            _ => tracing::warn!(
-                interface = interface.name,
-                "was recreated; attaching afresh"
-            ),
-        }
-        // The kernel allows one mode at a time, so the old link has to go first.
-        drop(link);
-        remove_link(&pin)?;
+    let name = &interface.name;
+    let old = attached_mode(pins, interface)?;
+    if old == Some(mode) && mode != XdpMode::Tc {
+        let (link, _) = pinned_link(&pins.xdp(name))?.context("the link has gone")?;
+        return sys::update_link(link.as_fd(), programs.xdp()?.as_fd())
+            .with_context(|| format!("{name}: program can't be replaced"));
     }
-    let attach = |mode| {
-        let link = sys::create_link(program, interface.index, Hook::Xdp, flags(mode));
-        link.map_err(|error| refusal::xdp(interface, mode, error))
-            .and_then(|link| pin_link(&link, &pin))
+    remove_link(&pins.xdp(name))?;
+    if mode != XdpMode::Tc {
+        tc::remove(pins, name, Side::Ingress)?;
+    }
+    let mut attach = |mode| match mode {
+        XdpMode::Tc => tc::attach(
+            pins,
+            &mut programs.tc_ingress()?,
+            interface,
+            Side::Ingress,
+            how,
+        ),
+        XdpMode::Native | XdpMode::Generic => xdp(pins, &programs.xdp()?, interface, mode),
     };
-    let Some(old) = other_mode else {
+    let Some(old) = old.filter(|old| *old != mode) else {
         return attach(mode);
     };
-    tracing::warn!(interface = interface.name, from = %old, to = %mode, "changing the XDP mode");
+    tracing::warn!(interface = name, from = %old, to = %mode, "changing the XDP mode");
     attach(mode).map_err(|refused| {
         refused.context(match attach(old) {
-            Ok(()) => format!("{}: still attached as {old}", interface.name),
-            Err(worse) => format!("{}: {old} could not be restored: {worse:#}", interface.name),
+            Ok(()) => format!("{name}: still attached as {old}"),
+            Err(worse) => format!("{name}: {old} could not be restored: {worse:#}"),
         })
     })
 }
 
-const fn opposite(mode: XdpMode) -> XdpMode {
-    match mode {
-        XdpMode::Native => XdpMode::Generic,
-        XdpMode::Generic => XdpMode::Native,
+/// How the program for incoming packets is attached already.
+fn attached_mode(pins: &Pins, interface: &Interface) -> anyhow::Result<Option<XdpMode>> {
+    if tc::is_there(pins, interface, Side::Ingress) {
+        return Ok(Some(XdpMode::Tc));
     }
+    let Some((_, info)) = pinned_link(&pins.xdp(&interface.name))? else {
+        return Ok(None);
+    };
+    let is_there = |mode: &XdpMode| {
+        let mut programs = interface.xdp.iter();
+        info.interface == interface.index
+            && programs.any(|(how, id)| *id == info.program && how.is(*mode))
+    };
+    let mut modes = [XdpMode::Native, XdpMode::Generic].into_iter();
+    let found = modes.find(is_there);
+    if found.is_none() {
+        tracing::warn!(
+            interface = interface.name,
+            "was recreated; attaching afresh"
+        );
+    }
+    Ok(found)
 }
 
-/// Attaches the egress program to an interface, and removes what the other way has left.
-pub(super) fn egress(
+fn xdp(
     pins: &Pins,
-    program: &mut SchedClassifier,
+    program: &ProgramFd,
     interface: &Interface,
-    how: Egress,
+    mode: XdpMode,
 ) -> anyhow::Result<()> {
-    match how {
-        Egress::Tcx => {
-            tcx(pins, program, interface)?;
-            remove_clsact(pins, &interface.name)
-        }
-        Egress::Clsact => {
-            clsact(pins, program, interface)?;
-            remove_link(&pins.egress(&interface.name))
-        }
-    }
-}
-
-/// First on its hook: whoever ends the chain before it would keep the VIP from replies.
-fn tcx(pins: &Pins, program: &SchedClassifier, interface: &Interface) -> anyhow::Result<()> {
-    let pin = pins.egress(&interface.name);
-    let program = program.fd()?.as_fd();
-    if let Some((link, info)) = pinned_link(&pin)? {
-        if info.interface == interface.index {
-            return sys::update_link(link.as_fd(), program)
-                .with_context(|| format!("{}: program can't be replaced", interface.name));
-        }
-        drop(link);
-        remove_link(&pin)?;
-    }
-    let link = sys::create_link(program, interface.index, Hook::TcxEgress, sys::FIRST)
-        .map_err(|error| refusal::egress(interface, "tcx", error))?;
-    pin_link(&link, &pin)
-}
-
-/// A filter is replaced in place if there is one. It belongs to the interface, not to this process, and
-/// the pinned program beside the links says that it is ours.
-fn clsact(pins: &Pins, program: &mut SchedClassifier, interface: &Interface) -> anyhow::Result<()> {
-    let name = &interface.name;
-    match qdisc_add_clsact(name) {
-        Ok(()) | Err(TcError::AlreadyAttached) => {}
-        Err(TcError::NetlinkError(error)) if error.raw_os_error() == Some(libc::EEXIST) => {}
-        Err(error) => {
-            return Err(error).with_context(|| format!("{name}: no clsact qdisc can be added"));
-        }
-    }
-    let options = NlOptions {
-        priority: PRIORITY,
-        handle: HANDLE,
-        classid: None,
+    let flag = match mode {
+        XdpMode::Generic => sys::XDP_GENERIC,
+        XdpMode::Native | XdpMode::Tc => sys::XDP_NATIVE,
     };
-    let pin = pins.clsact(name);
-    let replaced = if pin.exists() {
-        program.attach_to_link(filter(name)?).ok()
-    } else {
-        None
-    };
-    let link = match replaced {
-        Some(link) => link,
-        None => program
-            .attach_with_options(
-                name,
-                TcAttachType::Egress,
-                TcAttachOptions::Netlink(options),
-            )
-            .with_context(|| format!("{name}: the egress filter (clsact) can't be attached"))?,
-    };
-    // The filter is to stay when this process ends.
-    std::mem::forget(program.take_link(link)?);
-    unpin(&pin)?;
-    sys::pin(program.fd()?.as_fd(), &pin)
-        .with_context(|| format!("{}: can't be pinned", pin.display()))
-}
-
-/// Removes the clsact filter if there is one of ours.
-pub(super) fn remove_clsact(pins: &Pins, name: &str) -> anyhow::Result<()> {
-    use aya::programs::links::Link as _;
-    let pin = pins.clsact(name);
-    if !pin.exists() {
-        return Ok(());
-    }
-    if host::interface(name)?.is_some() {
-        let detached = filter(name)?.detach();
-        if let Err(error) = detached {
-            tracing::debug!(interface = name, %error, "the clsact filter has gone already");
-        }
-    }
-    unpin(&pin)
-}
-
-fn filter(name: &str) -> anyhow::Result<SchedClassifierLink> {
-    let egress = TcAttachType::Egress;
-    SchedClassifierLink::attached(name, egress, PRIORITY, HANDLE, None)
-        .with_context(|| format!("{name}: no such interface"))
+    let link = sys::create_link(program.as_fd(), interface.index, Hook::Xdp, flag)
+        .map_err(|error| refusal::xdp(interface, mode, error))?;
+    pin_link(&link, &pins.xdp(&interface.name))
 }
 
 /// Whether a pinned link still attaches something to the interface.
@@ -245,8 +153,9 @@ pub(crate) fn is_ours(pins: &Pins, interface: &Interface) -> anyhow::Result<bool
     Ok(interface.xdp.iter().all(|(_, id)| Some(*id) == ours))
 }
 
-/// The interface, which has to be there and have no XDP program but ours.
-pub(crate) fn usable(pins: &Pins, name: &str) -> anyhow::Result<Interface> {
+/// The interface, which has to be there and have no XDP program but ours; at tc it may have another, which sees
+/// packets first.
+pub(crate) fn usable(pins: &Pins, name: &str, mode: XdpMode) -> anyhow::Result<Interface> {
     let interface = host::interface(name).context("interfaces can't be listed")?;
     let Some(interface) = interface else {
         let known: Vec<String> = host::interfaces()?.into_iter().map(|i| i.name).collect();
@@ -258,7 +167,7 @@ pub(crate) fn usable(pins: &Pins, name: &str) -> anyhow::Result<Interface> {
     let ours = pinned_link(&pins.xdp(name))?.map(|(_, info)| info.program);
     let foreign = interface.xdp.iter().find(|(_, id)| Some(*id) != ours);
     match foreign {
-        Some((_, id)) => Err(refusal::foreign(&interface, *id)),
-        None => Ok(interface),
+        Some((_, id)) if mode != XdpMode::Tc => Err(refusal::foreign(&interface, *id)),
+        Some(_) | None => Ok(interface),
     }
 }

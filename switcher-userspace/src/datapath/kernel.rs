@@ -1,23 +1,23 @@
 //! The data path in the kernel: load, attach, pin, adopt.
 
-use std::os::fd::AsFd;
 use std::time::Duration;
 
 use anyhow::Context;
-use aya::maps::{Map, MapData, ProgramArray, RingBuf};
+use aya::maps::{Map, MapData, RingBuf};
 use switcher_common::abi::notice::Notice;
 use switcher_common::abi::{Counters, Settings, TICK_SHIFT, Times, map};
-use switcher_common::verdict::{Reason, Stage};
+use switcher_common::verdict::Reason;
 use switcher_common::word::Word;
 
-use super::attach::{self, Egress};
+use super::attach;
+use super::attach::tc::{Side, Tc};
 use super::clients::{self, Bypass, LocalClients, LocalClientsState};
 use super::nat::{self, Collecting, Collector, Masqueraded};
 use super::pinned::Pinned;
 use super::pins::{Lock, Pins};
 use super::programs::Programs;
 use super::{Attachment, Change, Datapath, Flows, GroupIndex, Have};
-use crate::config::{AgentConfig, Masquerade, XdpMode};
+use crate::config::{AgentConfig, InterfaceConfig, Masquerade, XdpMode};
 use crate::host;
 
 /// The kernel object, built from source by `build.rs`.
@@ -32,8 +32,7 @@ const FILLED_IN: u32 = 16;
 pub struct KernelDatapath {
     pinned: Pinned,
     notices: RingBuf<MapData>,
-    interfaces: Vec<String>,
-    mode: XdpMode,
+    interfaces: Vec<InterfaceConfig>,
     clients: LocalClients,
     masquerade: Masquerade,
     _collecting: Collecting,
@@ -49,39 +48,33 @@ impl KernelDatapath {
     /// When another agent runs, something is missing or not permitted, an interface refuses the mode or
     /// has somebody else's program. Interfaces that were attached before stay so; new ones are undone.
     pub fn open(config: &AgentConfig, seed: u64) -> anyhow::Result<Self> {
-        Self::open_with(config, seed, Egress::supported())
+        Self::open_with(config, seed, Tc::supported())
     }
 
-    /// [`Self::open`] with the choice of how replies are met.
+    /// [`Self::open`] with the choice of how tc programs are attached.
     ///
     /// # Errors
     /// As with [`Self::open`].
-    pub fn open_with(config: &AgentConfig, seed: u64, egress: Egress) -> anyhow::Result<Self> {
+    pub fn open_with(config: &AgentConfig, seed: u64, how: Tc) -> anyhow::Result<Self> {
         let pins = Pins::new(&config.bpffs);
         pins.create()?;
         let lock = pins.lock()?;
         pins.refuse_other_versions()?;
         let log = config.state_dir.join("verifier.log");
         let mut programs = Programs::open(&pins, &config.masquerade, log)?;
-        stages(&pins, &mut programs)?;
         let mut pinned = Pinned::open(&config.bpffs)?;
         pinned.nat_idle = nat::idle(&config.masquerade);
         settle_settings(&pinned, seed, config)?;
         let before = pins.interfaces();
-        if let Err(error) = attach_all(&pins, &mut programs, config, egress) {
-            for new in config
-                .interfaces
-                .iter()
-                .filter(|name| !before.contains(name))
-            {
+        if let Err(error) = attach_all(&pins, &mut programs, config, how) {
+            let names = config.interfaces.iter().map(|wanted| &wanted.name);
+            for new in names.filter(|name| !before.contains(name)) {
                 release(&pins, new)?;
             }
             return Err(error);
         }
-        for gone in before
-            .iter()
-            .filter(|name| !config.interfaces.contains(name))
-        {
+        let wanted = |name: &String| config.interfaces.iter().any(|it| it.name == *name);
+        for gone in before.iter().filter(|name| !wanted(name)) {
             tracing::info!(interface = gone, "not configured any more; detaching");
             release(&pins, gone)?;
         }
@@ -96,7 +89,6 @@ impl KernelDatapath {
             masquerade: config.masquerade.clone(),
             _collecting: collector.start()?,
             interfaces: config.interfaces.clone(),
-            mode: config.xdp,
             _lock: lock,
         })
     }
@@ -120,24 +112,6 @@ fn notices(pins: &Pins) -> anyhow::Result<RingBuf<MapData>> {
     let map = MapData::from_pin(&pin).and_then(Map::from_map_data);
     map.and_then(RingBuf::try_from)
         .with_context(|| format!("{}: can't be opened", pin.display()))
-}
-
-/// Puts the programs that take over from the first ones where these find them. Programs of an earlier agent
-/// find them, too: every stage begins from the frame as it came in.
-fn stages(pins: &Pins, programs: &mut Programs) -> anyhow::Result<()> {
-    let mut stages = stage_array(pins, map::STAGES)?;
-    for stage in Stage::ALL {
-        stages.set(stage as u32, &programs.get(stage.program())?, 0)?;
-    }
-    let at_egress = programs.get(Stage::AT_EGRESS)?;
-    stage_array(pins, map::EGRESS_STAGES)?.set(0, &at_egress, 0)?;
-    Ok(())
-}
-
-fn stage_array(pins: &Pins, name: &str) -> anyhow::Result<ProgramArray<MapData>> {
-    let map = MapData::from_pin(pins.map(name)).and_then(Map::from_map_data);
-    map.and_then(ProgramArray::try_from)
-        .with_context(|| format!("map {name} can't be opened"))
 }
 
 /// The seed is drawn once: another one would give every flow another bucket.
@@ -183,19 +157,25 @@ fn attach_all(
     pins: &Pins,
     programs: &mut Programs,
     config: &AgentConfig,
-    how: Egress,
+    how: Tc,
 ) -> anyhow::Result<()> {
     let interfaces = config.interfaces.iter();
     let interfaces: Vec<_> = interfaces
-        .map(|name| attach::usable(pins, name))
-        .collect::<Result<_, _>>()?;
-    let mut egress = programs.classifier("switcher_egress")?;
-    let ingress = programs.get("switcher_ingress")?;
-    for interface in &interfaces {
-        attach::egress(pins, &mut egress, interface, how)?;
+        .map(|wanted| Ok((attach::usable(pins, &wanted.name, wanted.xdp)?, wanted.xdp)))
+        .collect::<anyhow::Result<_>>()?;
+    // What is refused is refused before anything is attached.
+    for (_, mode) in &interfaces {
+        match mode {
+            XdpMode::Native | XdpMode::Generic => programs.xdp().map(drop)?,
+            XdpMode::Tc => programs.tc_ingress().map(drop)?,
+        }
     }
-    for interface in &interfaces {
-        attach::xdp(pins, ingress.as_fd(), interface, config.xdp)?;
+    let mut egress = programs.tc_egress()?;
+    for (interface, _) in &interfaces {
+        attach::tc::attach(pins, &mut egress, interface, Side::Egress, how)?;
+    }
+    for (interface, mode) in &interfaces {
+        attach::incoming(pins, programs, interface, *mode, how)?;
     }
     Ok(())
 }
@@ -203,8 +183,7 @@ fn attach_all(
 /// Detaches from an interface.
 pub(super) fn release(pins: &Pins, interface: &str) -> anyhow::Result<()> {
     attach::remove_link(&pins.xdp(interface))?;
-    attach::remove_link(&pins.egress(interface))?;
-    attach::remove_clsact(pins, interface)
+    attach::tc::remove_all(pins, interface)
 }
 
 impl Datapath for KernelDatapath {
@@ -298,18 +277,22 @@ impl Datapath for KernelDatapath {
 
     fn attachments(&self) -> Vec<Attachment> {
         let pins = self.pinned.pins();
-        let attached = |name: &String| {
-            let Ok(Some(interface)) = host::interface(name) else {
+        let attached = |wanted: &InterfaceConfig| {
+            let Ok(Some(interface)) = host::interface(&wanted.name) else {
                 return false;
             };
-            let egress = attach::is_attached(&pins.egress(name), &interface);
-            attach::is_attached(&pins.xdp(name), &interface)
-                && (egress || pins.clsact(name).exists())
+            let incoming = match wanted.xdp {
+                XdpMode::Native | XdpMode::Generic => {
+                    attach::is_attached(&pins.xdp(&wanted.name), &interface)
+                }
+                XdpMode::Tc => attach::tc::is_there(pins, &interface, Side::Ingress),
+            };
+            incoming && attach::tc::is_there(pins, &interface, Side::Egress)
         };
-        let attachment = |name: &String| Attachment {
-            interface: name.clone(),
-            xdp: self.mode.name().into(),
-            attached: attached(name),
+        let attachment = |wanted: &InterfaceConfig| Attachment {
+            interface: wanted.name.clone(),
+            xdp: wanted.xdp.name().into(),
+            attached: attached(wanted),
         };
         self.interfaces.iter().map(attachment).collect()
     }

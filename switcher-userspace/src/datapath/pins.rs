@@ -96,13 +96,25 @@ impl Pins {
         self.link(interface, "xdp")
     }
 
-    /// Pin of an interface's tcx link.
+    /// Pin of an interface's tcx link at ingress.
+    #[must_use]
+    pub fn ingress(&self, interface: &str) -> PathBuf {
+        self.link(interface, "ingress")
+    }
+
+    /// Pin of the program that an interface's clsact filter at ingress runs.
+    #[must_use]
+    pub fn clsact_ingress(&self, interface: &str) -> PathBuf {
+        self.link(interface, "clsact_ingress")
+    }
+
+    /// Pin of an interface's tcx link at egress.
     #[must_use]
     pub fn egress(&self, interface: &str) -> PathBuf {
         self.link(interface, "egress")
     }
 
-    /// Pin of the program that an interface's clsact filter runs: a mark that there is one.
+    /// Pin of the program that an interface's clsact filter at egress runs: a mark that there is one.
     #[must_use]
     pub fn clsact(&self, interface: &str) -> PathBuf {
         self.link(interface, "clsact")

@@ -9,11 +9,12 @@ use std::fs;
 use std::path::PathBuf;
 
 use anyhow::Context;
-use aya::maps::MapInfo;
+use aya::maps::{Map, MapData, MapInfo, ProgramArray};
 use aya::programs::{Program, ProgramError, ProgramFd, ProgramInfo, SchedClassifier};
 use aya::{Ebpf, EbpfLoader};
 use sha2::{Digest, Sha256};
 use switcher_common::abi::map;
+use switcher_common::verdict::Stage;
 
 use super::kernel::OBJECT;
 use super::pins::Pins;
@@ -58,6 +59,40 @@ impl Programs {
         Ok(programs)
     }
 
+    /// The XDP program, once those that take over from it are where it finds them.
+    pub(super) fn xdp(&mut self) -> anyhow::Result<ProgramFd> {
+        self.stages(map::STAGES, Stage::program)?;
+        self.get("switcher_ingress")
+    }
+
+    /// Likewise at tc ingress.
+    pub(super) fn tc_ingress(&mut self) -> anyhow::Result<SchedClassifier> {
+        self.stages(map::TC_STAGES, Stage::tc_program)?;
+        self.classifier("switcher_tc_ingress")
+    }
+
+    /// Likewise at tc egress.
+    pub(super) fn tc_egress(&mut self) -> anyhow::Result<SchedClassifier> {
+        let stage = self.get(Stage::AT_EGRESS)?;
+        self.stage_array(map::EGRESS_STAGES)?.set(0, &stage, 0)?;
+        self.classifier("switcher_egress")
+    }
+
+    /// Programs of an earlier agent find these, too: every stage begins from the frame as it came in.
+    fn stages(&mut self, array: &str, name: fn(Stage) -> &'static str) -> anyhow::Result<()> {
+        let mut array = self.stage_array(array)?;
+        for stage in Stage::ALL {
+            array.set(stage as u32, &self.get(name(stage))?, 0)?;
+        }
+        Ok(())
+    }
+
+    fn stage_array(&self, name: &str) -> anyhow::Result<ProgramArray<MapData>> {
+        let map = MapData::from_pin(self.pins.map(name)).and_then(Map::from_map_data);
+        map.and_then(ProgramArray::try_from)
+            .with_context(|| format!("map {name} can't be opened"))
+    }
+
     /// A program, taken over or loaded and pinned.
     pub(super) fn get(&mut self, name: &str) -> anyhow::Result<ProgramFd> {
         if let Some(program) = self.pinned(name) {
@@ -71,7 +106,7 @@ impl Programs {
     }
 
     /// A program of a tc hook.
-    pub(super) fn classifier(&mut self, name: &str) -> anyhow::Result<SchedClassifier> {
+    fn classifier(&mut self, name: &str) -> anyhow::Result<SchedClassifier> {
         self.get(name)?;
         let pin = self.pin(name);
         SchedClassifier::from_pin(&pin)

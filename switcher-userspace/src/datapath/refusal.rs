@@ -40,8 +40,8 @@ pub(super) fn xdp(interface: &Interface, mode: XdpMode, error: io::Error) -> any
     anyhow::Error::new(error).context(what)
 }
 
-/// The egress program could not be attached.
-pub(super) fn egress(interface: &Interface, how: &str, error: io::Error) -> anyhow::Error {
+/// A tc program could not be attached to this hook.
+pub(super) fn tc(interface: &Interface, hook: &str, error: io::Error) -> anyhow::Error {
     let advice = match error.raw_os_error() {
         Some(libc::EPERM | libc::EACCES) => {
             "not permitted: run as root, or with CAP_BPF and CAP_NET_ADMIN"
@@ -52,7 +52,7 @@ pub(super) fn egress(interface: &Interface, how: &str, error: io::Error) -> anyh
     };
     let name = &interface.name;
     anyhow::Error::new(error).context(format!(
-        "{name}: the egress program ({how}) can't be attached: {advice}"
+        "{name}: the program can't be attached to {hook}: {advice}"
     ))
 }
 

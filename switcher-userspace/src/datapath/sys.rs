@@ -44,6 +44,7 @@ pub(super) const NO_PREALLOC: u32 = 1;
 pub(super) enum Hook {
     Xdp = 37,
     /// Linux 6.6.
+    TcxIngress = 46,
     TcxEgress = 47,
     /// The hooks of a cgroup (Linux 5.8 for `getpeername`).
     Connect4 = 10,

@@ -3,7 +3,7 @@
 use std::fs;
 
 use super::Check;
-use crate::config::{AgentConfig, XdpMode};
+use crate::config::{AgentConfig, InterfaceConfig, XdpMode};
 use crate::datapath::attach;
 use crate::datapath::pins::Pins;
 use crate::host::{self, Interface};
@@ -46,6 +46,9 @@ const NATIVE: [&str; 34] = [
     "vmxnet3",
 ];
 
+/// Kinds of virtual interfaces whose peers hand over large packets as they are.
+const VIRTUAL: [&str; 6] = ["bridge", "macvlan", "macvtap", "netkit", "tun", "veth"];
+
 /// The largest MTU that fits into a page with what drivers and the kernel add.
 const ONE_PAGE: u32 = 3498;
 
@@ -66,7 +69,7 @@ impl Families {
 /// directly.
 pub(super) fn checks(
     agent: &AgentConfig,
-    name: &str,
+    InterfaceConfig { name, xdp }: &InterfaceConfig,
     routed: Families,
     direct: Families,
 ) -> Vec<Check> {
@@ -82,16 +85,16 @@ pub(super) fn checks(
     let driver = driver.as_deref();
     let mut checks = vec![
         up(&interface),
-        native(&interface, agent.xdp, driver),
-        free(&interface, &Pins::new(&agent.bpffs)),
+        mode(&interface, *xdp, driver),
+        free(&interface, *xdp, &Pins::new(&agent.bpffs)),
     ];
-    if agent.xdp == XdpMode::Native {
+    if *xdp == XdpMode::Native {
         checks.push(mtu(&interface));
     }
     if routed.v4 || direct.v4 {
         checks.push(forwarding(name, &setting("ipv4", name, "forwarding")));
     }
-    if direct.any() && agent.xdp == XdpMode::Generic {
+    if direct.any() && *xdp == XdpMode::Generic {
         checks.push(merging(name, host::merges(name)));
     }
     if routed.v4 {
@@ -101,7 +104,7 @@ pub(super) fn checks(
         let setting = setting("ipv6", name, "forwarding");
         checks.push(forwarding_v6(name, setting.as_deref()));
     }
-    if (routed.any() || direct.any()) && driver == Some("veth") {
+    if (routed.any() || direct.any()) && driver == Some("veth") && *xdp != XdpMode::Tc {
         checks.push(virtual_peer(name));
     }
     checks
@@ -115,9 +118,21 @@ fn up(interface: &Interface) -> Check {
     }
 }
 
-fn native(interface: &Interface, mode: XdpMode, driver: Option<&str>) -> Check {
+fn mode(interface: &Interface, mode: XdpMode, driver: Option<&str>) -> Check {
     let name = format!("{} XDP mode", interface.name);
+    let kind = interface.kind.as_deref().unwrap_or_default();
     match (mode, driver) {
+        (XdpMode::Tc, _) => Check::ok(name, "tc: behind XDP, works with any driver"),
+        _ if VIRTUAL.contains(&kind) => Check::unknown(
+            name,
+            format!(
+                "{mode}, on a {kind}: the kernel hands large packets over whole there, and cuts them up for XDP"
+            ),
+            &format!(
+                "interfaces = [{{ name = \"{}\", xdp = \"tc\" }}] is several times as fast for bulk transfers",
+                interface.name
+            ),
+        ),
         (XdpMode::Generic, _) => Check::ok(name, "generic: works with any driver, less speed"),
         (XdpMode::Native, Some(driver)) if NATIVE.contains(&driver) => {
             Check::ok(name, format!("native, and driver {driver} has it"))
@@ -133,16 +148,19 @@ fn native(interface: &Interface, mode: XdpMode, driver: Option<&str>) -> Check {
     }
 }
 
-/// Whether nobody else's XDP program is there.
-fn free(interface: &Interface, pins: &Pins) -> Check {
+/// Whether nobody else's XDP program is there; at tc it may be.
+fn free(interface: &Interface, mode: XdpMode, pins: &Pins) -> Check {
     let name = format!("{} XDP program", interface.name);
     if interface.xdp.is_empty() {
         return Check::ok(name, "none yet");
     }
     match attach::is_ours(pins, interface) {
         Ok(true) => Check::ok(name, "Switcher's"),
+        Ok(false) if mode == XdpMode::Tc => {
+            Check::ok(name, "somebody else's, which sees packets first")
+        }
         Ok(false) => {
-            let refusal = attach::usable(pins, &interface.name).err();
+            let refusal = attach::usable(pins, &interface.name, mode).err();
             let found = refusal.map_or_else(String::new, |error| format!("{error:#}"));
             Check::problem(name, found, "")
         }
@@ -251,11 +269,31 @@ mod tests {
     #[test]
     fn drivers_are_known_or_said_to_be_unknown() {
         let interface = Interface::default();
-        let state = |mode, driver| native(&interface, mode, driver).state;
+        let state = |xdp, driver| mode(&interface, xdp, driver).state;
         assert_eq!(state(XdpMode::Native, Some("ice")), State::Ok);
         assert_eq!(state(XdpMode::Native, Some("bridge")), State::Unknown);
         assert_eq!(state(XdpMode::Native, None), State::Unknown);
         assert_eq!(state(XdpMode::Generic, None), State::Ok);
+        assert_eq!(state(XdpMode::Tc, Some("bridge")), State::Ok);
+    }
+
+    #[test]
+    fn tc_is_recommended_for_what_is_virtual() {
+        for kind in ["veth", "tun", "bridge"] {
+            let interface = Interface {
+                name: "br0".into(),
+                kind: Some(kind.into()),
+                ..Interface::default()
+            };
+            let generic = mode(&interface, XdpMode::Generic, Some(kind));
+            assert_eq!(generic.state, State::Unknown);
+            assert!(
+                generic.advice.contains("xdp = \"tc\""),
+                "{}",
+                generic.advice
+            );
+            assert_eq!(mode(&interface, XdpMode::Tc, Some(kind)).state, State::Ok);
+        }
     }
 
     #[test]

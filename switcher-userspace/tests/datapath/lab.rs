@@ -7,7 +7,7 @@ use std::process::Command;
 use std::sync::Once;
 
 use nix::sched::{CloneFlags, unshare};
-use switcher::config::{AgentConfig, XdpMode};
+use switcher::config::{AgentConfig, InterfaceConfig, XdpMode};
 use switcher::datapath::kernel::KernelDatapath;
 use switcher::datapath::pins::Pins;
 use switcher::host::{self, XdpAttached};
@@ -57,8 +57,7 @@ impl Lab {
 
     pub(crate) fn config(&self, xdp: XdpMode) -> AgentConfig {
         AgentConfig {
-            interfaces: vec![DEVICE.into()],
-            xdp,
+            interfaces: vec![interface(DEVICE, xdp)],
             socket: self.state.path().join("socket"),
             state_dir: self.state.path().into(),
             bpffs: self.bpffs.clone(),
@@ -91,9 +90,16 @@ impl Lab {
         *interface.xdp.first().expect("a program is attached")
     }
 
-    /// Filters on the egress hook.
-    pub(crate) fn filters(&self) -> usize {
-        let show = ["filter", "show", "dev", DEVICE, "egress"];
+    /// How an XDP program is attached, if there is one.
+    pub(crate) fn seen(&self) -> Option<XdpAttached> {
+        let interface = host::interface(DEVICE).expect("a list");
+        let interface = interface.expect("it is there");
+        interface.xdp.first().map(|(mode, _)| *mode)
+    }
+
+    /// Filters on a hook.
+    pub(crate) fn filters(&self, hook: &str) -> usize {
+        let show = ["filter", "show", "dev", DEVICE, hook];
         let output = Command::new("tc").args(show).output().expect("tc is there");
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         text.lines().filter(|line| line.contains("handle")).count()
@@ -141,6 +147,8 @@ impl Drop for Lab {
             let pins = self.pins();
             for pin in [
                 pins.xdp(&interface),
+                pins.ingress(&interface),
+                pins.clsact_ingress(&interface),
                 pins.egress(&interface),
                 pins.clsact(&interface),
             ] {
@@ -148,6 +156,13 @@ impl Drop for Lab {
             }
         }
         let _absent = std::fs::remove_dir_all(&self.bpffs);
+    }
+}
+
+pub(crate) fn interface(name: &str, xdp: XdpMode) -> InterfaceConfig {
+    InterfaceConfig {
+        name: name.into(),
+        xdp,
     }
 }
 

@@ -15,7 +15,7 @@ use std::time::Duration;
 use nix::sched::{CloneFlags, unshare};
 use switcher::cli::MadeUpPacket;
 use switcher::config::{Protocol, XdpMode};
-use switcher::datapath::attach::Egress;
+use switcher::datapath::attach::tc::Tc;
 use switcher::datapath::detach::{Detached, detach};
 use switcher::datapath::emergency::emergency;
 use switcher::datapath::kernel::KernelDatapath;
@@ -33,22 +33,33 @@ use client::{Client, serve};
 use lab::{DEVICE, Lab, ip};
 
 #[test]
-fn attaches_in_both_modes_and_pins() {
+fn attaches_in_all_modes_and_pins() {
     for (mode, seen) in [
-        (XdpMode::Native, XdpAttached::Native),
-        (XdpMode::Generic, XdpAttached::Generic),
+        (XdpMode::Native, Some(XdpAttached::Native)),
+        (XdpMode::Generic, Some(XdpAttached::Generic)),
+        (XdpMode::Tc, None),
     ] {
         let Some(lab) = Lab::new("modes") else { return };
         let datapath = lab.open(mode);
-        assert!(datapath.attachments()[0].attached);
-        assert_eq!(lab.xdp().0, seen);
+        let attachment = &datapath.attachments()[0];
+        assert!(attachment.attached && attachment.xdp == mode.name());
+        assert_eq!(lab.seen(), seen);
         let egress = match lab::has_tcx() {
             true => lab.pins().egress(DEVICE),
             false => lab.pins().clsact(DEVICE),
         };
-        assert!(lab.pins().xdp(DEVICE).exists() && egress.exists());
+        let incoming = match (mode, lab::has_tcx()) {
+            (XdpMode::Native | XdpMode::Generic, _) => lab.pins().xdp(DEVICE),
+            (XdpMode::Tc, true) => lab.pins().ingress(DEVICE),
+            (XdpMode::Tc, false) => lab.pins().clsact_ingress(DEVICE),
+        };
+        assert!(incoming.exists() && egress.exists());
         drop(datapath);
-        assert_eq!(lab.xdp().0, seen, "traffic does not need the agent");
+        assert!(incoming.exists(), "traffic does not need the agent");
+        assert_eq!(lab.seen(), seen);
+        let done = detach(&lab.bpffs, true).expect("nothing is in the way");
+        assert_eq!(done.interfaces, [DEVICE]);
+        assert_eq!(lab.seen(), None);
     }
 }
 
@@ -76,9 +87,16 @@ fn the_mode_can_be_changed() {
     let Some(lab) = Lab::new("mode-change") else {
         return;
     };
-    drop(lab.open(XdpMode::Generic));
-    drop(lab.open(XdpMode::Native));
-    assert_eq!(lab.xdp().0, XdpAttached::Native);
+    for (mode, seen) in [
+        (XdpMode::Generic, Some(XdpAttached::Generic)),
+        (XdpMode::Tc, None),
+        (XdpMode::Native, Some(XdpAttached::Native)),
+    ] {
+        assert!(lab.open(mode).attachments()[0].attached);
+        assert_eq!(lab.seen(), seen);
+        assert_eq!(lab.pins().xdp(DEVICE).exists(), seen.is_some());
+        assert_ne!(lab.pins().ingress(DEVICE).exists(), seen.is_some());
+    }
 }
 
 #[test]
@@ -98,7 +116,7 @@ fn an_interface_that_came_back_is_attached_afresh() {
 fn what_is_not_configured_any_more_is_detached() {
     let Some(lab) = Lab::new("fewer") else { return };
     let mut config = lab.config(XdpMode::Generic);
-    config.interfaces.push("sw1".into());
+    config.interfaces.push(lab::interface("sw1", XdpMode::Tc));
     drop(KernelDatapath::open(&config, 0).expect("both are there"));
     assert_eq!(lab.pins().interfaces(), ["sw0", "sw1"]);
     config.interfaces.remove(0);
@@ -131,7 +149,7 @@ fn a_driver_without_native_xdp_is_no_reason_to_fall_back() {
     };
     ip(&["link", "add", "bridge0", "type", "bridge"]);
     let mut config = lab.config(XdpMode::Native);
-    config.interfaces = vec!["bridge0".into()];
+    config.interfaces = vec![lab::interface("bridge0", XdpMode::Native)];
     let Err(error) = KernelDatapath::open(&config, 0) else {
         panic!("bridges have no native XDP");
     };
@@ -148,21 +166,23 @@ fn a_mode_that_is_refused_leaves_the_old_one() {
     };
     ip(&["link", "add", "bridge0", "type", "bridge"]);
     let mut config = lab.config(XdpMode::Generic);
-    config.interfaces = vec!["bridge0".into()];
-    drop(KernelDatapath::open(&config, 0).expect("generic goes everywhere"));
-    config.xdp = XdpMode::Native;
-    let Err(error) = KernelDatapath::open(&config, 0) else {
-        panic!("bridges have no native XDP");
-    };
-    let text = format!("{error:#}");
-    assert!(text.contains("still attached as generic"), "{text}");
-    let bridge = host::interface("bridge0").expect("a list");
-    let bridge = bridge.expect("it is there");
-    assert_eq!(
-        bridge.xdp.first().map(|(mode, _)| *mode),
-        Some(XdpAttached::Generic)
-    );
-    assert!(lab.pins().xdp("bridge0").exists());
+    for old in [XdpMode::Generic, XdpMode::Tc] {
+        config.interfaces = vec![lab::interface("bridge0", old)];
+        drop(KernelDatapath::open(&config, 0).expect("it goes everywhere"));
+        config.interfaces = vec![lab::interface("bridge0", XdpMode::Native)];
+        let Err(error) = KernelDatapath::open(&config, 0) else {
+            panic!("bridges have no native XDP");
+        };
+        let text = format!("{error:#}");
+        assert!(text.contains(&format!("still attached as {old}")), "{text}");
+        let bridge = host::interface("bridge0").expect("a list");
+        let bridge = bridge.expect("it is there");
+        let seen = bridge.xdp.first().map(|(mode, _)| *mode);
+        let generic = old == XdpMode::Generic;
+        assert_eq!(seen, generic.then_some(XdpAttached::Generic));
+        assert_eq!(lab.pins().xdp("bridge0").exists(), generic);
+        assert_ne!(lab.pins().ingress("bridge0").exists(), generic);
+    }
 }
 
 #[test]
@@ -171,7 +191,7 @@ fn a_missing_interface_is_told_with_those_there_are() {
         return;
     };
     let mut config = lab.config(XdpMode::Native);
-    config.interfaces = vec!["eth7".into()];
+    config.interfaces = vec![lab::interface("eth7", XdpMode::Native)];
     let Err(error) = KernelDatapath::open(&config, 0) else {
         panic!("there is no eth7");
     };
@@ -278,21 +298,22 @@ fn what_was_planned_is_what_is_there() {
 }
 
 #[test]
-fn replies_are_met_by_clsact_where_there_is_no_tcx() {
+fn packets_are_met_by_clsact_where_there_is_no_tcx() {
     let Some(lab) = Lab::new("clsact") else {
         return;
     };
-    let config = lab.config(XdpMode::Generic);
+    let config = lab.config(XdpMode::Tc);
+    let filters = || ["egress", "ingress"].map(|hook| lab.filters(hook));
     for _ in 0..2 {
-        let open = KernelDatapath::open_with(&config, 0, Egress::Clsact);
+        let open = KernelDatapath::open_with(&config, 0, Tc::Clsact);
         let datapath = open.expect("clsact is everywhere");
         assert!(datapath.attachments()[0].attached);
         drop(datapath);
-        assert_eq!(lab.filters(), 1, "it stays, and there is one");
+        assert_eq!(filters(), [1; 2], "they stay, one on each hook");
     }
-    drop(lab.open(XdpMode::Generic));
+    drop(lab.open(XdpMode::Tc));
     let left = usize::from(!lab::has_tcx());
-    assert_eq!(lab.filters(), left, "tcx takes over where there is one");
+    assert_eq!(filters(), [left; 2], "tcx takes over where there is one");
 }
 
 #[test]

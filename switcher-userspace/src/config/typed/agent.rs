@@ -10,11 +10,17 @@ use crate::config::section::{Section, Value};
 use crate::config::typed::TypedMasquerade;
 
 const INTERFACES: &str = "list the interfaces clients come in by: interfaces = [\"eth0\"]";
+const INTERFACE: &str = "write \"NAME\", or { name = \"NAME\", xdp = \"tc\" }";
+const MODES: &[(&str, XdpMode)] = &[
+    ("native", XdpMode::Native),
+    ("generic", XdpMode::Generic),
+    ("tc", XdpMode::Tc),
+];
 const PATH: &str = "write an absolute path";
 
 #[derive(Default)]
 pub(in crate::config) struct TypedAgent {
-    pub(in crate::config) interfaces: Vec<String>,
+    pub(in crate::config) interfaces: Vec<TypedInterface>,
     pub(in crate::config) xdp: Option<XdpMode>,
     pub(in crate::config) socket: Option<PathBuf>,
     pub(in crate::config) state_dir: Option<PathBuf>,
@@ -25,14 +31,13 @@ pub(in crate::config) struct TypedAgent {
     pub(in crate::config) masquerade: TypedMasquerade,
 }
 
+pub(in crate::config) struct TypedInterface {
+    pub(in crate::config) name: String,
+    pub(in crate::config) xdp: Option<XdpMode>,
+}
+
 impl TypedAgent {
     pub(super) fn read(section: Section<'_>) -> Self {
-        let xdp = |value: Value<'_>| {
-            value.choice(
-                &[("native", XdpMode::Native), ("generic", XdpMode::Generic)],
-                &["tc"],
-            )
-        };
         let path = |value: Value<'_>| value.parse(PATH, scalar::path);
         let socket = |value: Value<'_>| value.parse(PATH, scalar::socket_path);
         let agent = Self {
@@ -40,7 +45,7 @@ impl TypedAgent {
                 .required("interfaces", INTERFACES)
                 .map(|value| interfaces(&value))
                 .unwrap_or_default(),
-            xdp: section.value("xdp").and_then(xdp).map(bare),
+            xdp: section.value("xdp").and_then(|value| mode(&value)),
             socket: section.value("socket").and_then(socket).map(bare),
             state_dir: section.value("state_dir").and_then(path).map(bare),
             bpffs: section.value("bpffs").and_then(path).map(bare),
@@ -76,23 +81,44 @@ impl TypedAgent {
     }
 }
 
-fn interfaces(value: &Value<'_>) -> Vec<String> {
+fn interfaces(value: &Value<'_>) -> Vec<TypedInterface> {
     let items = value.items(INTERFACES).unwrap_or_default();
     if items.is_empty() && value.is_list() {
         value
             .report
             .error(&value.at, "the list is empty", INTERFACES);
     }
-    let name = |item: &Value<'_>| item.parse(INTERFACES, scalar::interface);
-    let mut names: Vec<Typed<String>> = Vec::new();
-    for name in items.iter().filter_map(name) {
-        if names.iter().any(|other| other.value == name.value) {
+    let mut found: Vec<TypedInterface> = Vec::new();
+    for (name, xdp) in items.into_iter().filter_map(interface) {
+        if found.iter().any(|other| other.name == name.value) {
             repeated(value.report, &name);
         } else {
-            names.push(name);
+            let name = name.value;
+            found.push(TypedInterface { name, xdp });
         }
     }
-    names.into_iter().map(bare).collect()
+    found
+}
+
+/// Either a name, or a table of name and mode.
+fn interface(value: Value<'_>) -> Option<(Typed<String>, Option<XdpMode>)> {
+    if value.is_string() {
+        return Some((value.parse(INTERFACE, scalar::interface)?, None));
+    }
+    if !value.is_table() {
+        return value.wrong_type("a name, or a table of name and xdp", INTERFACE);
+    }
+    let section = value.section()?;
+    let name = section
+        .required("name", INTERFACE)
+        .and_then(|value| value.parse(INTERFACE, scalar::interface));
+    let xdp = section.value("xdp").and_then(|value| mode(&value));
+    section.finish();
+    Some((name?, xdp))
+}
+
+fn mode(value: &Value<'_>) -> Option<XdpMode> {
+    value.choice(MODES, &[]).map(bare)
 }
 
 fn repeated(report: &Report<'_>, name: &Typed<String>) {
