@@ -53,8 +53,31 @@ const FILLER: FlowKey = FlowKey {
 pub const NAT_FLOWS: u32 = 1 << 9;
 /// The XDP program.
 pub const INGRESS: &str = "switcher_ingress";
-/// The tc program.
+/// The tc program of incoming packets.
+pub const TC_INGRESS: &str = "switcher_tc_ingress";
+/// The tc program of outgoing packets.
 pub const EGRESS: &str = "switcher_egress";
+
+/// Which program runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Entry {
+    /// At XDP.
+    Xdp,
+    /// At tc ingress.
+    Tc,
+    /// At tc egress.
+    Egress,
+}
+
+impl Entry {
+    /// Those for cases of this hook.
+    pub const fn of(hook: Hook) -> &'static [Self] {
+        match hook {
+            Hook::Ingress => &[Self::Xdp, Self::Tc],
+            Hook::Egress => &[Self::Egress],
+        }
+    }
+}
 
 /// All programs, loaded.
 #[derive(Debug)]
@@ -125,9 +148,10 @@ impl Kernel {
             .context("no ingress")?
             .try_into()?;
         ingress.load().context("loading the XDP program")?;
-        let egress: &mut SchedClassifier =
-            ebpf.program_mut(EGRESS).context("no egress")?.try_into()?;
-        egress.load().context("loading the tc program")?;
+        for name in [TC_INGRESS, EGRESS] {
+            let program: &mut SchedClassifier = ebpf.program_mut(name).context(name)?.try_into()?;
+            program.load().with_context(|| format!("loading {name}"))?;
+        }
         Ok(Self {
             ebpf,
             pins,
@@ -148,24 +172,29 @@ impl Kernel {
         &mut self.ebpf
     }
 
-    /// Sends a frame through a program, as if it came in by the interface with this index (XDP only).
+    /// Sends a frame through a program, as if it came in by the interface with this index.
     ///
     /// # Errors
     /// When the kernel takes no such frame.
-    pub fn run(&self, hook: Hook, frame: &[u8], interface: u32) -> anyhow::Result<Outcome> {
+    pub fn run(&self, entry: Entry, frame: &[u8], interface: u32) -> anyhow::Result<Outcome> {
         let mut out = vec![0; frame.len() + 64];
         let context = XdpMd {
             data_end: frame.len() as u32,
             ingress_ifindex: interface,
             ..Zeroable::zeroed()
         };
+        let mut skb = [0u32; SKB_WORDS];
+        skb[SKB_INTERFACE] = interface;
         let mut options = TestRunOptions {
             data_in: Some(frame),
             data_out: Some(&mut out),
             ..TestRunOptions::default()
         };
-        let result = match hook {
-            Hook::Ingress => {
+        let classifier = |name| -> anyhow::Result<&SchedClassifier> {
+            Ok(self.ebpf.program(name).context(name)?.try_into()?)
+        };
+        let result = match entry {
+            Entry::Xdp => {
                 options.ctx_in = Some(bytemuck::bytes_of(&context));
                 let program: &Xdp = self
                     .ebpf
@@ -174,11 +203,11 @@ impl Kernel {
                     .try_into()?;
                 program.test_run(options)?
             }
-            Hook::Egress => {
-                let program: &SchedClassifier =
-                    self.ebpf.program(EGRESS).context("no egress")?.try_into()?;
-                program.test_run(options)?
+            Entry::Tc => {
+                options.ctx_in = Some(bytemuck::bytes_of(&skb));
+                classifier(TC_INGRESS)?.test_run(options)?
             }
+            Entry::Egress => classifier(EGRESS)?.test_run(options)?,
         };
         out.truncate(result.data_size_out as usize);
         Ok(Outcome {
@@ -487,18 +516,23 @@ fn stages(ebpf: &mut Ebpf) -> anyhow::Result<()> {
         let program = program.fd()?.try_clone()?;
         let array = ebpf.map_mut(map::STAGES).context("no stages")?;
         ProgramArray::try_from(array)?.set(stage as u32, &program, 0)?;
+        tc_stage(ebpf, stage.tc_program(), map::TC_STAGES, stage as u32)?;
     }
     Ok(())
 }
 
 /// Likewise at egress.
 fn egress_stages(ebpf: &mut Ebpf) -> anyhow::Result<()> {
-    let program = ebpf.program_mut(Stage::AT_EGRESS);
-    let program: &mut SchedClassifier = program.context("no such stage")?.try_into()?;
-    program.load().context("loading the tc stage")?;
+    tc_stage(ebpf, Stage::AT_EGRESS, map::EGRESS_STAGES, 0)
+}
+
+fn tc_stage(ebpf: &mut Ebpf, name: &str, array: &str, index: u32) -> anyhow::Result<()> {
+    let program = ebpf.program_mut(name).context("no such stage")?;
+    let program: &mut SchedClassifier = program.try_into()?;
+    program.load().with_context(|| format!("loading {name}"))?;
     let program = program.fd()?.try_clone()?;
-    let array = ebpf.map_mut(map::EGRESS_STAGES).context("no stages")?;
-    Ok(ProgramArray::try_from(array)?.set(0, &program, 0)?)
+    let array = ebpf.map_mut(array).context("no stages")?;
+    Ok(ProgramArray::try_from(array)?.set(index, &program, 0)?)
 }
 
 /// What programs change in their maps. Times are left out: the clock goes on.
@@ -556,6 +590,10 @@ impl Changes {
         self.reasons.retain(|_, count| *count != 0);
     }
 }
+
+/// `struct __sk_buff`, and where it has the interface's index.
+const SKB_WORDS: usize = 32;
+const SKB_INTERFACE: usize = 10;
 
 /// `struct xdp_md`.
 #[repr(C)]

@@ -7,4 +7,5 @@ pub mod kernel;
 pub mod pieces;
 pub mod receiver;
 pub mod site;
+pub mod skb;
 pub mod town;

@@ -20,8 +20,8 @@ fn an_xdp_program_is_named_and_left_alone() {
 }
 
 #[test]
-fn programs_on_the_egress_hook_are_neighbours() {
-    run("programs_on_the_egress_hook_are_neighbours", egress);
+fn programs_at_tc_are_neighbours() {
+    run("programs_at_tc_are_neighbours", neighbours);
 }
 
 #[test]
@@ -61,7 +61,7 @@ fn xdp() -> Result<()> {
         .ip(&format!("link show {INTERFACE}"))?;
     ensure!(link_shown.contains(&format!("xdp id {id}")), "{link_shown}");
     ensure!(
-        on_egress(&stand.topology.switch)?.is_empty(),
+        on(TcAttachType::Egress, &stand.topology.switch)?.is_empty(),
         "something is left"
     );
 
@@ -70,23 +70,42 @@ fn xdp() -> Result<()> {
     reaches_blue(&stand)
 }
 
-fn egress() -> Result<()> {
-    let mut stand = Stand::without_agent(Mode::Local, true, Settings::default(), &binary()?)?;
+/// A stranger before and one after ours on each hook, and one at XDP that sees packets first.
+fn neighbours() -> Result<()> {
+    let settings = Settings {
+        xdp: "tc",
+        ..Settings::default()
+    };
+    let mut stand = Stand::without_agent(Mode::Local, true, settings, &binary()?)?;
     let (mut before, mut after) = (Ebpf::load(OBJECT)?, Ebpf::load(OBJECT)?);
     let early = attach_last(&mut before, &stand.topology.switch)?;
+    let first: &mut Xdp = before
+        .program_mut("empty")
+        .context("not there")?
+        .try_into()?;
+    first.load()?;
+    stand
+        .topology
+        .switch
+        .inside(|| first.attach(INTERFACE, XdpMode::Driver))??;
     stand.agent.start()?;
     let late = attach_last(&mut after, &stand.topology.switch)?;
-    let shown = on_egress(&stand.topology.switch)?;
-    ensure!(shown.len() == 3, "{shown:?}");
-    reaches_blue(&stand).context("though both end the chain")?;
+    for hook in HOOKS {
+        let shown = on(hook, &stand.topology.switch)?;
+        ensure!(shown.len() == 3, "{hook:?}: {shown:?}");
+    }
+    reaches_blue(&stand).context("though all end the chain")?;
     stand.agent.stop()?;
     let pins = stand.agent.place().bpffs().display().to_string();
     stand
         .agent
         .cli(&["detach", "--force", "--bpffs", &pins])?
         .expect(0)?;
-    let shown = on_egress(&stand.topology.switch)?;
-    ensure!(shown == [early, late], "{shown:?}, not {early} and {late}");
+    for hook in HOOKS {
+        let shown = on(hook, &stand.topology.switch)?;
+        let left = [early, late];
+        ensure!(shown == left, "{hook:?}: {shown:?}, not {left:?}");
+    }
     Ok(())
 }
 
@@ -147,18 +166,23 @@ fn bpf(command: i32, cgroup: &File, program: i32) -> Result<()> {
     Ok(())
 }
 
-/// Attaches a program that ends the chain; its id.
+/// The hooks of tc.
+const HOOKS: [TcAttachType; 2] = [TcAttachType::Ingress, TcAttachType::Egress];
+
+/// Attaches a program that ends the chain to both hooks; its id.
 fn attach_last(object: &mut Ebpf, switch: &Namespace) -> Result<u32> {
     let program = object.program_mut("has_the_last_word");
     let program: &mut SchedClassifier = program.context("not there")?.try_into()?;
     program.load()?;
-    switch.inside(|| program.attach(INTERFACE, TcAttachType::Egress))??;
+    for hook in HOOKS {
+        switch.inside(|| program.attach(INTERFACE, hook))??;
+    }
     Ok(program.info()?.id())
 }
 
-/// Ids of the programs on the egress hook, in their order.
-fn on_egress(switch: &Namespace) -> Result<Vec<u32>> {
-    let query = || SchedClassifier::query_tcx(INTERFACE, TcAttachType::Egress);
+/// Ids of the programs on a hook, in their order.
+fn on(hook: TcAttachType, switch: &Namespace) -> Result<Vec<u32>> {
+    let query = || SchedClassifier::query_tcx(INTERFACE, hook);
     let (_revision, programs) = switch.inside(query)??;
     Ok(programs
         .iter()

@@ -45,13 +45,13 @@ combinations! {
     routed_generic_without_offloads: Routed "generic" offloads false;
 }
 
-macro_rules! in_v6 {
-    ($($name:ident: $mode:ident offloads $offloads:literal;)+) => {$(
+macro_rules! short {
+    ($($name:ident: $mode:ident $xdp:literal v6 $v6:literal offloads $offloads:literal;)+) => {$(
         #[test]
         fn $name() {
             let settings = || Settings {
-                v6: true,
-                ..settings("native")
+                v6: $v6,
+                ..settings($xdp)
             };
             run(stringify!($name), || {
                 switches_under_load(Mode::$mode, settings(), $offloads, FEW)
@@ -60,26 +60,19 @@ macro_rules! in_v6 {
     )+};
 }
 
-in_v6! {
-    local_v6_with_offloads: Local offloads true;
-    local_v6_without_offloads: Local offloads false;
-    routed_v6_with_offloads: Routed offloads true;
-    routed_v6_without_offloads: Routed offloads false;
-}
-
-/// Steering is as it is elsewhere; what differs is the way.
-#[test]
-fn dsr_with_offloads() {
-    run("dsr_with_offloads", || {
-        switches_under_load(Mode::Dsr, settings("native"), true, FEW)
-    });
-}
-
-#[test]
-fn dsr_without_offloads() {
-    run("dsr_without_offloads", || {
-        switches_under_load(Mode::Dsr, settings("native"), false, FEW)
-    });
+// Steering is as it is elsewhere; what differs is the addresses, or the way.
+short! {
+    local_v6_with_offloads: Local "native" v6 true offloads true;
+    local_v6_without_offloads: Local "native" v6 true offloads false;
+    routed_v6_with_offloads: Routed "native" v6 true offloads true;
+    routed_v6_without_offloads: Routed "native" v6 true offloads false;
+    dsr_with_offloads: Dsr "native" v6 false offloads true;
+    dsr_without_offloads: Dsr "native" v6 false offloads false;
+    local_tc_with_offloads: Local "tc" v6 false offloads true;
+    local_tc_v6_without_offloads: Local "tc" v6 true offloads false;
+    routed_tc_v6_with_offloads: Routed "tc" v6 true offloads true;
+    routed_tc_without_offloads: Routed "tc" v6 false offloads false;
+    dsr_tc_with_offloads: Dsr "tc" v6 false offloads true;
 }
 
 #[test]

@@ -12,10 +12,11 @@ use proptest::test_runner::{RngAlgorithm, TestRng, TestRunner};
 use switcher_common::pipeline;
 use switcher_common::verdict::Verdict;
 use switcher_harness::privilege::is_root;
-use switcher_tests::cases::{self, Case, Hook};
+use switcher_tests::cases::{self, Case};
 use switcher_tests::frame::{Build, flag, sound};
-use switcher_tests::kernel::{Changes, Kernel};
+use switcher_tests::kernel::{Changes, Entry, Kernel};
 use switcher_tests::site::{self, Servers};
+use switcher_tests::skb::Skb;
 use switcher_tests::town::{NEAR, NOW, OUTSIDE, State, WEB, endpoint};
 
 /// Random frames for each base state and hook.
@@ -30,6 +31,8 @@ const XDP_TX: u32 = 3;
 const XDP_REDIRECT: u32 = 4;
 /// `TC_ACT_UNSPEC`: whatever comes next decides.
 const NEXT: u32 = u32::MAX;
+const TC_SHOT: u32 = 2;
+const TC_REDIRECT: u32 = 7;
 
 #[test]
 fn every_case() -> anyhow::Result<()> {
@@ -41,7 +44,9 @@ fn every_case() -> anyhow::Result<()> {
         let mut kernel = Kernel::small()?;
         let wrong: Vec<String> = cases::all()
             .iter()
-            .filter_map(|case| run(&mut kernel, &servers, case).err())
+            .flat_map(|case| Entry::of(case.hook).iter().map(move |entry| (case, *entry)))
+            .filter(|(case, entry)| *entry == Entry::Xdp || case.frame.len() >= SHORTEST_OUT)
+            .filter_map(|(case, entry)| run(&mut kernel, &servers, case, entry).err())
             .map(|error| format!("{error:#}"))
             .collect();
         anyhow::ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
@@ -85,21 +90,25 @@ fn a_cookie_of_blue_is_known_after_the_switch() -> anyhow::Result<()> {
         let blue = endpoint(WEB, 0);
         let cookie = site::cookie(NEAR, blue)?;
         let ack = Build::tcp(NEAR, WEB, flag::ACK).acknowledging(cookie.wrapping_add(1));
+        let wrong = ack.clone().acknowledging(cookie);
         let state = State::new(cases::open());
-        kernel.fill(&state.memory)?;
-        let known = kernel.run(Hook::Ingress, &ack.bytes(), OUTSIDE.index)?;
-        same("frame", &ack.clone().to(blue).bytes(), &known.frame)?;
-        let wrong = ack.acknowledging(cookie);
-        let unknown = kernel.run(Hook::Ingress, &wrong.bytes(), OUTSIDE.index)?;
-        same("frame", &wrong.to(endpoint(WEB, 1)).bytes(), &unknown.frame)
+        for entry in [Entry::Xdp, Entry::Tc] {
+            kernel.fill(&state.memory)?;
+            let known = kernel.run(entry, &ack.bytes(), OUTSIDE.index)?;
+            same("frame", &ack.clone().to(blue).bytes(), &known.frame)?;
+            let unknown = kernel.run(entry, &wrong.bytes(), OUTSIDE.index)?;
+            let green = endpoint(WEB, 1);
+            same("frame", &wrong.clone().to(green).bytes(), &unknown.frame)?;
+        }
+        Ok(())
     })?
 }
 
-fn run(kernel: &mut Kernel, servers: &Servers, case: &Case) -> anyhow::Result<()> {
+fn run(kernel: &mut Kernel, servers: &Servers, case: &Case, entry: Entry) -> anyhow::Result<()> {
     let state = case.state.clone();
     let _sockets = servers.connect(&state)?;
     kernel.fill(&state.memory)?;
-    agree(kernel, &state, case.hook, &case.frame)
+    agree(kernel, &state, entry, &case.frame)
         .and_then(|()| {
             same(
                 "maps",
@@ -107,7 +116,7 @@ fn run(kernel: &mut Kernel, servers: &Servers, case: &Case) -> anyhow::Result<()
                 &kernel.read(&state.memory)?,
             )
         })
-        .map_err(|error| error.context(case.sentence))
+        .map_err(|error| error.context(format!("{} ({entry:?})", case.sentence)))
 }
 
 /// Many frames one after another, which find what the ones before left behind.
@@ -124,10 +133,11 @@ fn mixed(
             .new_tree(runner)
             .map_err(|reason| anyhow::anyhow!("{reason}"))?;
         let frame = tree.current();
-        agree(kernel, &state, Hook::Ingress, &frame)?;
-        note(&mut state);
-        if frame.len() >= SHORTEST_OUT {
-            agree(kernel, &state, Hook::Egress, &frame)?;
+        for entry in [Entry::Xdp, Entry::Tc, Entry::Egress] {
+            if entry == Entry::Xdp || frame.len() >= SHORTEST_OUT {
+                agree(kernel, &state, entry, &frame)?;
+                note(&mut state);
+            }
         }
     }
     same(
@@ -138,21 +148,25 @@ fn mixed(
 }
 
 /// Sends a frame through the core here and in the kernel.
-fn agree(kernel: &Kernel, state: &State, hook: Hook, frame: &[u8]) -> anyhow::Result<()> {
+fn agree(kernel: &Kernel, state: &State, entry: Entry, frame: &[u8]) -> anyhow::Result<()> {
     let mut ours = frame.to_vec();
-    let (verdict, action) = match hook {
-        Hook::Ingress => {
+    let (verdict, action) = match entry {
+        Entry::Xdp => {
             let verdict = pipeline::run(ours.as_mut_slice(), &state.memory, &state.told);
             (verdict, xdp_action(verdict))
         }
-        Hook::Egress => (
+        Entry::Tc => {
+            let verdict = pipeline::run(&mut Skb(&mut ours), &state.memory, &state.told);
+            (verdict, tc_action(verdict))
+        }
+        Entry::Egress => (
             pipeline::run_egress(ours.as_mut_slice(), &state.memory, NOW),
             NEXT,
         ),
     };
-    let what = || format!("{hook:?} {verdict:?} {frame:02x?}");
+    let what = || format!("{entry:?} {verdict:?} {frame:02x?}");
     let theirs = kernel
-        .run(hook, frame, OUTSIDE.index)
+        .run(entry, frame, OUTSIDE.index)
         .map_err(|error| error.context(what()))?;
     same("action", &action, &theirs.action).map_err(|error| error.context(what()))?;
     same("frame", &ours, &theirs.frame).map_err(|error| error.context(what()))?;
@@ -184,6 +198,14 @@ const fn xdp_action(verdict: Verdict) -> u32 {
         Verdict::Drop(_) => XDP_DROP,
         // A stage that is not there: the frame passes.
         Verdict::Continue(_) => XDP_PASS,
+    }
+}
+
+const fn tc_action(verdict: Verdict) -> u32 {
+    match verdict {
+        Verdict::Pass(_) | Verdict::Deliver | Verdict::Continue(_) => NEXT,
+        Verdict::Transmit | Verdict::Redirect(_) => TC_REDIRECT,
+        Verdict::Drop(_) => TC_SHOT,
     }
 }
 

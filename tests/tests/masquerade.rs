@@ -37,6 +37,7 @@ tests! {
     flips_under_load_native_with_offloads: super::flips("native", true);
     flips_under_load_native_without_offloads: super::flips("native", false);
     flips_under_load_generic_without_offloads: super::flips("generic", false);
+    flips_under_load_tc_with_offloads: super::flips("tc", true);
     flows_outlive_the_agent: super::flows_outlive_the_agent();
     a_hard_rollback_ends_what_the_colour_has: super::a_hard_rollback_ends_what_the_colour_has();
     a_flow_too_many_is_refused_and_seen: super::a_flow_too_many_is_refused_and_seen();

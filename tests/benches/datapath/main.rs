@@ -1,7 +1,7 @@
-//! What a packet costs, what the maps take, how long a flip takes.
+//! What a packet costs, what a stream gets, what the maps take, how long a flip takes.
 //!
 //! `cargo bench -p switcher-tests --bench datapath`, with `-- --json` for machines and `-- --quick` for
-//! fewer rounds. Every figure is printed beside its goal; none fails the run.
+//! fewer rounds, `-- --throughput` for the streams alone. Every figure is printed beside its goal; none fails the run.
 
 mod drive;
 mod flip;
@@ -10,6 +10,7 @@ mod packets;
 mod report;
 mod scale;
 mod store;
+mod throughput;
 
 use switcher_harness::privilege::is_root;
 
@@ -23,11 +24,14 @@ fn main() -> anyhow::Result<()> {
     }
     let rounds = if has("--quick") { 21 } else { 101 };
     let mut report = Report::default();
-    packets::measure(rounds, &mut report)?;
-    memory::measure(&mut report)?;
-    store::measure(&mut report)?;
-    flip::measure(if has("--quick") { 20 } else { 200 }, &mut report)?;
-    scale::measure(rounds, &mut report)?;
+    if !has("--throughput") {
+        packets::measure(rounds, &mut report)?;
+        memory::measure(&mut report)?;
+        store::measure(&mut report)?;
+        flip::measure(if has("--quick") { 20 } else { 200 }, &mut report)?;
+        scale::measure(rounds, &mut report)?;
+    }
+    throughput::measure(if has("--quick") { 1 } else { 5 }, &mut report)?;
     if has("--json") {
         println!("{}", report.json());
     } else {

@@ -87,8 +87,19 @@ impl Report {
     }
 }
 
+impl Report {
+    fn figures(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.figures
+            .iter()
+            .try_for_each(|figure| writeln!(f, "{figure}"))
+    }
+}
+
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.packets.is_empty() {
+            return self.figures(f);
+        }
         writeln!(
             f,
             "ns per packet; x is the total over the empty program's\n"
@@ -103,9 +114,7 @@ impl fmt::Display for Report {
             writeln!(f, "{packet}")?;
         }
         writeln!(f)?;
-        self.figures
-            .iter()
-            .try_for_each(|figure| writeln!(f, "{figure}"))
+        self.figures(f)
     }
 }
 

@@ -13,7 +13,7 @@ pub const GROUP: &str = "shop";
 /// What tests vary.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// `native` or `generic`.
+    /// `native`, `generic` or `tc`.
     pub xdp: &'static str,
     /// Servers a colour has.
     pub servers: u16,

@@ -18,9 +18,9 @@ use switcher_common::word::{Phase, Word, flags};
 use switcher_harness::Place;
 use switcher_harness::privilege::is_root;
 use switcher_tests::cases::timed::{JUST, SOON, pause, timed};
-use switcher_tests::cases::{Hook, arming, draining, open, steady};
+use switcher_tests::cases::{arming, draining, open, steady};
 use switcher_tests::frame::six;
-use switcher_tests::kernel::Kernel;
+use switcher_tests::kernel::{Entry, Kernel};
 use switcher_tests::site::{self, Servers};
 use switcher_tests::town::{
     ADOPTED, ADOPTED_PREVIEW, AWAY, AWAY_PREVIEW, BELL, CALLS, CELL, CLIENT, CLOCK, COLOURS, DESK,
@@ -361,7 +361,7 @@ impl Scene {
     fn agree(&self, kernel: &mut Kernel, row: &Row, found: &Explanation) -> anyhow::Result<()> {
         let frame = explain::frame(&row.asked);
         let before = kernel.reasons()?;
-        let outcome = kernel.run(Hook::Ingress, &frame, OUTSIDE.index)?;
+        let outcome = kernel.run(Entry::Xdp, &frame, OUTSIDE.index)?;
         let counted = kernel.reasons()?;
         let counted = counted
             .iter()
