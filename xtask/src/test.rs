@@ -14,10 +14,8 @@ pub(crate) struct Args {
     /// Only the machines with other kernels, and in full: even where that takes long for want of KVM
     #[arg(long)]
     kernels: bool,
-    /// After the suite, machines with other kernels, where KVM boots them
-    #[arg(long)]
-    with_kernels: bool,
-    /// Passed on to `cargo test`: a filter, `--test kernel`, `-- --nocapture`
+    /// Passed on to `cargo test`: a filter, `--test kernel`, `-- --nocapture`. Without any, the suite ends with
+    /// machines that have other kernels
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     args: Vec<String>,
 }
@@ -34,15 +32,16 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     if args.kernels {
         return kernels::run(Extent::All);
     }
-    run_tests(args)?;
-    if args.with_kernels {
+    let total = run_tests(args)?;
+    if args.args.is_empty() {
         kernels::run(Extent::Suite)?;
+        println!("{}", total.line());
     }
     Ok(())
 }
 
 /// Passes the runners' output on and adds up their closing lines.
-fn run_tests(args: &Args) -> anyhow::Result<()> {
+fn run_tests(args: &Args) -> anyhow::Result<Total> {
     let mut command = cargo(["test", "--no-fail-fast"]);
     command
         .args(HOST_PACKAGES)
@@ -61,7 +60,7 @@ fn run_tests(args: &Args) -> anyhow::Result<()> {
     if !status.success() {
         bail!("`{}` failed ({status})", cargo::line(&command));
     }
-    Ok(())
+    Ok(total)
 }
 
 /// What the runners of all targets counted.
