@@ -291,6 +291,8 @@ pub mod service_flags {
     /// Packets reach endpoints with the VIP in them, and endpoints answer clients directly: the program of
     /// [`Stage::Tunnel`](crate::verdict::Stage::Tunnel) takes over.
     pub const KEEPS_VIP: u8 = 1 << 6;
+    /// UDP: QUIC. Its flows are tagged in windows, as those of TCP, and only then.
+    pub const QUIC: u8 = 1 << 7;
 }
 
 /// Element of `SERVICES`.
@@ -321,6 +323,12 @@ impl Service {
     #[inline(always)]
     pub const fn has(&self, flag: u8) -> bool {
         self.flags & flag == flag
+    }
+
+    /// Whether clients make connections, whose packets a window keeps together: TCP, and QUIC.
+    #[inline(always)]
+    pub const fn has_connections(&self) -> bool {
+        self.protocol == TCP || self.has(service_flags::QUIC)
     }
 }
 

@@ -25,6 +25,7 @@ pub mod memory;
 pub mod nat;
 pub mod parse;
 pub mod pipeline;
+pub mod quic;
 pub(crate) mod quiet;
 pub mod rewrite;
 pub mod select;

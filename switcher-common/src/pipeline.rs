@@ -15,6 +15,7 @@ use crate::fragment;
 use crate::frame::Frame;
 use crate::nat::{self, NatTables};
 use crate::parse::{self, Packet};
+use crate::quic;
 use crate::rewrite::Edit;
 use crate::select::{self, Steered};
 use crate::steer::{How, Segment};
@@ -249,6 +250,7 @@ pub(crate) fn steer<'a, F: Frame + ?Sized, T: Tables, S: Stack>(
 ) -> Result<(u16, &'a Endpoint), Reason> {
     let segment = match packet.protocol {
         TCP => parse::segment(frame, packet),
+        _ if service.has(service_flags::QUIC) => quic::segment(frame, packet),
         _ => Segment::OTHER,
     };
     let chosen = if service.has(service_flags::PREVIEW) {

@@ -80,7 +80,7 @@ pub fn steer<T: Tables, S: Stack>(
     let word = word_now(service.group, tables, stack);
     let hash = flow_hash(packet, service, tables);
     let new = choice(service, word.current(), hash, tables)?;
-    if packet.protocol != TCP {
+    if packet.protocol != TCP && !service.has(service_flags::QUIC) {
         return Some(datagram(packet, index, service, word, new, tables, stack));
     }
     if segment.opens && word.has(flags::PAUSED) {
@@ -107,6 +107,8 @@ pub fn steer<T: Tables, S: Stack>(
     };
     Some(if service.has(service_flags::SOCKETS) {
         windowed.owned()
+    } else if service.has(service_flags::QUIC) {
+        windowed.quic()
     } else {
         windowed.tagged()
     })
@@ -173,6 +175,37 @@ impl<T: Tables, S: Stack> Windowed<'_, T, S> {
                 .notice(notice_kind::FULL, group, self.index, now | 1);
         }
         self.steered(choice)
+    }
+
+    #[inline(never)]
+    fn quic(&self) -> Steered {
+        let slot = self.word.previous();
+        let old = || choice(self.service, slot, self.hash, self.tables).unwrap_or(self.new);
+        let flow = TcpFlow {
+            tables: self.tables,
+            group: self.service.group,
+            key: flow_key(self.packet, self.index, flow_space::WINDOW),
+        };
+        let now = self.stack.now();
+        let held = self.word.is_held();
+        let word = if held && has_come(self.tables.held_until(self.service.group), now) {
+            self.word.released()
+        } else {
+            self.word
+        };
+        // Field by field: the compiler copies the whole in pieces that the verifier finds unaligned.
+        let segment = Segment {
+            opens: self.segment.opens,
+            resets: self.segment.resets,
+            sequence: self.segment.sequence,
+        };
+        let idle = self.tables.settings().udp_idle;
+        let (endpoint, how) = steer::quic(word, old, self.new, segment, now, idle, &flow);
+        Steered {
+            endpoint,
+            how,
+            begins: self.segment.opens && !matches!(how, How::Tag),
+        }
     }
 
     #[inline(always)]

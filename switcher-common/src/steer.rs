@@ -6,7 +6,7 @@
 //! - For sockets of this host ([`owned`]) the kernel's socket table: exact, and nothing to fill.
 //! - For everything else ([`tagged`]) tags, and a default for flows without one: *old* while the window
 //!   is `open`, *new* while it drains.
-//! - For UDP flows ([`flow`]) a tag at all times.
+//! - For UDP flows ([`flow`]) a tag at all times; for QUIC ([`quic`]) tags in windows, as for TCP.
 //!
 //! The invariant that the model check and the random sequences in `tests/window.rs` prove: as long as a
 //! flow's tag fits in the map and the flow is never idle for as long as a phase lasts, every packet of it
@@ -126,6 +126,51 @@ pub fn tagged(
     } else {
         begin(word, old(), new, segment.sequence, now, tag, flows)
     }
+}
+
+/// QUIC: as [`tagged`], but a tag decides for Initials, too, unless its flow has been silent for more than `idle`
+/// ticks.
+///
+/// The destination connection id that would tell a copy of an Initial from another connection's changes with
+/// the server's first answer and with a Retry, and one socket of a client may carry several connections: as
+/// long as one of them lives, all go where it is. What begins while the window drains is tagged as well, so
+/// that the rest of its handshake finds it if the switch is undone meanwhile.
+#[inline(always)]
+pub fn quic(
+    word: Word,
+    old: impl FnOnce() -> u16,
+    new: u16,
+    segment: Segment,
+    now: u32,
+    idle: u32,
+    flows: &impl Flows,
+) -> Choice {
+    let none = Tag {
+        epoch: !word.epoch(),
+        ..Tag::NONE
+    };
+    let tag = flows.get().unwrap_or(none);
+    let is_known = tag.epoch == word.epoch();
+    if is_known && (!segment.opens || silent_for(tag, now) <= idle) {
+        refresh(tag, now, flows);
+        return (tag.endpoint, How::Tag);
+    }
+    if !segment.opens {
+        return carry_on(word, old(), new, segment, now, flows);
+    }
+    if word.phase() == Phase::Draining {
+        let fresh = Tag {
+            endpoint: new,
+            from_syn: 1,
+            epoch: word.epoch(),
+            sequence: 0,
+            seen: now,
+        };
+        // A refusal is harmless as long as the window drains: unknown means new.
+        let _refused = flows.put(fresh);
+        return (new, How::Current);
+    }
+    begin(word, old(), new, 0, now, tag, flows)
 }
 
 /// Notes that a flow is alive, once a tick. If the map refuses, the tag stays as it is.

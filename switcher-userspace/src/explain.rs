@@ -307,14 +307,15 @@ impl Request<'_> {
                 .filter(|note| note.kind == note_kind::CHOSEN)
                 .map(|note| note.id);
         }
-        let tag = match self.packet.protocol {
-            TCP => memory
+        let tag = if self.service.has_connections() {
+            memory
                 .tag(group, &key(flow_space::WINDOW))
-                .filter(|tag| word.phase() != Phase::Steady && tag.epoch == word.epoch()),
-            _ => memory.udp_flow(group, &key(flow_space::UDP)).filter(|tag| {
+                .filter(|tag| word.phase() != Phase::Steady && tag.epoch == word.epoch())
+        } else {
+            memory.udp_flow(group, &key(flow_space::UDP)).filter(|tag| {
                 let (floor, idle) = (memory.udp_floor(group), memory.settings().udp_idle);
                 steer::is_flow(*tag, floor, stack.now(), idle)
-            }),
+            })
         };
         tag.map(|tag| tag.endpoint)
     }
@@ -378,7 +379,11 @@ struct Asked<'a>(&'a MadeUpPacket);
 impl fmt::Display for Asked<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self(asked) = self;
-        let syn = if asked.syn { " SYN" } else { "" };
+        let syn = match asked.protocol {
+            Protocol::Tcp if asked.syn => " SYN",
+            Protocol::Udp if asked.syn => " Initial",
+            Protocol::Tcp | Protocol::Udp => "",
+        };
         write!(
             f,
             "{}{syn} {} -> {}",

@@ -83,7 +83,10 @@ pub const RADIO: SocketAddrV4 = at(192, 0, 2, 88, 5088);
 /// Where masqueraded flows come from: this host's address inside, and the first of its ports.
 pub const MASK: SocketAddrV4 = at(10, 1, 0, 1, 20_000);
 
-const SERVICES: [SocketAddrV4; 15] = [
+/// UDP, QUIC.
+pub const STREAM: SocketAddrV4 = at(192, 0, 2, 88, 4433);
+
+const SERVICES: [SocketAddrV4; 16] = [
     WEB,
     SHOP,
     CELL,
@@ -99,6 +102,7 @@ const SERVICES: [SocketAddrV4; 15] = [
     AWAY,
     AWAY_PREVIEW,
     RADIO,
+    STREAM,
 ];
 
 /// Index of a service.
@@ -126,6 +130,7 @@ pub fn endpoint(vip: SocketAddrV4, colour: u16) -> SocketAddrV4 {
         DESK => at(10, 2, 0, 11 + n, 8088),
         NAMES => at(10, 2, 0, 11 + n, 53),
         CALLS => at(10, 2, 0, 11 + n, 5060),
+        STREAM => at(10, 2, 0, 11 + n, 4433),
         AWAY | AWAY_PREVIEW if colour == 2 => at(10, 1, 0, 98, 7100),
         AWAY | AWAY_PREVIEW => at(10, 1, 0, 11 + n, 7100),
         RADIO => at(10, 1, 0, 11 + n, 7188),
@@ -612,7 +617,7 @@ fn told() -> Told {
 
 fn add(memory: &mut Memory, vip: SocketAddrV4) {
     let (index, parent) = (service(vip), previewed(vip));
-    let protocol = if matches!(vip, NAMES | CALLS | BELL | RADIO) {
+    let protocol = if matches!(vip, NAMES | CALLS | BELL | RADIO | STREAM) {
         UDP
     } else {
         TCP
@@ -623,6 +628,7 @@ fn add(memory: &mut Memory, vip: SocketAddrV4) {
         NAMES => service_flags::PER_PACKET,
         PREVIEW | ADOPTED_PREVIEW => service_flags::PREVIEW,
         DESK => service_flags::BY_SOURCE,
+        STREAM => service_flags::QUIC,
         DOOR | BELL => service_flags::KEEPS_VIP,
         AWAY | RADIO => service_flags::MASQUERADE,
         AWAY_PREVIEW => service_flags::MASQUERADE | service_flags::PREVIEW,

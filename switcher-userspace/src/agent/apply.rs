@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use anyhow::Context;
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use switcher_common::abi::{TCP, service_flags};
+use switcher_common::abi::service_flags;
 use tokio::sync::oneshot;
 use tracing::{info, warn};
 
@@ -409,14 +409,14 @@ impl Runner {
     }
 }
 
-/// Whether a group has TCP services whose flows only tags can tell.
+/// Whether a group has TCP or QUIC services whose flows only tags can tell.
 fn needs_tags(have: &Have, group: GroupIndex) -> bool {
     have.services
         .values()
         .map(|have| &have.service)
         .any(|service| {
             service.group == group
-                && service.protocol == TCP
+                && service.has_connections()
                 && service.has(service_flags::PRESENT)
                 && !service.has(service_flags::PREVIEW)
                 && !service.has(service_flags::SOCKETS)

@@ -7,7 +7,6 @@ use super::Api;
 use super::model::ExplainRequest;
 use super::problem::{Body, Refused, full};
 use crate::cli::MadeUpPacket;
-use crate::config::Protocol;
 use crate::datapath::pinned::Pinned;
 use crate::exit::{Exit, Failure};
 use crate::explain::{self, Explanation};
@@ -25,9 +24,6 @@ pub(super) async fn explain(
         destination,
         syn,
     } = question;
-    if syn && protocol == Protocol::Udp {
-        return Err(Refused::malformed("syn is for tcp only"));
-    }
     let packet = MadeUpPacket {
         protocol,
         source,

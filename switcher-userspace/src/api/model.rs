@@ -450,7 +450,7 @@ pub struct ExplainRequest {
     pub source: SocketAddr,
     /// The service's side.
     pub destination: SocketAddr,
-    /// Whether the packet opens a connection; TCP only.
+    /// Whether the packet opens a connection: a SYN, or an Initial of QUIC.
     #[serde(default)]
     pub syn: bool,
 }

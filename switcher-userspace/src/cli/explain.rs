@@ -28,7 +28,7 @@ pub struct MadeUpPacket {
     pub source: SocketAddr,
     /// The service's side.
     pub destination: SocketAddr,
-    /// Whether it opens a connection; TCP only.
+    /// Whether it opens a connection: a SYN, or an Initial of QUIC.
     pub syn: bool,
 }
 
@@ -56,7 +56,7 @@ struct Words {
     /// Ask of every group, instead of naming one
     #[arg(long)]
     all: bool,
-    /// The packet opens a connection
+    /// The packet opens a connection: a SYN, or an Initial of QUIC
     #[arg(long)]
     syn: bool,
     /// Where programs and maps are pinned [default: as the agent's configuration says]
@@ -86,9 +86,6 @@ impl Words {
             "udp" => Protocol::Udp,
             other => return Err(format!("protocol {other:?} is unknown: choose tcp or udp")),
         };
-        if syn && protocol == Protocol::Udp {
-            return Err("--syn is for tcp only".to_owned());
-        }
         let packet = MadeUpPacket {
             protocol,
             source: address(source)?,

@@ -142,10 +142,6 @@ fn explain_says_what_it_misses() {
             "\"sctp\" is unknown: choose tcp or udp",
         ),
         (
-            "explain shop udp 1.2.3.4:5 6.7.8.9:80 --syn",
-            "--syn is for tcp only",
-        ),
-        (
             "explain shop tcp 1.2.3.4 6.7.8.9:80",
             "\"1.2.3.4\" is not IP:PORT",
         ),

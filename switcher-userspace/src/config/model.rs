@@ -271,6 +271,8 @@ pub enum UdpMode {
     Flow,
     /// None: each datagram is on its own.
     Packet,
+    /// Those of a QUIC client, told apart in windows only.
+    Quic,
 }
 
 macro_rules! named {
@@ -296,5 +298,5 @@ named! {
     Protocol { Tcp = "tcp", Udp = "udp" }
     Forward { Auto = "auto", Local = "local", Routed = "routed", Masquerade = "masquerade", Dsr = "dsr" }
     HashMode { Flow = "flow", Source = "source" }
-    UdpMode { Flow = "flow", Packet = "packet" }
+    UdpMode { Flow = "flow", Packet = "packet", Quic = "quic" }
 }

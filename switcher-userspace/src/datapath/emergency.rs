@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Instant;
 
-use switcher_common::abi::{DEFAULT_FLOWS, TCP, service_flags};
+use switcher_common::abi::{DEFAULT_FLOWS, service_flags};
 
 use super::pinned::Pinned;
 use super::pins::Pins;
@@ -129,7 +129,7 @@ fn is_filled(have: &Have, index: GroupIndex, slot: Slot) -> bool {
 fn needs_tags(have: &Have, index: GroupIndex) -> bool {
     have.services.values().any(|found| {
         let service = &found.service;
-        service.group == index && service.protocol == TCP && !service.has(service_flags::SOCKETS)
+        service.group == index && service.has_connections() && !service.has(service_flags::SOCKETS)
     })
 }
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use switcher_common::abi::{Address, FlowKey, Port, Service, TICK_SHIFT, Tag, UDP, service_flags};
+use switcher_common::abi::{Address, FlowKey, Port, Service, TICK_SHIFT, Tag, service_flags};
 use switcher_common::steer;
 
 use super::pinned::Pinned;
@@ -197,7 +197,7 @@ impl<'a> Placement<'a> {
         if !is_ours || !table.exists() {
             return true;
         }
-        if service.protocol == UDP {
+        if !service.has_connections() {
             let mut placed = self.placed.borrow_mut();
             let placed = placed.entry(index).or_insert_with(|| {
                 let buckets = self.pinned.buckets(table).unwrap_or_default();

@@ -6,6 +6,7 @@ use switcher_common::abi::{TCP, UDP};
 use switcher_common::checksum;
 use switcher_common::memory::Memory;
 use switcher_common::pipeline;
+use switcher_common::quic::{self, INITIAL_SIZE};
 use switcher_common::tables::Stack;
 use switcher_common::verdict::{Reason, Verdict};
 
@@ -62,7 +63,7 @@ impl Walk {
 }
 
 /// The packet as it comes in by an interface: a SYN, or else a segment in the middle of a connection, with the
-/// sequence number 0.
+/// sequence number 0. Datagrams are QUIC's.
 #[must_use]
 pub fn frame(asked: &MadeUpPacket) -> Vec<u8> {
     let (source, destination) = (asked.source, asked.destination);
@@ -109,7 +110,7 @@ pub fn frame(asked: &MadeUpPacket) -> Vec<u8> {
     frame
 }
 
-/// The transport header without its checksum, and a byte of data if it is to have any.
+/// The transport header without its checksum, and what is behind it.
 fn segment(asked: &MadeUpPacket) -> Vec<u8> {
     let port = |end: SocketAddr| end.port().to_be_bytes();
     let mut segment = [port(asked.source), port(asked.destination)].concat();
@@ -119,9 +120,27 @@ fn segment(asked: &MadeUpPacket) -> Vec<u8> {
             segment.extend([0; 8]);
             segment.extend([0x50, flags, 0x20, 0, 0, 0, 0, 0]);
         }
-        Protocol::Udp => segment.extend([0, 8, 0, 0]),
+        Protocol::Udp => {
+            let payload = datagram(asked.syn);
+            segment.extend((8 + payload.len() as u16).to_be_bytes());
+            segment.extend([0, 0]);
+            segment.extend(payload);
+        }
     }
     segment
+}
+
+/// For who knows QUIC an Initial, or a packet with a short header.
+fn datagram(opens: bool) -> Vec<u8> {
+    let (first, length) = if opens {
+        (0xc0, INITIAL_SIZE)
+    } else {
+        (0x40, 5)
+    };
+    let mut payload = vec![0; length as usize];
+    payload[0] = first;
+    payload[1..5].copy_from_slice(&quic::V1.to_be_bytes());
+    payload
 }
 
 const fn in_v6(address: IpAddr) -> [u8; 16] {

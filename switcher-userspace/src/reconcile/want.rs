@@ -141,6 +141,7 @@ fn service_kind(config: &ServiceConfig, forward: Forward, here: bool) -> u8 {
     let kind = match (config.protocol, config.udp) {
         (Protocol::Tcp, _) if here && !forward.keeps_vip() => service_flags::SOCKETS,
         (Protocol::Udp, UdpMode::Packet) => service_flags::PER_PACKET,
+        (Protocol::Udp, UdpMode::Quic) => service_flags::QUIC,
         (Protocol::Tcp, _) | (Protocol::Udp, UdpMode::Flow) => 0,
     };
     let hashed = match config.hash {

@@ -9,6 +9,7 @@ mod fragments;
 mod hashed;
 mod layers;
 mod nat;
+mod quic;
 mod replies;
 mod requests;
 mod routed;
@@ -88,6 +89,7 @@ pub fn all() -> Vec<Case> {
         plain,
         twins,
         hashed::cases(),
+        quic::cases(),
         elsewhere::cases(),
         layers::cases(),
         fragments::cases(),

@@ -25,13 +25,13 @@ use switcher_tests::site::{self, Servers};
 use switcher_tests::town::{
     ADOPTED, ADOPTED_PREVIEW, AWAY, AWAY_PREVIEW, BELL, CALLS, CELL, CLIENT, CLOCK, COLOURS, DESK,
     DOOR, EPOCH, FAR, GROUP, GROUP_NAME, MASK, Masked, NAMES, NEAR, NOW, OUTSIDE, PREVIEW, RADIO,
-    SEED, SHOP, State, WEB, endpoint, flow_tag, id, link_of, service, service_name,
+    SEED, SHOP, STREAM, State, WEB, endpoint, flow_tag, id, link_of, service, service_name,
 };
 
 use super::{XDP_DROP, XDP_PASS};
 
 /// A service for every way there is to treat one.
-const SERVICES: [SocketAddrV4; 15] = [
+const SERVICES: [SocketAddrV4; 16] = [
     WEB,
     SHOP,
     CELL,
@@ -47,6 +47,7 @@ const SERVICES: [SocketAddrV4; 15] = [
     AWAY,
     AWAY_PREVIEW,
     RADIO,
+    STREAM,
 ];
 
 /// The scene in which no port is left for masqueraded flows.
@@ -193,7 +194,8 @@ impl Scene {
         } else {
             Protocol::Udp
         };
-        if syn && protocol == Protocol::Udp {
+        let tagged = service.has_connections();
+        if syn && !tagged {
             return self;
         }
         let client = client(known.map_or(0, |known| known + 1) * 2 + u16::from(syn));
@@ -217,7 +219,7 @@ impl Scene {
                     PREVIEW => self.state.previewed(client, to),
                     _ => self.state,
                 }
-            } else if protocol == Protocol::Udp {
+            } else if !tagged {
                 self.state.udp(client, vip, tag)
             } else if full {
                 self.state
@@ -231,7 +233,7 @@ impl Scene {
             floor == 0 || !stale && floor <= EPOCH
         } else if service.has(service_flags::PREVIEW) {
             vip == PREVIEW
-        } else if protocol == Protocol::Udp {
+        } else if !tagged {
             floor <= EPOCH && !service.has(service_flags::PER_PACKET) || floor == 0
         } else {
             now.phase() != Phase::Steady && now.epoch() == EPOCH && !stale && !full

@@ -15,6 +15,7 @@
 
 mod client;
 mod datagrams;
+mod handshakes;
 mod owned;
 mod random;
 mod regressions;

@@ -17,7 +17,11 @@ const FORWARD: &[(&str, Forward)] = &[
     ("dsr", Forward::Dsr),
 ];
 const HASH: &[(&str, HashMode)] = &[("flow", HashMode::Flow), ("source", HashMode::Source)];
-const UDP: &[(&str, UdpMode)] = &[("flow", UdpMode::Flow), ("packet", UdpMode::Packet)];
+const UDP: &[(&str, UdpMode)] = &[
+    ("flow", UdpMode::Flow),
+    ("packet", UdpMode::Packet),
+    ("quic", UdpMode::Quic),
+];
 
 pub(in crate::config) struct TypedService {
     pub(in crate::config) name: Typed<String>,
@@ -55,7 +59,7 @@ impl TypedService {
                 .and_then(|value| value.choice(HASH, &[])),
             udp: section
                 .value("udp")
-                .and_then(|value| value.choice(UDP, &["quic"])),
+                .and_then(|value| value.choice(UDP, &[])),
             preview: section.value("preview").and_then(address),
             endpoints: section
                 .section("endpoints")
