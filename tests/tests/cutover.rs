@@ -75,6 +75,18 @@ short! {
     dsr_tc_with_offloads: Dsr "tc" v6 false offloads true;
 }
 
+/// A card in front, and virtual interfaces behind it.
+#[test]
+fn routed_native_in_front_of_tc() {
+    run("routed_native_in_front_of_tc", || {
+        let settings = Settings {
+            inner_xdp: Some("tc"),
+            ..settings("native")
+        };
+        switches_under_load(Mode::Routed, settings, false, FEW)
+    });
+}
+
 #[test]
 fn jumbo_frames_local() {
     run("jumbo_frames_local", || jumbo(Mode::Local));

@@ -10,6 +10,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use switcher_common::abi::TICK_SHIFT;
 use switcher_harness::agent::binary;
 use switcher_harness::config::{GROUP, Settings};
 use switcher_harness::topology::COLOURS;
@@ -17,33 +18,49 @@ use switcher_harness::{Mode, Namespace, Stand, netns, privilege, servers};
 
 /// What is sent each way.
 const BYTES: usize = 1_000_000;
+/// Packets that may be left to the stack while an upload takes its first steps; the large ones alone are more.
+const FEW: u64 = 5;
 /// A line of an upload.
 const LINE: usize = 8000;
+/// How long the FIB's answers are remembered: two ticks, and a bit.
+const REMEMBERED: Duration =
+    Duration::from_nanos(2 << TICK_SHIFT).saturating_add(Duration::from_millis(100));
 /// How long anything may take: the first packets of a path are repeated a few times.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 #[test]
 fn local() {
-    run("paths::local", Mode::Local);
+    run("paths::local", Mode::Local, "native");
 }
 
 #[test]
 fn routed() {
-    run("paths::routed", Mode::Routed);
+    run("paths::routed", Mode::Routed, "native");
 }
 
-fn run(name: &str, mode: Mode) {
+/// There the packets of clients beside the switch are large, and what has to fit is a segment of them.
+#[test]
+fn routed_at_tc() {
+    run("paths::routed_at_tc", Mode::Routed, "tc");
+}
+
+fn run(name: &str, mode: Mode, xdp: &'static str) {
     if !privilege::is_root(name) {
         return;
     }
     static ALONE: Mutex<()> = Mutex::new(());
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     netns::sweep();
-    paths(mode).unwrap_or_else(|error| panic!("{error:#}"));
+    paths(mode, xdp).unwrap_or_else(|error| panic!("{error:#}"));
 }
 
-fn paths(mode: Mode) -> Result<()> {
-    let stand = Stand::new(mode, false, Settings::default(), &binary()?)?;
+fn paths(mode: Mode, xdp: &'static str) -> Result<()> {
+    let settings = Settings {
+        xdp,
+        ..Settings::default()
+    };
+    let offloads = xdp == "tc";
+    let stand = Stand::new(mode, offloads, settings, &binary()?)?;
     let way = Way::new(&stand)?;
     let (web, echo) = (stand.topology.web(), stand.topology.echo());
 
@@ -57,16 +74,24 @@ fn paths(mode: Mode) -> Result<()> {
     way.far.inside(|| upload(web))?.context("upload")?;
 
     if mode == Mode::Routed {
+        let client = &stand.topology.client;
+        let before = reason(&stand, "left-to-stack")?;
+        client.inside(|| upload(web))?.context("upload from near")?;
+        let left = reason(&stand, "left-to-stack")? - before;
+        ensure!(left < FEW, "{left} packets were too large for the program");
         narrow_behind(&stand)?;
-        let before = reason(&stand, "icmp-error")?;
-        way.far
-            .inside(|| upload(web))?
-            .context("upload behind the switch")?;
-        let after = reason(&stand, "icmp-error")?;
-        ensure!(
-            after > before,
-            "the switch has not said that a packet is too big"
-        );
+        // Until then the program goes by what the FIB has said before.
+        std::thread::sleep(REMEMBERED);
+        for from in [&way.far, client] {
+            let before = reason(&stand, "icmp-error")?;
+            from.inside(|| upload(web))?
+                .context("upload behind the switch")?;
+            let after = reason(&stand, "icmp-error")?;
+            ensure!(
+                after > before,
+                "the switch has not said that a packet is too big"
+            );
+        }
     }
     datagrams(&stand, &way, echo)
 }

@@ -15,6 +15,8 @@ pub const GROUP: &str = "shop";
 pub struct Settings {
     /// `native`, `generic` or `tc`.
     pub xdp: &'static str,
+    /// The same for interfaces towards servers, if they differ.
+    pub inner_xdp: Option<&'static str>,
     /// Servers a colour has.
     pub servers: u16,
     /// `[groups.shop.drain] arm`.
@@ -43,6 +45,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             xdp: "native",
+            inner_xdp: None,
             servers: 1,
             arm: Duration::from_millis(20),
             learn: Duration::from_millis(200),
@@ -84,9 +87,17 @@ impl Settings {
     }
 
     fn agent_section(&self, topology: &Topology, place: &Place) -> String {
+        let interfaces = topology.interfaces();
+        let (outer, inner) = interfaces.split_at(1);
+        let inner = inner.iter().map(|name| match self.inner_xdp {
+            Some(xdp) => format!("{{ name = \"{name}\", xdp = \"{xdp}\" }}"),
+            None => format!("{name:?}"),
+        });
+        let outer = outer.iter().map(|name| format!("{name:?}"));
+        let interfaces: Vec<String> = outer.chain(inner).collect();
         format!(
-            "[agent]\ninterfaces = {:?}\nxdp = \"{}\"\nsocket = {:?}\nstate_dir = {:?}\nbpffs = {:?}\n{}\n\n",
-            topology.interfaces(),
+            "[agent]\ninterfaces = [{}]\nxdp = \"{}\"\nsocket = {:?}\nstate_dir = {:?}\nbpffs = {:?}\n{}\n\n",
+            interfaces.join(", "),
             self.xdp,
             place.socket(),
             place.state(),
