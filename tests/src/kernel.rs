@@ -51,6 +51,8 @@ const FILLER: FlowKey = FlowKey {
 
 /// Masqueraded flows that there is room for in [`Kernel::small`].
 pub const NAT_FLOWS: u32 = 1 << 9;
+/// Room in flow maps that are used again.
+const SMALL: usize = 1 << 12;
 /// The XDP program.
 pub const INGRESS: &str = "switcher_ingress";
 /// The tc program of incoming packets.
@@ -86,6 +88,8 @@ pub struct Kernel {
     pins: Option<Pins>,
     /// Ports that the last memory had.
     ports: BTreeSet<u16>,
+    /// Flow maps that are open, by the array and the group, and the room in them.
+    rooms: BTreeMap<(&'static str, u16), usize>,
 }
 
 /// What a program made of a frame.
@@ -156,6 +160,7 @@ impl Kernel {
             ebpf,
             pins,
             ports: BTreeSet::new(),
+            rooms: BTreeMap::new(),
         })
     }
 
@@ -403,24 +408,38 @@ impl Kernel {
     }
 
     /// Puts a flow map with these entries into an array of maps.
-    fn open(&mut self, outer: &str, group: u16, flows: &FlowMap, shift: u32) -> anyhow::Result<()> {
+    /// A small one that is there is emptied and used again: to replace it waits for a grace period.
+    fn open(
+        &mut self,
+        name: &'static str,
+        group: u16,
+        flows: &FlowMap,
+        shift: u32,
+    ) -> anyhow::Result<()> {
         let full = flows.capacity == flows.flows.len();
         let room = if full {
             flows.flows.len() + 1
         } else {
             flows.capacity
         };
-        let data = MapData::from_fd(match outer {
-            map::WINDOWS => window_map(room as u32),
-            _ => udp_flow_map(),
-        }?)?;
-        let mut outer = ArrayOfMaps::<_, MapData>::try_from(self.data(outer)?)?;
-        outer.set(u32::from(group), &data, 0)?;
+        let same = self.rooms.insert((name, group), room) == Some(room) && room <= SMALL;
+        let mut outer = ArrayOfMaps::<_, MapData>::try_from(self.data(name)?)?;
+        if !same {
+            let data = MapData::from_fd(match name {
+                map::WINDOWS => window_map(room as u32),
+                _ => udp_flow_map(),
+            }?)?;
+            outer.set(u32::from(group), &data, 0)?;
+        }
         let whole = match outer.get(&u32::from(group), 0) {
             Ok(data) => Map::from_map_data(data)?,
             Err(error) => return Err(error.into()),
         };
         let mut entries = HashMap::<_, Plain<FlowKey>, Plain<Tag>>::try_from(whole)?;
+        let old: Vec<_> = entries.keys().collect::<Result<_, _>>()?;
+        for key in old {
+            entries.remove(&key)?;
+        }
         for (key, tag) in &flows.flows {
             let seen = tag.seen.wrapping_add(shift);
             entries.insert(Plain(*key), Plain(Tag { seen, ..*tag }), 0)?;
