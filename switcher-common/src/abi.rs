@@ -10,6 +10,7 @@ pub mod map;
 pub mod nat;
 pub mod notice;
 mod times;
+pub mod trace;
 
 use bytemuck::{Pod, Zeroable};
 

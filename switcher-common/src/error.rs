@@ -6,6 +6,7 @@
 
 use core::mem::MaybeUninit;
 
+use crate::abi::trace::how;
 use crate::abi::{Address, endpoint_flags, service_flags};
 use crate::classify::{self, Class};
 use crate::forward::Onward;
@@ -93,7 +94,9 @@ fn decide<T: Tables, S: Stack>(
             } else {
                 select::steer(packet, index, service, Segment::OTHER, &quiet, &asked)
             };
-            let id = chosen.ok_or(Reason::NoTable)?.endpoint;
+            let steered = chosen.ok_or(Reason::NoTable)?;
+            let id = steered.endpoint;
+            stack.met(index, id, steered.how as u32);
             let endpoint = pipeline::endpoint(id, tables)?;
             if pipeline::stays(endpoint, service) || endpoint.has(endpoint_flags::DSR) {
                 return Err(Reason::Untouched);
@@ -103,6 +106,7 @@ fn decide<T: Tables, S: Stack>(
             Ok(())
         }
         Some(Class::Reply(id, endpoint)) => {
+            stack.met(endpoint.service, id, how::REPLY);
             let service = pipeline::answers_as(packet, id, endpoint, tables)?;
             let service = pipeline::face(service, tables)?;
             *turn = error.from(id, service.address, service.port);

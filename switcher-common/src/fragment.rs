@@ -9,6 +9,7 @@
 use core::mem::MaybeUninit;
 
 use crate::abi::fragment::{FRAGMENTS_LIFE, FragmentKey, Fragmented, fragmented};
+use crate::abi::trace::how;
 use crate::abi::{Address, AddressKey, Endpoint, TCP, UDP, endpoint_flags, service_flags};
 use crate::classify::{self, Class};
 use crate::forward::Onward;
@@ -41,7 +42,10 @@ pub(crate) fn ingress<F: Frame + ?Sized, T: Tables, S: Stack>(
         said
     } else {
         match fragment.known(stack.now(), tables) {
-            Some(said) => said,
+            Some(said) => {
+                stack.met(said.service, said.id, how::FRAGMENT);
+                said
+            }
             None if is_followed_to(packet, tables) => {
                 tables.count_reason(Reason::FragmentUnseen);
                 return Ok(Verdict::Drop(Reason::FragmentUnseen));
@@ -213,6 +217,7 @@ fn meet<F: Frame + ?Sized, T: Tables, S: Stack>(
             Err(Reason::NatFragment)
         }
         Some(Class::Request(index, service)) => {
+            stack.met(index, 0, how::REQUEST);
             let (id, endpoint) = pipeline::steer(frame, packet, index, service, tables, stack)?;
             Ok(if pipeline::stays(endpoint, service) {
                 PASSES
@@ -224,8 +229,12 @@ fn meet<F: Frame + ?Sized, T: Tables, S: Stack>(
                 }
             })
         }
-        Some(Class::Reply(id, endpoint)) => Ok(answer(packet, id, endpoint, tables)),
+        Some(Class::Reply(id, endpoint)) => {
+            stack.met(endpoint.service, id, how::REPLY);
+            Ok(answer(packet, id, endpoint, tables))
+        }
         Some(Class::Direct(id)) => {
+            stack.met(0, id, how::DIRECT);
             let _reason = pipeline::direct(frame, packet, id, tables);
             Ok(PASSES)
         }

@@ -14,7 +14,7 @@ use crate::frame::Frame;
 use crate::parse::{self, Packet, TcpFlags};
 use crate::rewrite::Edit;
 use crate::select;
-use crate::steer::{self, Segment};
+use crate::steer::{self, How, Segment};
 use crate::tables::{Count, Stack, Tables};
 use crate::verdict::Reason;
 
@@ -98,6 +98,8 @@ pub(crate) fn request<F: Frame + ?Sized, T: NatTables, S: Stack>(
     } else {
         known.entry
     };
+    let how = if begins { How::Current } else { How::Tag };
+    stack.met(index, flow.endpoint, how as u32);
     let endpoint = present(flow.endpoint, service, tables).ok_or(Reason::NoEndpoint)?;
     if !begins && sight.flags.closes() {
         tables.tell_nat_client(&flow.back(), sight.after(flow.client));

@@ -6,6 +6,7 @@
 use core::mem::MaybeUninit;
 
 use crate::abi::notice::notice_kind;
+use crate::abi::trace::how;
 use crate::abi::{Endpoint, FlowKey, Note, Service, TCP, endpoint_flags, note_kind, service_flags};
 use crate::classify::{self, Class};
 use crate::dsr;
@@ -54,10 +55,17 @@ pub fn ingress<F: Frame + ?Sized, T: Tables, S: Stack>(
             return Verdict::Continue(Stage::Nat);
         }
         Some(Class::Request(index, service)) => {
+            stack.met(index, 0, how::REQUEST);
             request(frame, packet, index, service, tables, stack)
         }
-        Some(Class::Direct(id)) => Err(direct(frame, packet, id, tables)),
-        Some(Class::Reply(id, endpoint)) => reply(frame, packet, id, endpoint, tables),
+        Some(Class::Direct(id)) => {
+            stack.met(0, id, how::DIRECT);
+            Err(direct(frame, packet, id, tables))
+        }
+        Some(Class::Reply(id, endpoint)) => {
+            stack.met(endpoint.service, id, how::REPLY);
+            reply(frame, packet, id, endpoint, tables)
+        }
     };
     finish(frame, packet, step, tables, stack)
 }
@@ -106,10 +114,12 @@ pub fn nat<F: Frame + ?Sized, T: NatTables, S: Stack>(
     match classify::incoming(packet, tables) {
         None | Some(Class::Direct(_)) => Verdict::Pass(Reason::NotOurs),
         Some(Class::Request(index, service)) => {
+            stack.met(index, 0, how::REQUEST);
             let step = nat::request(frame, packet, index, service, tables, stack);
             finish(frame, packet, step, tables, stack)
         }
         Some(Class::Reply(id, endpoint)) => {
+            stack.met(endpoint.service, id, how::REPLY);
             let step = nat::reply(frame, packet, id, endpoint, tables, stack);
             finish(frame, packet, step, tables, stack)
         }
@@ -134,6 +144,7 @@ pub fn tunnel<F: Frame + ?Sized, T: Tables, S: Stack>(
     let Some(Class::Request(index, service)) = classify::incoming(packet, tables) else {
         return Verdict::Pass(Reason::NotOurs);
     };
+    stack.met(index, 0, how::REQUEST);
     let (id, endpoint) = match steer(frame, packet, index, service, tables, stack) {
         Ok(chosen) => chosen,
         Err(reason) => return pass(reason, tables),
@@ -259,6 +270,7 @@ pub(crate) fn steer<'a, F: Frame + ?Sized, T: Tables, S: Stack>(
         select::steer(packet, index, service, segment, tables, stack)
     };
     let steered = chosen.ok_or(Reason::NoTable)?;
+    stack.met(index, steered.endpoint, steered.how as u32);
     if steered.how == How::Paused {
         return Err(Reason::Paused);
     }

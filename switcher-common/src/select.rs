@@ -37,9 +37,11 @@ impl Steered {
 fn word_now<T: Tables, S: Stack>(group: u16, tables: &T, stack: &S) -> Word {
     let word = tables.word(group);
     if word.flags() & (flags::TIMED | flags::PAUSED) == 0 {
+        stack.read(word);
         return word;
     }
     let word = timed(word, group, tables, stack.nanoseconds());
+    stack.read(word);
     Word(stack.blur(word.0))
 }
 
@@ -400,12 +402,18 @@ pub(crate) fn fresh<T: Tables, S: Stack>(
 /// The flow hash of a packet of `service`.
 #[inline(always)]
 pub fn flow_hash<T: Tables>(packet: &Packet, service: &Service, tables: &T) -> u32 {
+    seeded_hash(packet, service, tables.settings().seed)
+}
+
+/// The same, with the seed at hand.
+#[inline(always)]
+pub const fn seeded_hash(packet: &Packet, service: &Service, seed: u64) -> u32 {
     let port = if service.has(service_flags::BY_SOURCE) {
         0
     } else {
         packet.source_port.0
     };
-    steer::hash(tables.settings().seed, packet.source, port)
+    steer::hash(seed, packet.source, port)
 }
 
 /// The endpoint that the table in `slot` has for a hash.

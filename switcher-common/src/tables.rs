@@ -114,6 +114,13 @@ pub trait Stack {
     fn blur(&self, value: u64) -> u64 {
         value
     }
+    /// A packet concerns a service or preview and an endpoint, whose number may be 0 for none; why, says one of
+    /// [`how`](crate::abi::trace::how) or of [`How`](crate::steer::How). For whoever traces; else nothing is done.
+    #[inline(always)]
+    fn met(&self, _service: u16, _endpoint: u16, _how: u32) {}
+    /// A group's word was read, and counts as this one. Likewise.
+    #[inline(always)]
+    fn read(&self, _word: Word) {}
 }
 
 /// A way to be found.

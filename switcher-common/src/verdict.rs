@@ -37,6 +37,16 @@ impl Stage {
     /// All of them, in the order of their numbers.
     pub const ALL: [Self; 4] = [Self::Fragments, Self::Nat, Self::Tunnel, Self::Errors];
 
+    /// Its program in the object that also tells what it does.
+    pub const fn traced(self) -> &'static str {
+        match self {
+            Self::Fragments => "traced_fragments",
+            Self::Nat => "traced_nat",
+            Self::Tunnel => "traced_tunnel",
+            Self::Errors => "traced_errors",
+        }
+    }
+
     /// The program at egress for fragments and ICMP errors.
     pub const AT_EGRESS: &str = "switcher_odd_egress";
 

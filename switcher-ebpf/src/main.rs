@@ -12,6 +12,7 @@ mod maps;
 mod packet;
 mod stack;
 mod tc;
+mod trace;
 
 use aya_ebpf::bindings::xdp_action;
 use aya_ebpf::helpers::generated::bpf_redirect;

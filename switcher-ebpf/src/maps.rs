@@ -22,7 +22,7 @@ use switcher_common::tables::{Count, Tables};
 use switcher_common::verdict::{Reason, Stage};
 use switcher_common::word::Word;
 
-const MAPPED: usize = BPF_F_MMAPABLE as usize;
+pub(crate) const MAPPED: usize = BPF_F_MMAPABLE as usize;
 const GROUP_COUNT: usize = MAX_GROUPS as usize;
 const SERVICE_COUNT: usize = MAX_SERVICES as usize;
 const ENDPOINT_COUNT: usize = MAX_ENDPOINTS as usize;

@@ -13,6 +13,7 @@ mod reads;
 mod socket;
 #[cfg(test)]
 mod tests;
+mod trace;
 mod wait;
 
 use axum::Router;
@@ -75,6 +76,7 @@ fn router(api: Api) -> Router {
         .route("/v1/plan", post(reads::plan))
         .route("/v1/apply", post(changes::apply))
         .route("/v1/explain", post(explain::explain))
+        .route("/v1/trace", post(trace::trace))
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)
         .layer(DefaultBodyLimit::max(BODY_MAX))

@@ -2,6 +2,7 @@
 
 mod condition;
 mod explain;
+mod trace;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,6 +12,7 @@ use clap_complete::Shell;
 
 pub use condition::WaitCondition;
 pub use explain::{ExplainArgs, MadeUpPacket};
+pub use trace::TraceArgs;
 
 use crate::config::{DEFAULT_BPFFS, DEFAULT_SOCKET};
 use crate::exit::Exit;
@@ -194,6 +196,10 @@ pub enum Command {
     },
     /// Say where a packet would go, and why; leaves no trace
     Explain(ExplainArgs),
+    /// Show decisions about real packets, live
+    ///
+    /// While it runs, packets that come in meet programs that tell what they do. Ctrl-C ends it.
+    Trace(TraceArgs),
     /// Check this host: kernel, capabilities, interfaces, drivers, pins
     Doctor {
         /// Check what this configuration file needs, too

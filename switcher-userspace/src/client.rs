@@ -82,10 +82,69 @@ impl Client {
         if status.is_success() {
             return serde_json::from_slice(&body).map_err(|error| odd(&error));
         }
-        match serde_json::from_slice::<Problem>(&body) {
-            Ok(problem) => Err(problem.into()),
-            Err(_) => Err(odd(&format!("HTTP status {status}"))),
+        Err(refusal(status, &body))
+    }
+
+    /// Asks for lines, and gives each that is not empty to `each`, until it wants no more or there are none.
+    /// `begun` is called when the agent has agreed.
+    ///
+    /// # Errors
+    /// When the agent can't be reached, and what it answers instead.
+    pub async fn lines(
+        &self,
+        path: &str,
+        body: &(impl Serialize + Sync),
+        begun: impl FnOnce(),
+        mut each: impl FnMut(&str) -> bool,
+    ) -> Result<(), Failure> {
+        let body = serde_json::to_vec(body).map_err(|error| odd(&error))?;
+        let (response, _connection) = self.request(Method::POST, path, body.into()).await?;
+        let status = response.status();
+        let mut body = response.into_body();
+        if !status.is_success() {
+            let body = body.collect().await.map_err(|error| cut_off(&error))?;
+            return Err(refusal(status, &body.to_bytes()));
         }
+        begun();
+        let mut text = Vec::new();
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|error| cut_off(&error))?;
+            text.extend(frame.into_data().unwrap_or_default());
+            while let Some(end) = text.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = text.drain(..=end).collect();
+                let line = String::from_utf8_lossy(line.trim_ascii());
+                if !line.is_empty() && !each(&line) {
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends a request; its connection makes progress beside the answer's reader.
+    async fn request(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+    ) -> Result<(hyper::Response<hyper::body::Incoming>, Connection), Failure> {
+        let stream = UnixStream::connect(&self.socket)
+            .await
+            .map_err(|error| self.away(&error))?;
+        let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
+        let (mut sender, connection) = handshake.map_err(|error| odd(&error))?;
+        let connection = Connection(tokio::spawn(async move {
+            let _ended = connection.await;
+        }));
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("host", "switcher")
+            .header("content-type", "application/json")
+            .body(Full::new(body))
+            .map_err(|error| odd(&error))?;
+        let response = sender.send_request(request).await;
+        Ok((response.map_err(|error| cut_off(&error))?, connection))
     }
 
     fn away(&self, error: &std::io::Error) -> Failure {
@@ -113,6 +172,23 @@ impl Client {
             ),
         };
         Failure::new(exit, "reach the agent", why).advise(advice)
+    }
+}
+
+/// What the agent says instead of an answer.
+fn refusal(status: hyper::StatusCode, body: &[u8]) -> Failure {
+    match serde_json::from_slice::<Problem>(body) {
+        Ok(problem) => problem.into(),
+        Err(_) => odd(&format!("HTTP status {status}")),
+    }
+}
+
+/// Closed when dropped.
+struct Connection(tokio::task::JoinHandle<()>);
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 

@@ -22,6 +22,7 @@ mod steering;
 mod sys;
 mod table;
 pub(crate) mod times;
+pub mod tracing;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

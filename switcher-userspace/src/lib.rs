@@ -18,3 +18,4 @@ pub mod neighbours;
 pub mod output;
 pub mod reconcile;
 pub mod release;
+pub mod trace;

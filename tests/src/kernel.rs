@@ -3,6 +3,7 @@
 
 mod dump;
 mod nat;
+mod trace;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -55,6 +56,8 @@ pub const NAT_FLOWS: u32 = 1 << 9;
 const SMALL: usize = 1 << 12;
 /// The XDP program.
 pub const INGRESS: &str = "switcher_ingress";
+/// The XDP program while somebody traces.
+pub const TRACE: &str = "switcher_trace";
 /// The tc program of incoming packets.
 pub const TC_INGRESS: &str = "switcher_tc_ingress";
 /// The tc program of outgoing packets.
@@ -86,6 +89,8 @@ impl Entry {
 pub struct Kernel {
     ebpf: Ebpf,
     pins: Option<Pins>,
+    /// The program that incoming packets meet.
+    hook: &'static str,
     /// Ports that the last memory had.
     ports: BTreeSet<u16>,
     /// Flow maps that are open, by the array and the group, and the room in them.
@@ -159,6 +164,7 @@ impl Kernel {
         Ok(Self {
             ebpf,
             pins,
+            hook: INGRESS,
             ports: BTreeSet::new(),
             rooms: BTreeMap::new(),
         })
@@ -203,7 +209,7 @@ impl Kernel {
                 options.ctx_in = Some(bytemuck::bytes_of(&context));
                 let program: &Xdp = self
                     .ebpf
-                    .program(INGRESS)
+                    .program(self.hook)
                     .context("no ingress")?
                     .try_into()?;
                 program.test_run(options)?
@@ -482,6 +488,21 @@ impl Kernel {
         Ok(outer.get(&u32::from(group), 0)?)
     }
 
+    /// The kernel's number of a map.
+    ///
+    /// # Errors
+    /// When there is none of that name.
+    pub fn map_id(&mut self, name: &str) -> anyhow::Result<u32> {
+        let map = match self.data(name)? {
+            Map::Array(data)
+            | Map::PerCpuArray(data)
+            | Map::ProgramArray(data)
+            | Map::RingBuf(data) => data,
+            _ => anyhow::bail!("{name} is of another kind"),
+        };
+        Ok(data_id(map)?)
+    }
+
     fn zero<T: Pod>(&mut self, name: &str, index: u32) -> anyhow::Result<()> {
         let mut array = PerCpuArray::<_, Plain<T>>::try_from(self.data(name)?)?;
         let cpus = aya::util::nr_cpus().map_err(|(_, error)| error)?;
@@ -513,6 +534,10 @@ fn small_loader() -> EbpfLoader<'static> {
         loader.map_max_entries(name, NAT_FLOWS);
     }
     loader
+}
+
+fn data_id(data: &MapData) -> Result<u32, MapError> {
+    Ok(data.info()?.id())
 }
 
 /// A name as the maps have it.

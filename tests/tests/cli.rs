@@ -8,6 +8,8 @@ mod files;
 mod reads;
 #[path = "cli/releases.rs"]
 mod releases;
+#[path = "cli/trace.rs"]
+mod trace;
 
 use anyhow::Result;
 use serde_json::Value;

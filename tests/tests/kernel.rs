@@ -3,6 +3,8 @@
 
 #[path = "kernel/explain.rs"]
 mod explain;
+#[path = "kernel/trace.rs"]
+mod trace;
 
 use std::fmt::Debug;
 

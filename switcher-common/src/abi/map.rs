@@ -62,6 +62,15 @@ pub const NAT_FLOWS: &str = "NAT_FLOWS";
 /// `HashMap<NatPort, NatClient>`, as large.
 pub const NAT_PORTS: &str = "NAT_PORTS";
 
+/// `Array<TraceFilter, 1>`, mapped.
+pub const TRACE_FILTER: &str = "TRACE_FILTER";
+/// `PerCpuArray<Tracing, 1>`.
+pub const TRACING: &str = "TRACING";
+/// `RingBuf`: see [`Trace`](super::trace::Trace).
+pub const TRACES: &str = "TRACES";
+/// `ProgramArray`: the programs that trace, by `Stage`, and behind them where packets go that are meant, and others.
+pub const TRACE_STAGES: &str = "TRACE_STAGES";
+
 /// All of them.
 pub const ALL: &[&str] = &[
     PORTS,
@@ -94,4 +103,8 @@ pub const ALL: &[&str] = &[
     NAT_SOURCES,
     NAT_FLOWS,
     NAT_PORTS,
+    TRACE_FILTER,
+    TRACING,
+    TRACES,
+    TRACE_STAGES,
 ];

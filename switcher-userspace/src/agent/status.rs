@@ -19,7 +19,7 @@ use crate::api::model::{
     InterfaceStatus, MasqueradeStatus, NextStatus, PortsStatus, RollbackStatus, Status,
     WindowStatus,
 };
-use crate::config::GroupConfig;
+use crate::config::{AgentConfig, GroupConfig};
 use crate::datapath::{Colour, GroupIndex};
 use crate::exit::{Exit, Failure};
 use crate::health::{Target, Verdict};
@@ -125,6 +125,12 @@ impl Runner {
             Failure::new(Exit::NotFound, "", format!("there is no cut-over {id}"))
                 .advise("`switcher history` lists them")
         })
+    }
+
+    /// What the configuration says of the agent.
+    #[must_use]
+    pub fn agent_config(&self) -> AgentConfig {
+        self.config.agent.clone()
     }
 
     /// Where programs and maps are pinned.

@@ -21,6 +21,7 @@ mod plan;
 mod rollback;
 mod show;
 mod status;
+mod trace;
 mod wait;
 
 use crate::cli::{Cli, Command};
@@ -76,5 +77,6 @@ pub fn run(cli: Cli, output: &Output) -> Result<Exit, Failure> {
         Command::Doctor { config } => doctor::run(config.as_deref(), output),
         Command::Emergency(args) => emergency::run(&args, output),
         Command::Explain(args) => explain::run(&globals, output, &args),
+        Command::Trace(args) => trace::run(&globals, output, &args),
     }
 }

@@ -93,6 +93,12 @@ impl Pinned {
         Ok(have)
     }
 
+    /// The seed of the flow hash and of every table.
+    #[must_use]
+    pub fn seed(&self) -> u64 {
+        self.maps.settings.get(0).seed
+    }
+
     /// A group's word, as the program sees it.
     #[must_use]
     pub fn word(&self, group: GroupIndex) -> Word {

@@ -78,6 +78,18 @@ impl Programs {
         self.classifier("switcher_egress")
     }
 
+    /// The plain XDP program, and the one that takes its place while somebody traces; likewise.
+    pub(super) fn trace(&mut self) -> anyhow::Result<(ProgramFd, ProgramFd)> {
+        let plain = self.xdp()?;
+        self.stages(map::TRACE_STAGES, Stage::traced)?;
+        let meant = Stage::ALL.len() as u32;
+        let ingress = self.get("traced_ingress")?;
+        let mut array = self.stage_array(map::TRACE_STAGES)?;
+        array.set(meant, &ingress, 0)?;
+        array.set(meant + 1, &plain, 0)?;
+        Ok((plain, self.get("switcher_trace")?))
+    }
+
     /// Programs of an earlier agent find these, too: every stage begins from the frame as it came in.
     fn stages(&mut self, array: &str, name: fn(Stage) -> &'static str) -> anyhow::Result<()> {
         let mut array = self.stage_array(array)?;

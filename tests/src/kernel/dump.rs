@@ -24,9 +24,9 @@ const OF_MAPS: u32 = 12;
 const ARRAYS: [u32; 4] = [2, 3, PER_CPU, OF_MAPS];
 const PER_CPU: u32 = 6;
 
-/// Maps that can't be read so: sockets have the entries of one, and the other is a ring, which
+/// Maps that can't be read so: sockets have the entries of one, and the others are rings, one of which
 /// [`Kernel::read`] empties.
-const OTHERWISE: [&str; 2] = [map::SOCKETS, map::NOTICES];
+const OTHERWISE: [&str; 3] = [map::SOCKETS, map::NOTICES, map::TRACES];
 
 /// What every map has, by its name: a number that another content would change.
 pub type Dump = BTreeMap<&'static str, u64>;
