@@ -1,7 +1,8 @@
 //! What a packet costs, what a stream gets, what the maps take, how long a flip takes.
 //!
-//! `cargo bench -p switcher-tests --bench datapath`, with `-- --json` for machines and `-- --quick` for
-//! fewer rounds, `-- --throughput` for the streams alone. Every figure is printed beside its goal; none fails the run.
+//! `cargo bench -p switcher-tests --bench datapath`, with `-- --json` for machines, `-- --quick` for
+//! fewer rounds, and `-- scale throughput` (or other parts) for these alone. Every figure is printed beside
+//! its goal; none fails the run.
 
 mod drive;
 mod flip;
@@ -22,16 +23,31 @@ fn main() -> anyhow::Result<()> {
     if !is_root("bench datapath") {
         return Ok(());
     }
+    let named: Vec<&String> = arguments
+        .iter()
+        .filter(|it| !it.starts_with("--"))
+        .collect();
+    let part = |name: &str| named.is_empty() || named.iter().any(|it| *it == name);
     let rounds = if has("--quick") { 21 } else { 101 };
     let mut report = Report::default();
-    if !has("--throughput") {
+    if part("packets") {
         packets::measure(rounds, &mut report)?;
+    }
+    if part("memory") {
         memory::measure(&mut report)?;
+    }
+    if part("store") {
         store::measure(&mut report)?;
+    }
+    if part("flip") {
         flip::measure(if has("--quick") { 20 } else { 200 }, &mut report)?;
+    }
+    if part("scale") {
         scale::measure(rounds, &mut report)?;
     }
-    throughput::measure(if has("--quick") { 1 } else { 5 }, &mut report)?;
+    if part("throughput") {
+        throughput::measure(if has("--quick") { 1 } else { 5 }, &mut report)?;
+    }
     if has("--json") {
         println!("{}", report.json());
     } else {

@@ -11,7 +11,7 @@ use switcher_tests::town::State;
 
 use crate::report::Report;
 
-const MIB: f64 = 1024.0 * 1024.0;
+pub(crate) const MIB: f64 = 1024.0 * 1024.0;
 
 pub(crate) fn measure(report: &mut Report) -> anyhow::Result<()> {
     let mut kernel = Kernel::load()?;
@@ -52,7 +52,7 @@ fn data(map: &Map) -> Option<&MapData> {
 }
 
 /// What the kernel charges for a map, in bytes.
-fn memlock(data: &MapData) -> anyhow::Result<u64> {
+pub(crate) fn memlock(data: &MapData) -> anyhow::Result<u64> {
     let path = format!("/proc/self/fdinfo/{}", data.fd().as_fd().as_raw_fd());
     let text = std::fs::read_to_string(&path)?;
     let value = text.lines().find_map(|line| line.strip_prefix("memlock:"));

@@ -15,7 +15,7 @@ use crate::drive::{Driver, Load, Servers as Spread, Target};
 use crate::report::{Cost, Packet, Report};
 
 /// Many flows.
-const MANY: u32 = 1 << 20;
+pub(crate) const MANY: u32 = 1 << 20;
 /// Repetitions in a batch: short enough that most are not disturbed.
 const BATCH: u32 = 1 << 17;
 
@@ -80,7 +80,7 @@ fn kinds() -> Vec<Kind> {
         },
         kind("steady TCP, forwarded", steady(), ack(CLIENT, SHOP), None),
         kind("steady TCP, crowded port", on_red, ack(CLIENT, FAR), None),
-        kind("tag hit in a window", open(), ack(CLIENT, CELL), Some(3.5)),
+        tagged(),
         kind(
             "socket look-up in a window",
             open(),
@@ -100,8 +100,22 @@ fn kinds() -> Vec<Kind> {
     ]
 }
 
+/// Found by its tag.
+pub(crate) fn tagged() -> Kind {
+    Kind {
+        name: "tag hit in a window",
+        target: Target::Switcher,
+        word: open(),
+        frame: Build::tcp(CLIENT, CELL, flag::ACK),
+        sequences: false,
+        servers: Spread::ONE,
+        goal: Some(3.5),
+        goal_many: None,
+    }
+}
+
 /// Maps for one kind, with room for all flows.
-fn prepare(kernel: &mut Kernel, kind: &Kind) -> anyhow::Result<()> {
+pub(crate) fn prepare(kernel: &mut Kernel, kind: &Kind) -> anyhow::Result<()> {
     let state = State::new(kind.word);
     let roomy = FlowMap {
         capacity: 2 * MANY as usize,
@@ -158,6 +172,32 @@ pub(crate) fn packet(
         goal: kind.goal,
         goal_many: kind.goal_many,
     })
+}
+
+/// Nanoseconds for a packet to one server, from so many flows.
+pub(crate) fn total(
+    driver: &mut Driver,
+    kind: &Kind,
+    flows: u32,
+    rounds: usize,
+) -> anyhow::Result<f64> {
+    let frame = kind.frame.bytes();
+    let load = Load {
+        frame: frame.clone(),
+        client: kind.frame.source,
+        server: kind.frame.destination,
+        flows,
+        sequences: kind.sequences,
+        servers: Spread::ONE,
+    };
+    driver.driven(kind.target, &load, BATCH.max(flows))?;
+    let (mut empty, mut driven_empty, mut driven) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..rounds {
+        empty.push(driver.empty(&frame, BATCH)?);
+        driven_empty.push(driver.driven(Target::Empty, &load, BATCH)?);
+        driven.push(driver.driven(kind.target, &load, BATCH)?);
+    }
+    Ok(median(&mut empty) + median(&mut driven) - median(&mut driven_empty))
 }
 
 /// Nanoseconds, one value a round.

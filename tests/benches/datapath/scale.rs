@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use switcher_common::abi::{
-    Address, AddressKey, Endpoint, Port, Service, TCP, TableRef, address_kind, endpoint_flags,
+    Address, AddressKey, Endpoint, Port, Service, TCP, TableRef, address_kind, endpoint_flags, map,
     service_flags,
 };
 use switcher_harness::agent::binary;
@@ -21,7 +21,8 @@ use switcher_tests::town::{CLIENT, GROUP, State};
 
 use crate::drive::{Driver, Servers, Target};
 use crate::flip::resident;
-use crate::packets::{Kind, median, packet, stay_on_this_cpu};
+use crate::memory::{MIB, memlock};
+use crate::packets::{Kind, MANY, median, packet, prepare, stay_on_this_cpu, tagged, total};
 use crate::report::Report;
 
 /// A power of two, for the driver's sake, of the 10,000.
@@ -111,8 +112,30 @@ fn packets(rounds: usize, report: &mut Report) -> anyhow::Result<()> {
             large.1,
             small.1,
         );
-        Ok(())
+        tags(&mut kernel, &mut driver, rounds, report)
     })?
+}
+
+/// What a million tags cost: the map's own share with warm caches, and then that of the caches.
+fn tags(
+    kernel: &mut Kernel,
+    driver: &mut Driver,
+    rounds: usize,
+    report: &mut Report,
+) -> anyhow::Result<()> {
+    let kind = tagged();
+    prepare(kernel, &kind)?;
+    let alone = total(driver, &kind, 1, rounds)?;
+    let cold = total(driver, &kind, MANY, rounds)?;
+    let warm = total(driver, &kind, 1, rounds)?;
+    let name = "a tag among a million for one alone: warm caches";
+    report.figure(name, warm / alone, "times", Some(GOAL));
+    let name = "the same, a million flows over all of them";
+    report.figure(name, cold / alone, "times", Some(GOAL));
+    let flows = kernel.inner(map::WINDOWS, GROUP)?;
+    let memory = memlock(&flows)? as f64 / MIB;
+    report.figure("kernel memory of a million tags", memory, "MiB", None);
+    Ok(())
 }
 
 /// How services are told apart.
