@@ -244,6 +244,41 @@ mod tests {
     }
 
     #[test]
+    fn groups_are_kept_apart() {
+        let mut book = Book::default();
+        let in_group = |group: &str, service: &str| Target {
+            group: group.into(),
+            service: service.into(),
+            ..target(1)
+        };
+        let bad = [in_group("sho", "z"), in_group("shop2", "a")];
+        let good = [in_group("shop", "a"), in_group("shop", "z")];
+        book.keep(bad.iter().chain(&good).cloned());
+        for (targets, healthy) in [(&bad, false), (&good, true)] {
+            for target in targets {
+                let target = target.clone();
+                book.record(Report {
+                    target,
+                    ..report(1, Some(healthy))
+                });
+            }
+        }
+        assert_eq!(book.verdict("shop", "green"), Verdict::Healthy);
+        for group in ["sho", "shop2"] {
+            let verdict = book.verdict(group, "green");
+            assert!(matches!(verdict, Verdict::Unhealthy(it) if it.len() == 1));
+        }
+        book.record(Report {
+            target: in_group("shop", "z"),
+            ..report(1, Some(false))
+        });
+        assert!(matches!(
+            book.verdict("shop", "green"),
+            Verdict::Unhealthy(_)
+        ));
+    }
+
+    #[test]
     fn who_is_gone_is_forgotten_and_who_stays_is_not() {
         let mut book = Book::default();
         book.keep([target(1), target(2)]);

@@ -154,6 +154,28 @@ async fn what_somebody_stops_does_not_begin_again() {
     until(&stand, |it| it.phase == "preparing").await;
 }
 
+#[tokio::test]
+async fn a_program_speaks_for_each_colour() {
+    let check = "exec = [\"/bin/sh\", \"-c\", \"[ $SWITCHER_COLOUR = blue ] || { echo no database; exit 4; }\"]";
+    let text =
+        probed_at(&[1], &[2]).replace("kind = \"tcp\"", &format!("kind = \"exec\"\n{check}"));
+    let text = text.replace("timeout = \"200ms\"", "timeout = \"60s\"");
+    let stand = Stand::new(&text);
+    until(&stand, |it| {
+        let healthy = |colour: &str| it.colours[colour].healthy;
+        (healthy("blue"), healthy("green")) == (Some(true), Some(false))
+    })
+    .await;
+    let refused = stand.flip().await.expect_err("green says no");
+    assert_eq!(refused.exit, Exit::Unhealthy);
+    let why = "web 127.0.0.1:2: /bin/sh: exit code 4: no database";
+    assert_eq!(refused.blockers, [why]);
+    let text = text.replace("= blue ]", "!= blue ]");
+    apply(&stand, &text).await.expect("applies");
+    until(&stand, |it| it.colours["green"].healthy == Some(true)).await;
+    stand.flip().await.expect("green says yes");
+}
+
 const GATES: &str = "flap_budget = { switches = 2, within = \"1h\" }
 gates.qa = { expires = \"1h\" }
 gates.ops = { default = \"open\" }";
