@@ -11,6 +11,7 @@ mod audit;
 mod automatic;
 mod canary;
 mod clock;
+mod drift;
 mod effects;
 mod gates;
 mod group;

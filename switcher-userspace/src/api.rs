@@ -71,6 +71,7 @@ fn router(api: Api) -> Router {
         .route("/v1/groups/{group}/wait", get(wait::wait))
         .route("/v1/history", get(reads::history))
         .route("/v1/audit", get(reads::audit))
+        .route("/v1/drift", get(reads::drift))
         .route("/v1/audit/verify", get(reads::verify))
         .route("/v1/cutovers/{id}", get(reads::cutover))
         .route("/v1/plan", post(reads::plan))

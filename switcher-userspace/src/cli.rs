@@ -189,6 +189,10 @@ pub enum Command {
     },
     /// Show who did what, the newest first; or check that the records are as they were written
     Audit(AuditArgs),
+    /// Compare kernel, record and configuration; exit code 11 if they differ
+    ///
+    /// Looks only. The agent repairs by itself what somebody else has changed, a few times an hour.
+    Drift,
     /// Show one cut-over with its receipt
     Show {
         /// Its id, as `history` lists it

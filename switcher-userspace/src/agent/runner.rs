@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use tracing::{error, info, warn};
 
 use super::clock::Clock;
+use super::drift::Comparisons;
 use super::group::{Gate, Group};
 use super::handle::Message;
 use crate::config::Config;
@@ -55,6 +56,8 @@ pub struct Runner {
     pub(super) changes: watch::Sender<u64>,
     pub(super) attachments: Vec<Attachment>,
     pub(super) looked: Instant,
+    /// How kernel, record and configuration were compared.
+    pub(super) comparisons: Comparisons,
 }
 
 impl Runner {
@@ -254,6 +257,7 @@ impl Runner {
         self.sample();
         self.finish_configuration();
         self.tend_again();
+        self.repair_drift();
     }
 
     /// Somebody else has stored a word.

@@ -17,6 +17,8 @@ pub(super) fn differences(from: &Config, to: &Config) -> Vec<String> {
         &from.agent.flows,
         &to.agent.flows,
     );
+    let (before, after) = (&from.agent.repair, &to.agent.repair);
+    say(&mut all, "agent", "repair", before, after);
     for (name, to) in &to.groups {
         if let Some(from) = from.groups.get(name) {
             all.extend(of_group(name, from, to));

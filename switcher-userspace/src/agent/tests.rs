@@ -2,6 +2,7 @@
 
 mod audit;
 mod canary;
+mod drift;
 mod gates;
 mod growth;
 mod health;

@@ -431,6 +431,66 @@ pub struct History {
     pub cutovers: Vec<CutoverRecord>,
 }
 
+/// `GET /v1/drift`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Drift {
+    /// What is not as the agent has left it.
+    pub differences: Vec<Difference>,
+    /// Why the kernel's tables were not compared, if they were not.
+    pub not_compared: Option<String>,
+    /// Whether the agent repairs kernel and record by itself.
+    pub repairs: bool,
+    /// How often it still does within the hour.
+    pub repairs_left: usize,
+}
+
+/// Something that is not as the agent has left it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Difference {
+    /// Where.
+    pub kind: DifferenceKind,
+    /// What, in words.
+    pub what: String,
+}
+
+/// Where something is not as the agent has left it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DifferenceKind {
+    /// Programs on interfaces.
+    Program,
+    /// A steering word: the agent takes over what is there.
+    Word,
+    /// Tables, endpoints, services and addresses in the kernel.
+    Kernel,
+    /// The state file.
+    Record,
+    /// The configuration file.
+    Config,
+}
+
+impl DifferenceKind {
+    /// As in JSON.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Program => "program",
+            Self::Word => "word",
+            Self::Kernel => "kernel",
+            Self::Record => "record",
+            Self::Config => "config",
+        }
+    }
+}
+
+impl Difference {
+    /// Whether the agent repairs it, unless it is told otherwise.
+    #[must_use]
+    pub const fn is_repaired(&self) -> bool {
+        matches!(self.kind, DifferenceKind::Kernel | DifferenceKind::Record)
+    }
+}
+
 /// `GET /v1/audit`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Audit {

@@ -7,7 +7,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 
 use super::Api;
-use super::model::{Audit, ConfigAnswer, ConfigRequest, GroupStatus, History, Status};
+use super::model::{Audit, ConfigAnswer, ConfigRequest, Drift, GroupStatus, History, Status};
 use super::problem::{Body, Refused, body};
 use crate::exit::{Exit, Failure};
 use crate::journal::{self, CutoverRecord, Verified};
@@ -52,6 +52,11 @@ pub(super) async fn history(
         .ask(move |runner| runner.history(group.as_deref(), limit))
         .await??;
     Ok(Json(History { cutovers: history }))
+}
+
+pub(super) async fn drift(State(api): State<Api>) -> Result<Json<Drift>, Refused> {
+    let drift = api.agent.ask(crate::agent::Runner::drift).await?;
+    Ok(Json(drift?))
 }
 
 pub(super) async fn audit(

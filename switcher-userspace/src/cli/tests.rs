@@ -42,6 +42,7 @@ fn every_command_is_understood() {
         "gate shop qa open --reason tested",
         "wait shop --for healthy=green --timeout 30s",
         "history",
+        "drift",
         "audit --group shop -n 5",
         "audit verify --state-dir /var/lib/switcher",
         "history shop -n 5",

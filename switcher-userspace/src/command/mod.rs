@@ -11,6 +11,7 @@ mod completion;
 mod confirm;
 mod detach;
 mod doctor;
+mod drift;
 mod emergency;
 mod explain;
 mod flip;
@@ -72,6 +73,7 @@ pub fn run(cli: Cli, output: &Output) -> Result<Exit, Failure> {
             history::run(&globals, output, group.as_deref(), limit)
         }
         Command::Audit(args) => audit::run(&globals, output, &args),
+        Command::Drift => drift::run(&globals, output),
         Command::Show { id } => show::run(&globals, output, &id),
         Command::Detach(args) => detach::run(&args, output),
         Command::Doctor { config } => doctor::run(config.as_deref(), output),

@@ -41,6 +41,7 @@ fn agent(typed: TypedAgent) -> AgentConfig {
         bpffs,
         flows,
         local_clients,
+        repair,
         cgroup,
         masquerade: typed,
     } = typed;
@@ -57,6 +58,7 @@ fn agent(typed: TypedAgent) -> AgentConfig {
         bpffs: path(bpffs, super::DEFAULT_BPFFS),
         flows: flows.unwrap_or(super::DEFAULT_FLOWS),
         local_clients: local_clients.unwrap_or(true),
+        repair: repair.unwrap_or(true),
         cgroup,
         masquerade: masquerade(typed),
     }

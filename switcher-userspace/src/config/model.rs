@@ -37,6 +37,8 @@ pub struct AgentConfig {
     pub flows: u32,
     /// Whether sockets of this host are steered, too.
     pub local_clients: bool,
+    /// Whether the agent repairs what somebody else has changed in the kernel and in its records.
+    pub repair: bool,
     /// The cgroup (version 2) whose processes that concerns; where there is none, the root of the hierarchy.
     pub cgroup: Option<PathBuf>,
     /// Where masqueraded flows come from.

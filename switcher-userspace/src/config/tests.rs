@@ -24,6 +24,7 @@ fn defaults_are_filled_in() {
         bpffs: "/sys/fs/bpf/switcher".into(),
         flows: 1_048_576,
         local_clients: true,
+        repair: true,
         cgroup: None,
         masquerade: Masquerade {
             addresses: Vec::new(),
@@ -72,7 +73,7 @@ fn everything_typed_is_meant() {
     assert_eq!(config.agent.state_dir, PathBuf::from("/tmp/state"));
     assert_eq!(config.agent.bpffs, PathBuf::from("/tmp/bpf"));
     assert_eq!(config.agent.flows, 4096);
-    assert!(!config.agent.local_clients);
+    assert!(!config.agent.local_clients && !config.agent.repair);
     assert_eq!(config.agent.cgroup, Some("/tmp/cgroup".into()));
 
     let masquerade = Masquerade {

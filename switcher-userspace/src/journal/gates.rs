@@ -17,6 +17,17 @@ pub struct GatesRecord {
     pub declined: BTreeSet<String>,
 }
 
+impl GatesRecord {
+    /// It without times, which are taken from another clock each time.
+    pub(super) fn without_times(&self) -> Self {
+        let mut gates = self.clone();
+        let decisions = gates.decisions.values_mut().map(|it| &mut it.until);
+        let frozen = gates.frozen.as_mut().map(|it| &mut it.until);
+        decisions.chain(frozen).for_each(|until| *until = None);
+        gates
+    }
+}
+
 /// Why nobody flips.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FreezeRecord {

@@ -162,6 +162,17 @@ impl GroupRecord {
         releases::write(db, name, &releases.colours)
     }
 
+    /// It without who and when, which say nothing of the group.
+    #[must_use]
+    pub fn facts(&self) -> Self {
+        Self {
+            since: Timestamp::default(),
+            by: String::new(),
+            gates: self.gates.without_times(),
+            ..self.clone()
+        }
+    }
+
     /// What was recorded of a group.
     pub(super) fn load(db: &Connection, name: &str) -> rusqlite::Result<Option<Self>> {
         let mut statement = db.prepare_cached("SELECT * FROM groups WHERE name = ?1")?;

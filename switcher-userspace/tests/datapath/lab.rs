@@ -63,6 +63,7 @@ impl Lab {
             bpffs: self.bpffs.clone(),
             flows: 4096,
             local_clients: false,
+            repair: true,
             cgroup: None,
             masquerade: switcher::config::Masquerade::default(),
         }

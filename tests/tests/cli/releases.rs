@@ -23,7 +23,8 @@ fn gates_freezes_releases_and_the_database_have_a_say() {
         let stand = Stand::new(Mode::Local, true, settings, &binary()?)?;
         gates(&stand)?;
         releases(&stand)?;
-        audit(&stand)
+        audit(&stand)?;
+        drift(&stand)
     });
 }
 
@@ -106,6 +107,37 @@ fn audit(stand: &Stand) -> Result<()> {
         "{said}{alone}"
     );
     Ok(())
+}
+
+/// After all this the three agree; and a file that was edited is told from one that was taken.
+fn drift(stand: &Stand) -> Result<()> {
+    let cli = |words: &[&str]| stand.agent.cli(words);
+    compared(stand)?;
+    let agreed = cli(&["drift"])?.expect(0)?.stdout;
+    ensure!(
+        agreed == "kernel, record and configuration agree\n",
+        "{agreed}"
+    );
+    let config = std::fs::read_to_string(stand.agent.place().config())?;
+    stand.agent.write_config(&format!("{config}# edited\n"))?;
+    let differs = cli(&["drift"])?.expect(11)?.stdout;
+    ensure!(differs.starts_with("config: "), "{differs}");
+    cli(&["apply"])?.expect(0)?;
+    compared(stand)?;
+    cli(&["drift"])?.expect(0)?;
+    Ok(())
+}
+
+/// Waits until tables have followed the last window.
+fn compared(stand: &Stand) -> Result<()> {
+    for _ in 0..600 {
+        let drift = stand.agent.cli(&["drift", "--json"])?.json()?;
+        if drift["not_compared"].is_null() {
+            return Ok(());
+        }
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    anyhow::bail!("never compared")
 }
 
 /// With gate `qa` open.

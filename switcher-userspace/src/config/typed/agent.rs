@@ -27,6 +27,7 @@ pub(in crate::config) struct TypedAgent {
     pub(in crate::config) bpffs: Option<PathBuf>,
     pub(in crate::config) flows: Option<u32>,
     pub(in crate::config) local_clients: Option<bool>,
+    pub(in crate::config) repair: Option<bool>,
     pub(in crate::config) cgroup: Option<PathBuf>,
     pub(in crate::config) masquerade: TypedMasquerade,
 }
@@ -53,6 +54,10 @@ impl TypedAgent {
                 .value("flows")
                 .and_then(|value| value.integer(FLOWS))
                 .map(bare),
+            repair: section
+                .value("repair")
+                .and_then(|value| value.boolean())
+                .map(|typed| typed.value),
             local_clients: section
                 .value("local_clients")
                 .and_then(|value| value.boolean())
