@@ -193,7 +193,16 @@ impl Runner {
 
     /// The plan that a kernel read anew needs and the known one does not.
     fn kernel_differs(&mut self) -> anyhow::Result<Option<Plan>> {
-        let fresh = self.datapath.have()?;
+        let mut fresh = self.datapath.have()?;
+        for (index, group) in &mut fresh.groups {
+            // Words are looked at by themselves.
+            let known = self.have.groups.get(index);
+            group.word = known.map_or(group.word, |known| known.word);
+        }
+        if fresh == self.have {
+            // To plan takes longer than to read.
+            return Ok(None);
+        }
         let known = self.plan_for(&self.config);
         if !known.is_ok_and(|plan| plan.is_empty()) {
             // Something is to be done anyway; it is compared when that is done.
