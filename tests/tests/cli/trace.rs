@@ -92,12 +92,13 @@ fn refused(stand: &Stand) -> Result<()> {
     Ok(())
 }
 
-/// Ctrl-C is enough, and meanwhile nobody else can trace.
+/// To end the command is enough, and meanwhile nobody else can trace.
 fn interrupted(stand: &Stand, plain: u64) -> Result<()> {
     let mut child = tracing(stand)?;
     until("the programs are replaced", || Ok(program(stand)? != plain))?;
     stand.agent.cli(&["trace", "--all"])?.expect(4)?;
-    kill(Pid::from_raw(child.id().try_into()?), Signal::SIGINT)?;
+    // As Ctrl-C would, but whoever runs the tests in the background may have SIGINT ignored.
+    kill(Pid::from_raw(child.id().try_into()?), Signal::SIGTERM)?;
     child.wait()?;
     until("the plain programs are back", || {
         Ok(program(stand)? == plain)
