@@ -2,6 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::os::fd::AsRawFd as _;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use nix::sys::socket::{
@@ -15,6 +16,11 @@ use crate::{Namespace, Topology};
 const SOURCES: &str = "198.18.0.0/15";
 /// Bytes of an IPv4 and a TCP header.
 const SIZE: usize = 40;
+/// SYNs a second: what the machine bears beside connections. More, and queues overflow, in which packets of
+/// everybody are lost.
+const RATE: u32 = 100_000;
+/// So many at once: fewer than a virtual cable's queue holds.
+const BURST: u32 = 100;
 
 /// Lets the client's host own all the addresses of a flood: it will reset what it never asked for, as the
 /// victims of spoofing do.
@@ -48,7 +54,12 @@ fn send(to: SocketAddrV4, count: u32, chance: &mut Chance) -> Result<()> {
     )
     .context("making a raw socket")?;
     let address = SockaddrIn::from(to);
-    for _ in 0..count {
+    let begun = Instant::now();
+    for number in 0..count {
+        if number % BURST == 0 {
+            let due = begun + Duration::from_secs(1) * number / RATE;
+            std::thread::sleep(due.saturating_duration_since(Instant::now()));
+        }
         let packet = syn(to, chance.below(u64::MAX));
         loop {
             match sendto(raw.as_raw_fd(), &packet, &address, MsgFlags::empty()) {
