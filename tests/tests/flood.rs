@@ -34,30 +34,34 @@ fn run(mode: Mode) -> Result<()> {
     flood::prepare(&stand.topology)?;
     let load = Load::start(&stand.topology, &plan())?;
     let mut chance = Chance::new();
-    let mut syns = || {
+    let mut syns = |count| {
         let to = std::net::SocketAddrV4::new(VIP, WEB);
-        flood::syns(&stand.topology.client, to, SYNS, &mut chance)
+        flood::syns(&stand.topology.client, to, count, &mut chance)
     };
 
-    syns()?;
+    syns(SYNS)?;
     let steady = status(&stand)?;
     ensure!(steady["groups"][0]["window"].is_null(), "{steady}");
 
     std::thread::scope(|scope| {
         let flip = scope.spawn(|| stand.agent.cli(&["flip", GROUP, "--json"])?.expect(0));
         // While armed, open, and on into draining.
-        syns()?;
+        syns(SYNS)?;
         match flip.join() {
             Ok(flipped) => flipped.map(drop),
             Err(panic) => std::panic::resume_unwind(panic),
         }
     })?;
     // How many it takes is a matter of time: a CPU makes only so many tags a second.
-    let drains = until(&stand, &mut syns, |status| {
-        let window = &status["groups"][0]["window"];
-        window.is_null() || window["phase"] == "draining"
-    })?;
-    syns()?;
+    let drains = until(
+        &stand,
+        || syns(SYNS / 10),
+        |status| {
+            let window = &status["groups"][0]["window"];
+            window.is_null() || window["phase"] == "draining"
+        },
+    )?;
+    syns(SYNS)?;
     let after = status(&stand)?;
     let report = load.stop()?;
     println!("{mode}: {}; {}", report.summary(), after["reasons"]);

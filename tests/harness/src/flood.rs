@@ -18,7 +18,7 @@ const SOURCES: &str = "198.18.0.0/15";
 const SIZE: usize = 40;
 /// SYNs a second: what the machine bears beside connections. More, and queues overflow, in which packets of
 /// everybody are lost.
-const RATE: u32 = 100_000;
+const RATE: u32 = 60_000;
 /// So many at once: fewer than a virtual cable's queue holds.
 const BURST: u32 = 100;
 
