@@ -4,7 +4,6 @@
 //! loaded on a packet's way. While somebody does, [`switcher_trace`] stands at the hook. It looks at a packet's ends
 //! and sends it on to the plain program or, if it is meant, to those that tell.
 
-use aya_ebpf::EbpfContext as _;
 use aya_ebpf::bindings::xdp_action;
 use aya_ebpf::btf_maps::{Array, PerCpuArray, ProgramArray, RingBuf};
 use aya_ebpf::helpers::generated::{bpf_get_smp_processor_id, bpf_ktime_get_boot_ns};
