@@ -15,7 +15,9 @@ use aya::maps::{
 use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use bytemuck::{Pod, Zeroable};
+use nix::sched::{CpuSet, sched_getcpu, sched_setaffinity};
 use nix::time::{ClockId, clock_gettime};
+use nix::unistd::Pid;
 use switcher::datapath::kernel::OBJECT;
 use switcher::datapath::pinned::{udp_flow_map, window_map};
 use switcher::datapath::pins::Pins;
@@ -149,6 +151,7 @@ impl Kernel {
     }
 
     fn load_with(mut loader: EbpfLoader<'_>, pins: Option<Pins>) -> anyhow::Result<Self> {
+        stay_here()?;
         let mut ebpf = loader.load(OBJECT).context("making the maps")?;
         stages(&mut ebpf)?;
         egress_stages(&mut ebpf)?;
@@ -526,6 +529,14 @@ impl Kernel {
             .map_mut(name)
             .with_context(|| format!("no map {name} in the object"))
     }
+}
+
+/// Keeps this thread on its CPU. Programs run where they are run from, and some maps have an element for each
+/// CPU: on another one a notice would be news again.
+fn stay_here() -> anyhow::Result<()> {
+    let mut here = CpuSet::new();
+    here.set(sched_getcpu().context("asking which CPU this is")?)?;
+    sched_setaffinity(Pid::from_raw(0), &here).context("staying on a CPU")
 }
 
 fn small_loader() -> EbpfLoader<'static> {
