@@ -14,8 +14,10 @@ pub(crate) struct Args {
     /// Only the machines with other kernels, and in full: even where that takes long for want of KVM
     #[arg(long)]
     kernels: bool,
-    /// Passed on to `cargo test`: a filter, `--test kernel`, `-- --nocapture`. Without any, the suite ends with
-    /// machines that have other kernels
+    /// After the suite, machines with other kernels, where KVM boots them
+    #[arg(long)]
+    with_kernels: bool,
+    /// Passed on to `cargo test`: a filter, `--test kernel`, `-- --nocapture`
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     args: Vec<String>,
 }
@@ -32,16 +34,15 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     if args.kernels {
         return kernels::run(Extent::All);
     }
-    let total = run_tests(args)?;
-    if args.args.is_empty() {
+    run_tests(args)?;
+    if args.with_kernels {
         kernels::run(Extent::Suite)?;
-        println!("{}", total.line());
     }
     Ok(())
 }
 
 /// Passes the runners' output on and adds up their closing lines.
-fn run_tests(args: &Args) -> anyhow::Result<Total> {
+fn run_tests(args: &Args) -> anyhow::Result<()> {
     let mut command = cargo(["test", "--no-fail-fast"]);
     command
         .args(HOST_PACKAGES)
@@ -60,7 +61,7 @@ fn run_tests(args: &Args) -> anyhow::Result<Total> {
     if !status.success() {
         bail!("`{}` failed ({status})", cargo::line(&command));
     }
-    Ok(total)
+    Ok(())
 }
 
 /// What the runners of all targets counted.
