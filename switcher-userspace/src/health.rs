@@ -75,7 +75,7 @@ pub fn targets(config: &Config) -> impl Iterator<Item = (Target, &GroupConfig)> 
     groups
         .filter(|group| group.health.kind != HealthKind::None)
         .flat_map(|group| {
-            let all = matches!(group.health.kind, HealthKind::Exec { .. });
+            let all = matches!(group.health.kind, HealthKind::Exec(_));
             let services = group.services.values();
             let tcp = services.filter(move |it| all || it.protocol == Protocol::Tcp);
             tcp.flat_map(move |service| {

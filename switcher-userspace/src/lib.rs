@@ -16,6 +16,7 @@ pub mod journal;
 pub mod maglev;
 pub mod neighbours;
 pub mod output;
+mod program;
 pub mod reconcile;
 pub mod release;
 pub mod trace;

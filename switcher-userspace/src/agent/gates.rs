@@ -90,7 +90,14 @@ impl Runner {
     }
 
     pub(super) fn freeze_status(&self, gates: &Gates) -> Option<FreezeStatus> {
-        let frozen = gates.frozen(self.clock.now())?;
+        let Some(frozen) = gates.frozen(self.clock.now()) else {
+            let reason = gates.policy.freeze.clone()?;
+            return Some(FreezeStatus {
+                reason,
+                by: "the configuration".to_owned(),
+                until: None,
+            });
+        };
         Some(FreezeStatus {
             reason: frozen.reason.clone(),
             by: frozen.by.clone(),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::config::{Config, Drain, GroupConfig, Health, HealthKind};
+use crate::config::{Config, Drain, GroupConfig, Health, HealthKind, Program};
 use crate::release::{FlapBudget, GateRule};
 
 /// What changes from one configuration to the next, in sentences. Groups that come or go are the
@@ -62,6 +62,8 @@ fn of_group(name: &str, from: &GroupConfig, to: &GroupConfig) -> Vec<String> {
     changed("automatic_after", after, confirm(to.automatic_after));
     let before = budget(from.flap_budget);
     changed("flap_budget", before, budget(to.flap_budget));
+    let freeze = |it: &Option<String>| it.clone().unwrap_or_else(|| "none".to_owned());
+    changed("freeze", freeze(&from.freeze), freeze(&to.freeze));
     let before = gates(&from.gates);
     changed("gates", before, gates(&to.gates));
     all
@@ -88,8 +90,14 @@ fn check(kind: &HealthKind) -> String {
         HealthKind::None => "none".to_owned(),
         HealthKind::Tcp => "tcp".to_owned(),
         HealthKind::Http { path } => format!("http {path}"),
-        HealthKind::Exec { argv } => format!("exec {}", argv.join(" ")),
+        HealthKind::Exec(check) => format!("exec {}", program(check)),
     }
+}
+
+fn program(program: &Program) -> String {
+    let words = program.argv.join(" ");
+    let user = program.user.as_ref();
+    user.map_or_else(|| words.clone(), |user| format!("{words} (as {user})"))
 }
 
 fn budget(budget: Option<FlapBudget>) -> String {

@@ -18,6 +18,8 @@ pub const WEIGHT_MAX: u16 = 1000;
 pub const INTERFACE_NAME_MAX: usize = 15;
 /// Bytes of a Unix socket's path: `sun_path` less its NUL.
 pub const SOCKET_PATH_MAX: usize = 107;
+/// Bytes of a line of words for people.
+pub const LINE_MAX: usize = 256;
 /// The smallest and largest flow map.
 pub const FLOWS: std::ops::RangeInclusive<u32> = 1..=16_777_216;
 /// The longest duration anywhere: what a person can still mean.

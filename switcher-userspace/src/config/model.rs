@@ -114,6 +114,8 @@ pub struct GroupConfig {
     pub colours: Vec<String>,
     /// A flip undoes itself after this long unless it is confirmed; none if it stays.
     pub confirm_within: Option<Duration>,
+    /// Why nobody flips, as long as the configuration says so.
+    pub freeze: Option<String>,
     /// Manual gates by name.
     pub gates: BTreeMap<String, GateRule>,
     /// How often the live colour may change; any number of times if none.
@@ -169,10 +171,16 @@ pub enum HealthKind {
         path: String,
     },
     /// That a program ends with 0.
-    Exec {
-        /// Its absolute path, and its arguments.
-        argv: Vec<String>,
-    },
+    Exec(Program),
+}
+
+/// A program of the operator's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Program {
+    /// Its absolute path, and its arguments; there is no shell.
+    pub argv: Vec<String>,
+    /// Whom it runs as, by name; the agent's user if none.
+    pub user: Option<String>,
 }
 
 impl GroupConfig {
@@ -183,6 +191,7 @@ impl GroupConfig {
             gates: self.gates.clone(),
             budget: self.flap_budget,
             automatic: self.automatic_after,
+            freeze: self.freeze.clone(),
         }
     }
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::Protocol;
-use super::limits::{DURATION_MAX, INTERFACE_NAME_MAX, NAME_MAX, SOCKET_PATH_MAX};
+use super::limits::{DURATION_MAX, INTERFACE_NAME_MAX, LINE_MAX, NAME_MAX, SOCKET_PATH_MAX};
 use super::report::Complaint;
 
 type Parsed<T> = Result<T, Complaint>;
@@ -67,6 +67,29 @@ pub(super) fn socket_path(text: &str) -> Parsed<PathBuf> {
         ));
     }
     path(text)
+}
+
+/// The name of a user.
+pub(super) fn user(text: &str) -> Parsed<String> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "-_.@$".contains(c);
+    if !text.is_empty() && !text.starts_with('-') && text.chars().all(allowed) {
+        return Ok(text.to_owned());
+    }
+    Err(Complaint::new(
+        format_args!("{text:?} can't be the name of a user"),
+        "write a name that `getent passwd` shows",
+    ))
+}
+
+/// Words for people, on one line.
+pub(super) fn line(text: &str) -> Parsed<String> {
+    if !text.trim().is_empty() && text.len() <= LINE_MAX && !text.chars().any(char::is_control) {
+        return Ok(text.to_owned());
+    }
+    Err(Complaint::new(
+        format_args!("{text:?} is no line of words"),
+        format_args!("write 1 to {LINE_MAX} bytes without line breaks"),
+    ))
 }
 
 /// A duration, zero included.

@@ -113,6 +113,7 @@ fn everything_typed_is_meant() {
             within: Duration::from_secs(3600),
         }),
         automatic: Some(Duration::from_secs(120)),
+        freeze: Some("year-end accounts".to_owned()),
     };
     assert_eq!(shop.policy(), policy);
     let web = &shop.services["web"];
@@ -132,9 +133,10 @@ fn everything_typed_is_meant() {
 
     let dns = &config.groups["dns"];
     let argv = ["/usr/bin/dig", "-p", "53"].map(str::to_owned);
-    let exec = HealthKind::Exec {
+    let exec = HealthKind::Exec(Program {
         argv: argv.to_vec(),
-    };
+        user: Some("nobody".to_owned()),
+    });
     assert_eq!(dns.health.kind, exec, "a program may ask UDP");
     let service = &dns.services["dns.v4"];
     assert_eq!(

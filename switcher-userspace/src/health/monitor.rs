@@ -75,7 +75,7 @@ async fn watch(target: Target, health: Health, bypass: Bypass, tell: Tell) {
     loop {
         ticks.tick().await;
         let passed = match &health.kind {
-            HealthKind::Exec { argv } => exec::run(argv, &target, health.timeout).await,
+            HealthKind::Exec(check) => exec::run(check, &target, health.timeout).await,
             kind => probe::probe(kind, target.address, &bypass, health.timeout).await,
         };
         tally.record(passed.is_ok());

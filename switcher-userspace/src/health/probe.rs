@@ -29,7 +29,7 @@ pub(super) async fn probe(
     bypass: &Bypass,
     patience: Duration,
 ) -> Result<(), Fault> {
-    if matches!(kind, HealthKind::None | HealthKind::Exec { .. }) {
+    if matches!(kind, HealthKind::None | HealthKind::Exec(_)) {
         return Ok(());
     }
     let begun = Instant::now();

@@ -34,6 +34,8 @@ pub struct Policy {
     pub budget: Option<FlapBudget>,
     /// A staged release becomes live by itself when its checks have passed for this long.
     pub automatic: Option<Duration>,
+    /// Why nobody flips, as long as the configuration says so.
+    pub freeze: Option<String>,
 }
 
 /// What a manual gate is when nobody has decided.
@@ -140,6 +142,12 @@ pub fn blockers(state: &GroupState, to: &str, at: Millis) -> Vec<Blocker> {
             format!("{reason:?}, by {by}{left}; `unfreeze` ends it"),
         );
     }
+    if let Some(reason) = &gates.policy.freeze {
+        add(
+            "freeze",
+            format!("{reason:?}, by the configuration; to `apply` one without `freeze` ends it"),
+        );
+    }
     for (name, rule) in &gates.policy.gates {
         let why = match gates.gate(name, *rule, at) {
             (true, _) => continue,
@@ -192,6 +200,14 @@ pub(super) fn freeze(
         until: time.map(|time| now + time),
     });
     if let Err(refusal) = preconditions(state, &order) {
+        return answer(state, stage, order.id, Outcome::Refused(refusal));
+    }
+    if let (None, None, Some(reason)) =
+        (&frozen, state.gates.frozen(now), &state.gates.policy.freeze)
+    {
+        let detail = format!("it is the configuration that freezes it: {reason:?}");
+        let advice = "remove `freeze` from it, and `apply` it";
+        let refusal = Refusal::new(Why::Precondition, detail, advice);
         return answer(state, stage, order.id, Outcome::Refused(refusal));
     }
     if frozen.is_none() && state.gates.frozen(now).is_none() {

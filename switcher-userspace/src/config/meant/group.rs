@@ -12,7 +12,7 @@ use crate::config::typed::{
     TypedKind, TypedService,
 };
 use crate::config::{
-    Drain, EndpointConfig, Forward, GroupConfig, HashMode, Health, HealthKind, Protocol,
+    Drain, EndpointConfig, Forward, GroupConfig, HashMode, Health, HealthKind, Program, Protocol,
     ServiceConfig, UdpMode,
 };
 use crate::release::{FlapBudget, GateRule};
@@ -34,6 +34,7 @@ pub(super) fn mean(group: TypedGroup, report: &Report<'_>) -> Option<GroupConfig
         initial,
         colours: _,
         confirm_within,
+        freeze,
         gates,
         flap_budget,
         automatic_after,
@@ -56,6 +57,7 @@ pub(super) fn mean(group: TypedGroup, report: &Report<'_>) -> Option<GroupConfig
         initial: initial?.value,
         colours,
         confirm_within: confirm_within.map(|typed| typed.value),
+        freeze: freeze.map(|typed| typed.value),
         gates: gates.into_iter().map(gate).collect(),
         flap_budget: flap_budget.and_then(budget),
         automatic_after: automatic_after.map(|typed| typed.value),
@@ -115,6 +117,7 @@ fn mean_health(typed: TypedHealth, has_tcp: bool, report: &Report<'_>) -> Health
         rise,
         fall,
         exec,
+        user,
         min_healthy,
     } = typed;
     if let Some(kind) = &kind
@@ -144,6 +147,13 @@ fn mean_health(typed: TypedHealth, has_tcp: bool, report: &Report<'_>) -> Health
         ),
         _ => {}
     }
+    if let Some(user) = user.as_ref().filter(|_| kind != TypedKind::Exec) {
+        report.error(
+            &user.at,
+            "only programs run as somebody",
+            "choose kind = \"exec\", or remove it",
+        );
+    }
     if let Some(path) = path.as_ref().filter(|_| kind != TypedKind::Http) {
         report.error(
             &path.at,
@@ -158,9 +168,10 @@ fn mean_health(typed: TypedHealth, has_tcp: bool, report: &Report<'_>) -> Health
             TypedKind::Http => HealthKind::Http {
                 path: path.map_or("/".into(), |path| path.value),
             },
-            TypedKind::Exec => HealthKind::Exec {
+            TypedKind::Exec => HealthKind::Exec(Program {
                 argv: exec.map(|exec| exec.value).unwrap_or_default(),
-            },
+                user: user.map(|user| user.value),
+            }),
         },
         interval: interval.map_or(HEALTH_INTERVAL, |interval| interval.value),
         timeout: timeout.map_or(HEALTH_TIMEOUT, |timeout| timeout.value),

@@ -8,15 +8,17 @@ use crate::config::report::Typed;
 use crate::config::scalar;
 use crate::config::section::{Section, Value};
 
+const FREEZE: &str = "say why nobody flips: freeze = \"year-end accounts\"";
 const COLOURS: &str = "list the colours: colours = [\"blue\", \"green\"]";
 /// Keys of features that this version lacks, under the names people would try.
-const LATER: &[&str] = &["hooks", "freeze", "bake", "schema"];
+const LATER: &[&str] = &["hooks", "bake", "schema"];
 
 pub(in crate::config) struct TypedGroup {
     pub(in crate::config) name: Typed<String>,
     pub(in crate::config) initial: Option<Typed<String>>,
     pub(in crate::config) colours: Option<Vec<Typed<String>>>,
     pub(in crate::config) confirm_within: Option<Typed<Duration>>,
+    pub(in crate::config) freeze: Option<Typed<String>>,
     pub(in crate::config) gates: Vec<TypedGate>,
     pub(in crate::config) flap_budget: Option<TypedBudget>,
     pub(in crate::config) automatic_after: Option<Typed<Duration>>,
@@ -41,6 +43,7 @@ pub(in crate::config) struct TypedHealth {
     pub(in crate::config) rise: Option<Typed<u32>>,
     pub(in crate::config) fall: Option<Typed<u32>>,
     pub(in crate::config) exec: Option<Typed<Vec<String>>>,
+    pub(in crate::config) user: Option<Typed<String>>,
     pub(in crate::config) min_healthy: Option<Typed<Duration>>,
 }
 
@@ -64,6 +67,9 @@ impl TypedGroup {
             confirm_within: section
                 .value("confirm_within")
                 .and_then(|value| value.parse(scalar::DURATION, scalar::duration_above_zero)),
+            freeze: section
+                .value("freeze")
+                .and_then(|value| value.parse(FREEZE, scalar::line)),
             gates: section
                 .section("gates")
                 .map(|section| gates::read(&section))
@@ -134,6 +140,9 @@ impl TypedHealth {
             rise: section.value("rise").and_then(count),
             fall: section.value("fall").and_then(count),
             exec: section.value("exec").and_then(|value| argv(&value)),
+            user: section
+                .value("user")
+                .and_then(|value| value.parse(USER, scalar::user)),
             min_healthy: section
                 .value("min_healthy")
                 .and_then(|value| value.parse(scalar::DURATION, scalar::duration)),
@@ -146,8 +155,10 @@ impl TypedHealth {
 const EXEC: &str =
     "list a program by its absolute path, and its arguments: exec = [\"/usr/local/bin/check\"]";
 
+pub(super) const USER: &str = "name a user of this host: user = \"nobody\"";
+
 /// A program and its arguments; no shell. What could not be understood is reported, and empty.
-fn argv(value: &Value<'_>) -> Option<Typed<Vec<String>>> {
+pub(super) fn argv(value: &Value<'_>) -> Option<Typed<Vec<String>>> {
     let items = value.items(EXEC)?;
     if items.is_empty() {
         value.report.error(&value.at, "the list is empty", EXEC);

@@ -84,6 +84,21 @@ fn each_can_be_cleared_and_a_flip_uses_what_was_opened() {
 }
 
 #[test]
+fn what_the_configuration_freezes_only_that_frees() {
+    let mut state = sockets();
+    state.gates.policy.freeze = Some("accounts".into());
+    assert_eq!(flip(&mut state, 0), ["freeze"]);
+    let unfrozen = step(&mut state, Event::Unfreeze(order("u")), Millis(0));
+    assert_eq!(refused(&unfrozen), Why::Precondition);
+    let _frozen = step(&mut state, freeze(None), Millis(0));
+    assert_eq!(flip(&mut state, 0), ["freeze", "freeze"], "by both");
+    let unfrozen = step(&mut state, Event::Unfreeze(order("u")), Millis(0));
+    assert!(is_noted(&unfrozen));
+    state.gates.policy.freeze = None;
+    assert_eq!(flip(&mut state, 0), [""; 0]);
+}
+
+#[test]
 fn decisions_and_freezes_end() {
     let mut state = guarded();
     let _opened = step(&mut state, gate("qa", true), Millis(0));
@@ -293,7 +308,7 @@ fn guarded() -> GroupState {
             switches: 2,
             within: Duration::from_secs(60),
         }),
-        automatic: None,
+        ..Policy::default()
     };
     state
 }
