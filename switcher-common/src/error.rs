@@ -121,9 +121,10 @@ fn decide<T: Tables, S: Stack>(
 /// # Errors
 /// Why it passes as it is.
 #[inline(always)]
-pub(crate) fn egress<F: Frame + ?Sized, T: Tables>(
+pub(crate) fn egress<F: Frame + ?Sized, T: Tables, S: Stack>(
     frame: &mut F,
     tables: &T,
+    stack: &S,
 ) -> Result<Verdict, Reason> {
     let mut place = MaybeUninit::uninit();
     let error = frame
@@ -132,6 +133,7 @@ pub(crate) fn egress<F: Frame + ?Sized, T: Tables>(
     error.read(frame)?;
     let packet = &error.packet;
     let (id, endpoint) = classify::sender(packet, tables).ok_or(Reason::NotOurs)?;
+    stack.met(endpoint.service, id, how::REPLY);
     let service = pipeline::answers_as(packet, id, endpoint, tables)?;
     let service = pipeline::face(service, tables)?;
     let turn = error.from(id, service.address, service.port);

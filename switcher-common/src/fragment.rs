@@ -89,26 +89,32 @@ pub(crate) fn ingress<F: Frame + ?Sized, T: Tables, S: Stack>(
 /// # Errors
 /// Why it passes as it is.
 #[inline(always)]
-pub(crate) fn egress<F: Frame + ?Sized, T: Tables>(
+pub(crate) fn egress<F: Frame + ?Sized, T: Tables, S: Stack>(
     frame: &mut F,
     tables: &T,
-    now: u32,
+    stack: &S,
 ) -> Result<Verdict, Reason> {
     let mut place = MaybeUninit::uninit();
     let fragment = Fragment::read(frame, &mut place)?;
     let packet = fragment.packet;
     let said = if fragment.first {
         let said = match classify::sender(packet, tables) {
-            Some((id, endpoint)) => answer(packet, id, endpoint, tables),
+            Some((id, endpoint)) => {
+                stack.met(endpoint.service, id, how::REPLY);
+                answer(packet, id, endpoint, tables)
+            }
             None => PASSES,
         };
         if is_followed_from(packet, tables) {
-            fragment.remember(said, now, tables);
+            fragment.remember(said, stack.now(), tables);
         }
         said
     } else {
-        match fragment.known(now, tables) {
-            Some(said) => said,
+        match fragment.known(stack.now(), tables) {
+            Some(said) => {
+                stack.met(said.service, said.id, how::FRAGMENT);
+                said
+            }
             None => return Err(unseen_reply(packet, tables)),
         }
     };

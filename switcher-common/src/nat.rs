@@ -6,6 +6,7 @@
 //! agent when the flow has ended ([`has_ended`]), or by the flow that takes their place.
 
 use crate::abi::nat::{Activity, NatClient, NatFlow, NatPort, NatSource, activity};
+use crate::abi::trace::how;
 use crate::abi::{
     Address, Endpoint, FlowKey, Note, Port, Service, TCP, endpoint_flags, note_kind, service_flags,
 };
@@ -160,27 +161,30 @@ pub(crate) fn reply<F: Frame + ?Sized, T: NatTables, S: Stack>(
 
 /// A request that the stack forwards, on its way out: it gets this host's address.
 #[inline(always)]
-pub(crate) fn request_leaves<T: NatTables>(
+pub(crate) fn request_leaves<T: NatTables, S: Stack>(
     packet: &Packet,
     id: u16,
     endpoint: &Endpoint,
     tables: &T,
+    stack: &S,
 ) -> Result<Edit, Reason> {
     let key = face(packet.source, packet.source_port, id, endpoint, tables);
     let flow = flow_at(&key, id, tables);
     if !flow.exists {
         return Err(Reason::NotOurs);
     }
+    stack.met(key.id, id, How::Tag as u32);
     Ok(Edit::from(packet, flow.entry.source, flow.entry.port))
 }
 
 /// A reply that the stack forwards, on its way out: it gets the service's address.
 #[inline(always)]
-pub(crate) fn reply_leaves<T: NatTables>(
+pub(crate) fn reply_leaves<T: NatTables, S: Stack>(
     packet: &Packet,
     id: u16,
     endpoint: &Endpoint,
     tables: &T,
+    stack: &S,
 ) -> Result<Edit, Reason> {
     let (client, port) = (packet.destination, packet.destination_port);
     let key = face(client, port, id, endpoint, tables);
@@ -191,6 +195,7 @@ pub(crate) fn reply_leaves<T: NatTables>(
         .service(key.id)
         .filter(|service| service.has(service_flags::PRESENT))
         .ok_or(Reason::NotOurs)?;
+    stack.met(key.id, id, how::REPLY);
     Ok(Edit::from(packet, service.address, service.port))
 }
 

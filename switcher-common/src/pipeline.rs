@@ -175,7 +175,11 @@ pub fn run<F: Frame + ?Sized, T: NatTables, S: Stack>(
 
 /// A packet leaves by one of our interfaces, from the host itself or through its stack.
 #[inline(always)]
-pub fn egress<F: Frame + ?Sized, T: NatTables>(frame: &mut F, tables: &T) -> Verdict {
+pub fn egress<F: Frame + ?Sized, T: NatTables, S: Stack>(
+    frame: &mut F,
+    tables: &T,
+    stack: &S,
+) -> Verdict {
     let packet = match parse::parse(frame) {
         Ok(packet) => packet,
         Err(Reason::Fragment) => return Verdict::Continue(Stage::Fragments),
@@ -184,17 +188,18 @@ pub fn egress<F: Frame + ?Sized, T: NatTables>(frame: &mut F, tables: &T) -> Ver
     };
     let edit = match classify::sender(&packet, tables) {
         Some((id, endpoint)) if endpoint.has(endpoint_flags::MASQUERADE) => {
-            nat::reply_leaves(&packet, id, endpoint, tables)
+            nat::reply_leaves(&packet, id, endpoint, tables, stack)
         }
         Some((id, endpoint)) => {
             if !endpoint.has(endpoint_flags::ROUTED) {
                 count_reset(frame, &packet, endpoint, tables);
             }
+            stack.met(endpoint.service, id, how::REPLY);
             reply_as(&packet, id, endpoint, tables)
         }
         None => match classify::receiver(&packet, tables) {
             Some((id, endpoint)) if endpoint.has(endpoint_flags::MASQUERADE) => {
-                nat::request_leaves(&packet, id, endpoint, tables)
+                nat::request_leaves(&packet, id, endpoint, tables, stack)
             }
             Some(_) | None => Err(Reason::NotOurs),
         },
@@ -208,13 +213,16 @@ pub fn egress<F: Frame + ?Sized, T: NatTables>(frame: &mut F, tables: &T) -> Ver
     }
 }
 
-/// [`egress`] for fragments and ICMP errors. `now` is the time in ticks of
-/// [`TICK_SHIFT`](crate::abi::TICK_SHIFT).
+/// [`egress`] for fragments and ICMP errors.
 #[inline(always)]
-pub fn odd_egress<F: Frame + ?Sized, T: Tables>(frame: &mut F, tables: &T, now: u32) -> Verdict {
+pub fn odd_egress<F: Frame + ?Sized, T: Tables, S: Stack>(
+    frame: &mut F,
+    tables: &T,
+    stack: &S,
+) -> Verdict {
     let sent = match parse::parse(frame) {
-        Err(Reason::Fragment) => fragment::egress(frame, tables, now),
-        Err(Reason::IcmpError) => error::egress(frame, tables),
+        Err(Reason::Fragment) => fragment::egress(frame, tables, stack),
+        Err(Reason::IcmpError) => error::egress(frame, tables, stack),
         _ => Err(Reason::NotOurs),
     };
     match sent {
@@ -226,9 +234,13 @@ pub fn odd_egress<F: Frame + ?Sized, T: Tables>(frame: &mut F, tables: &T, now: 
 }
 
 /// [`egress`] and what takes over from it.
-pub fn run_egress<F: Frame + ?Sized, T: NatTables>(frame: &mut F, tables: &T, now: u32) -> Verdict {
-    match egress(frame, tables) {
-        Verdict::Continue(Stage::Fragments | Stage::Errors) => odd_egress(frame, tables, now),
+pub fn run_egress<F: Frame + ?Sized, T: NatTables, S: Stack>(
+    frame: &mut F,
+    tables: &T,
+    stack: &S,
+) -> Verdict {
+    match egress(frame, tables, stack) {
+        Verdict::Continue(Stage::Fragments | Stage::Errors) => odd_egress(frame, tables, stack),
         verdict => verdict,
     }
 }

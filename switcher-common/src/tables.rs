@@ -102,7 +102,7 @@ pub trait Stack {
     fn now(&self) -> u32;
     /// Nanoseconds of `CLOCK_BOOTTIME`, for [`Times`].
     fn nanoseconds(&self) -> u64;
-    /// Index of the interface the packet came in by.
+    /// Index of the interface the packet came in, or goes out, by.
     fn interface(&self) -> u32;
     /// What the socket table says about `packet`'s client and `endpoint`.
     fn owner(&self, packet: &Packet, endpoint: &Endpoint, segment: Segment) -> Ownership;

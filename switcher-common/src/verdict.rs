@@ -47,8 +47,21 @@ impl Stage {
         }
     }
 
+    /// Likewise at tc ingress.
+    pub const fn tc_traced(self) -> &'static str {
+        match self {
+            Self::Fragments => "traced_tc_fragments",
+            Self::Nat => "traced_tc_nat",
+            Self::Tunnel => "traced_tc_tunnel",
+            Self::Errors => "traced_tc_errors",
+        }
+    }
+
     /// The program at egress for fragments and ICMP errors.
     pub const AT_EGRESS: &str = "switcher_odd_egress";
+
+    /// Likewise, one that also tells what it does.
+    pub const AT_EGRESS_TRACED: &str = "traced_odd_egress";
 
     /// Its program in the object.
     pub const fn program(self) -> &'static str {

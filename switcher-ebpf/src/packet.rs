@@ -6,6 +6,7 @@ use core::mem::MaybeUninit;
 use aya_ebpf::bindings::{BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, BPF_F_RECOMPUTE_CSUM, xdp_md};
 use aya_ebpf::helpers::generated::{bpf_csum_update, bpf_xdp_get_buff_len};
 use aya_ebpf::programs::{TcContext, XdpContext};
+use switcher_common::abi::trace::kind;
 use switcher_common::abi::{TCP, UDP};
 use switcher_common::checksum::{fold, narrow};
 use switcher_common::frame::{Frame, Header, KEPT, Kept, REACH, SUMMED, TOO_SHORT};
@@ -79,7 +80,7 @@ impl Frame for XdpFrame<'_> {
 
     #[inline(always)]
     fn keep<'a, T: Kept>(&self, value: T, _place: &'a mut MaybeUninit<T>) -> Option<&'a mut T> {
-        kept(value, 0)
+        kept(value, kind::XDP)
     }
 
     #[inline(always)]
@@ -220,7 +221,7 @@ impl<const SUMMED: bool> Frame for TcFrame<'_, SUMMED> {
 
     #[inline(always)]
     fn keep<'a, T: Kept>(&self, value: T, _place: &'a mut MaybeUninit<T>) -> Option<&'a mut T> {
-        kept(value, 1)
+        kept(value, kind::TC)
     }
 
     #[inline(always)]
@@ -271,9 +272,9 @@ impl<const SUMMED: bool> Frame for TcFrame<'_, SUMMED> {
 
 /// Puts something into this CPU's memory for the kind of hook, whose programs don't interrupt each other.
 #[inline(always)]
-fn kept<'a, T: Kept>(value: T, hook: u32) -> Option<&'a mut T> {
+fn kept<'a, T: Kept>(value: T, kind: u32) -> Option<&'a mut T> {
     const { assert!(size_of::<T>() <= KEPT && align_of::<T>() <= 8) };
-    let place = SCRATCH.get_ptr_mut(hook)?.cast::<T>();
+    let place = SCRATCH.get_ptr_mut(kind)?.cast::<T>();
     // SAFETY: large enough and aligned, as asserted; nobody else has this CPU's element until the program returns.
     unsafe {
         place.write(value);

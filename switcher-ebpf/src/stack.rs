@@ -13,6 +13,7 @@ use aya_ebpf::helpers::generated::{
 };
 use aya_ebpf::programs::{TcContext, XdpContext};
 use network_types::tcp::TcpHdr;
+use switcher_common::abi::trace::kind;
 use switcher_common::abi::{Endpoint, NextHop, TICK_SHIFT};
 use switcher_common::frame::Frame as _;
 use switcher_common::parse::Packet;
@@ -36,15 +37,19 @@ pub(crate) struct KernelStack<'a, C>(pub(crate) &'a C);
 
 /// A program's context, as the stack's helpers want it.
 pub(crate) trait Incoming {
+    /// Programs of one kind don't interrupt each other: which elements of memory are theirs.
+    const KIND: u32;
     /// What the kernel gave the program.
     fn pointer(&self) -> *mut c_void;
-    /// Index of the interface the packet came in by.
+    /// Index of the interface the packet came in or goes out by.
     fn interface(&self) -> u32;
     /// The TCP header at `offset` of the packet of a context.
     fn tcp(pointer: *mut c_void, offset: usize) -> Option<TcpHdr>;
 }
 
 impl Incoming for XdpContext {
+    const KIND: u32 = kind::XDP;
+
     #[inline(always)]
     fn pointer(&self) -> *mut c_void {
         self.ctx.cast()
@@ -62,6 +67,8 @@ impl Incoming for XdpContext {
 }
 
 impl Incoming for TcContext {
+    const KIND: u32 = kind::TC;
+
     #[inline(always)]
     fn pointer(&self) -> *mut c_void {
         self.skb.skb.cast()
@@ -79,17 +86,11 @@ impl Incoming for TcContext {
     }
 }
 
-/// Now, in ticks.
-#[inline(always)]
-pub(crate) fn now() -> u32 {
-    // SAFETY: no arguments.
-    (unsafe { bpf_ktime_get_coarse_ns() } >> TICK_SHIFT) as u32
-}
-
 impl<C: Incoming> Stack for KernelStack<'_, C> {
     #[inline(always)]
     fn now(&self) -> u32 {
-        now()
+        // SAFETY: no arguments.
+        (unsafe { bpf_ktime_get_coarse_ns() } >> TICK_SHIFT) as u32
     }
 
     #[inline(always)]

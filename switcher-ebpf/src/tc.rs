@@ -10,7 +10,7 @@ use switcher_common::verdict::{Stage, Verdict};
 
 use crate::maps::{EGRESS_STAGES, Maps, TC_STAGES};
 use crate::packet::TcFrame;
-use crate::stack::{Incoming as _, KernelStack, now};
+use crate::stack::{Incoming as _, KernelStack};
 
 /// Incoming packets of an interface.
 #[classifier]
@@ -57,7 +57,7 @@ fn switcher_tc_tunnel(context: TcContext) -> i32 {
 
 /// Link addresses are those that the FIB gave, so that packets leave as they are.
 #[inline(always)]
-fn act(context: &TcContext, verdict: Verdict) -> i32 {
+pub(crate) fn act(context: &TcContext, verdict: Verdict) -> i32 {
     match verdict {
         Verdict::Pass(_) | Verdict::Deliver => TC_ACT_UNSPEC,
         // SAFETY: plain integers.
@@ -79,7 +79,7 @@ fn act(context: &TcContext, verdict: Verdict) -> i32 {
 fn switcher_egress(context: TcContext) -> i32 {
     let mut frame = TcFrame::new(&context);
     frame.pull();
-    let verdict = pipeline::egress(&mut frame, &Maps);
+    let verdict = pipeline::egress(&mut frame, &Maps, &KernelStack(&context));
     if matches!(verdict, Verdict::Continue(Stage::Fragments | Stage::Errors)) {
         // SAFETY: as above.
         unsafe { EGRESS_STAGES.tail_call(&context, 0) };
@@ -92,11 +92,12 @@ fn switcher_egress(context: TcContext) -> i32 {
 fn switcher_odd_egress(context: TcContext) -> i32 {
     let mut frame = TcFrame::new(&context);
     frame.pull_more();
-    act_egress(pipeline::odd_egress(&mut frame, &Maps, now()))
+    let stack = KernelStack(&context);
+    act_egress(pipeline::odd_egress(&mut frame, &Maps, &stack))
 }
 
 #[inline(always)]
-const fn act_egress(verdict: Verdict) -> i32 {
+pub(crate) const fn act_egress(verdict: Verdict) -> i32 {
     match verdict {
         Verdict::Drop(_) => TC_ACT_SHOT,
         Verdict::Pass(_)

@@ -1,8 +1,10 @@
 //! Programs that also tell what they do with packets that somebody wants to see.
 //!
 //! They run the same pipeline as the plain ones, which know nothing of them: while nobody traces, none of this is
-//! loaded on a packet's way. While somebody does, [`switcher_trace`] stands at the hook. It looks at a packet's ends
-//! and sends it on to the plain program or, if it is meant, to those that tell.
+//! loaded on a packet's way. While somebody does, [`switcher_trace`], or what stands for it at tc, is at the hook. It
+//! looks at a packet's ends and sends it on to the plain program or, if it is meant, to those that tell.
+
+mod tc;
 
 use aya_ebpf::bindings::xdp_action;
 use aya_ebpf::btf_maps::{Array, PerCpuArray, ProgramArray, RingBuf};
@@ -10,42 +12,45 @@ use aya_ebpf::helpers::generated::{bpf_get_smp_processor_id, bpf_ktime_get_boot_
 use aya_ebpf::macros::{btf_map, xdp};
 use aya_ebpf::programs::XdpContext;
 use core::mem::MaybeUninit;
-use switcher_common::abi::trace::{Trace, TraceFilter, Tracing, how, verdict as verdicts};
+use switcher_common::abi::trace::{
+    Trace, TraceFilter, Tracing, hook, how, kind, place, verdict as verdicts,
+};
 use switcher_common::abi::{Endpoint, TCP, UDP};
-use switcher_common::frame::Frame as _;
+use switcher_common::frame::Frame;
 use switcher_common::layers::Layers;
 use switcher_common::parse::{self, Packet};
 use switcher_common::pipeline;
 use switcher_common::steer::{Ownership, Segment};
 use switcher_common::tables::{Route, Stack, Tables as _, Way};
-use switcher_common::verdict::{Stage, Verdict};
+use switcher_common::verdict::Verdict;
 use switcher_common::word::Word;
 
 use crate::act;
 use crate::maps::{MAPPED, Maps};
 use crate::packet::XdpFrame;
-use crate::stack::KernelStack;
+use crate::stack::{Incoming, KernelStack};
 
-/// Where packets go that are meant, behind the stages.
-const MEANT: u32 = Stage::ALL.len() as u32;
-/// And all others.
-const OTHERS: u32 = MEANT + 1;
 /// Room for more than a thousand records; what does not fit is counted as lost.
 const BYTES: usize = 1 << 17;
 
 #[btf_map]
 static TRACE_FILTER: Array<TraceFilter, 1, MAPPED> = Array::new();
 #[btf_map]
-static TRACING: PerCpuArray<Tracing, 1> = PerCpuArray::new();
+static TRACING: PerCpuArray<Tracing, 2> = PerCpuArray::new();
 #[btf_map]
 static TRACES: RingBuf<Trace, BYTES> = RingBuf::new();
 #[btf_map]
-static TRACE_STAGES: ProgramArray<{ Stage::ALL.len() + 2 }> = ProgramArray::new();
+static TRACE_STAGES: ProgramArray<{ place::COUNT }> = ProgramArray::new();
+#[btf_map]
+static TC_TRACE_STAGES: ProgramArray<{ place::COUNT }> = ProgramArray::new();
 
 /// Incoming packets of an interface, while somebody traces.
 #[xdp(frags)]
 fn switcher_trace(context: XdpContext) -> u32 {
-    let next = if begin(&context) { MEANT } else { OTHERS };
+    let next = match begin(&XdpFrame(&context), &context, hook::XDP) {
+        true => place::MEANT,
+        false => place::OTHERS,
+    };
     // SAFETY: nothing here waits to be dropped. The agent has put programs there before it attached this one.
     unsafe { TRACE_STAGES.tail_call(&context, next) };
     xdp_action::XDP_PASS
@@ -92,9 +97,9 @@ fn traced_tunnel(context: XdpContext) -> u32 {
 }
 
 /// The stack, and whoever keeps the record.
-struct Traced<'a>(KernelStack<'a, XdpContext>);
+struct Traced<'a, C>(KernelStack<'a, C>);
 
-impl Stack for Traced<'_> {
+impl<C: Incoming> Stack for Traced<'_, C> {
     #[inline(always)]
     fn now(&self) -> u32 {
         self.0.now()
@@ -122,12 +127,12 @@ impl Stack for Traced<'_> {
 
     #[inline(always)]
     fn met(&self, service: u16, endpoint: u16, how: u32) {
-        met(u32::from(service), u32::from(endpoint), how);
+        met(C::KIND, u32::from(service), u32::from(endpoint), how);
     }
 
     #[inline(always)]
     fn read(&self, word: Word) {
-        read(word.0);
+        read(C::KIND, word.0);
     }
 
     #[inline(always)]
@@ -137,10 +142,14 @@ impl Stack for Traced<'_> {
 }
 
 #[inline(never)]
-fn met(service: u32, endpoint: u32, how: u32) {
-    let Some(tracing) = TRACING.get_ptr_mut(0) else {
+fn met(kind: u32, service: u32, endpoint: u32, how: u32) {
+    let Some(tracing) = TRACING.get_ptr_mut(kind) else {
         return;
     };
+    // Of a packet that passes nothing else is remembered.
+    if how == how::FRAGMENT && endpoint == 0 {
+        return;
+    }
     let mut service = service as u16;
     if matches!(how, how::DIRECT | how::FRAGMENT)
         && let Some(endpoint) = Maps.endpoint(endpoint as u16)
@@ -155,8 +164,8 @@ fn met(service: u32, endpoint: u32, how: u32) {
 }
 
 #[inline(never)]
-fn read(word: u64) {
-    if let Some(tracing) = TRACING.get_ptr_mut(0) {
+fn read(kind: u32, word: u64) {
+    if let Some(tracing) = TRACING.get_ptr_mut(kind) {
         // SAFETY: this CPU's element.
         unsafe { (*tracing).trace.word = word };
     }
@@ -164,17 +173,16 @@ fn read(word: u64) {
 
 /// Whether a packet may be meant; then its record begins.
 #[inline(always)]
-fn begin(context: &XdpContext) -> bool {
-    let frame = XdpFrame(context);
-    let Ok(found) = Layers::find(&frame) else {
+fn begin<C: Incoming>(frame: &impl Frame, context: &C, hook: u16) -> bool {
+    let Ok(found) = Layers::find(frame) else {
         return false;
     };
     let layers = frame.layers(found);
     let whole = layers.fragment == 0 && matches!(layers.protocol, TCP | UDP);
     let packet = if whole {
-        parse::packet(&frame, &layers)
+        parse::packet(frame, &layers)
     } else {
-        parse::bare(&frame, &layers)
+        parse::bare(frame, &layers)
     };
     let Ok(packet) = packet else {
         return false;
@@ -183,7 +191,7 @@ fn begin(context: &XdpContext) -> bool {
     let Some(packet) = frame.keep(packet, &mut place) else {
         return false;
     };
-    let (Some(filter), Some(tracing)) = (TRACE_FILTER.get(0), TRACING.get_ptr_mut(0)) else {
+    let (Some(filter), Some(tracing)) = (TRACE_FILTER.get(0), TRACING.get_ptr_mut(C::KIND)) else {
         return false;
     };
     let ports = [packet.source_port, packet.destination_port];
@@ -204,38 +212,45 @@ fn begin(context: &XdpContext) -> bool {
     trace.service = 0;
     trace.endpoint = 0;
     trace.how = how::NOBODYS;
-    trace.interface = context.ingress_ifindex() as u32;
+    trace.interface = context.interface();
     // SAFETY: no arguments.
     trace.cpu = unsafe { bpf_get_smp_processor_id() };
     trace.length = frame.length();
     trace.protocol = packet.protocol;
     trace.flags = flags;
+    trace.hook = hook;
     true
 }
 
 /// Carries a verdict out, and tells of it.
 #[inline(always)]
 fn told(context: &XdpContext, verdict: Verdict) -> u32 {
-    match verdict {
-        Verdict::Continue(stage) => {
-            // SAFETY: as above.
-            unsafe { TRACE_STAGES.tail_call(context, stage as u32) };
-            return xdp_action::XDP_PASS;
-        }
-        Verdict::Pass(reason) => tell(verdicts::PASS, reason as u32, 0),
-        Verdict::Deliver => tell(verdicts::DELIVER, 0, 0),
-        Verdict::Transmit => tell(verdicts::TRANSMIT, 0, 0),
-        Verdict::Redirect(interface) => tell(verdicts::REDIRECT, 0, interface),
-        Verdict::Drop(reason) => tell(verdicts::DROP, reason as u32, 0),
+    if let Verdict::Continue(stage) = verdict {
+        // SAFETY: as above.
+        unsafe { TRACE_STAGES.tail_call(context, stage as u32) };
+        return xdp_action::XDP_PASS;
     }
+    tell_of(kind::XDP, verdict);
     act(context, verdict)
+}
+
+#[inline(always)]
+fn tell_of(kind: u32, verdict: Verdict) {
+    match verdict {
+        Verdict::Continue(_) => {}
+        Verdict::Pass(reason) => tell(kind, verdicts::PASS, reason as u32, 0),
+        Verdict::Deliver => tell(kind, verdicts::DELIVER, 0, 0),
+        Verdict::Transmit => tell(kind, verdicts::TRANSMIT, 0, 0),
+        Verdict::Redirect(interface) => tell(kind, verdicts::REDIRECT, 0, interface),
+        Verdict::Drop(reason) => tell(kind, verdicts::DROP, reason as u32, 0),
+    }
 }
 
 /// Writes the record, if it is wanted and there is room. A function of its own for the verifier, which walks it
 /// once.
 #[inline(never)]
-fn tell(verdict: u32, reason: u32, to: u32) {
-    let (Some(filter), Some(tracing)) = (TRACE_FILTER.get(0), TRACING.get_ptr_mut(0)) else {
+fn tell(kind: u32, verdict: u32, reason: u32, to: u32) {
+    let (Some(filter), Some(tracing)) = (TRACE_FILTER.get(0), TRACING.get_ptr_mut(kind)) else {
         return;
     };
     // SAFETY: this CPU's element.

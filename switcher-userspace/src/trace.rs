@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
-use switcher_common::abi::trace::{MAX_RATE, Trace, TraceFilter, how, verdict};
+use switcher_common::abi::trace::{MAX_RATE, Trace, TraceFilter, hook, how, verdict};
 use switcher_common::abi::{Address, Endpoint, Port, TCP, UDP, endpoint_flags, service_flags};
 use switcher_common::parse::Packet;
 use switcher_common::select;
@@ -123,15 +123,17 @@ impl Wanted {
     }
 }
 
-/// A packet that came in, and what became of it.
+/// A packet that came in or went out, and what became of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Seen {
     /// When.
     pub at: Timestamp,
     /// Which CPU saw it.
     pub cpu: u32,
-    /// The interface it came in by.
+    /// The interface it came in or went out by.
     pub interface: String,
+    /// Where it was met: it came in, at `xdp` or at `tc`, or went out, at `egress`.
+    pub hook: String,
     /// `tcp`, `udp`, or the number of another protocol.
     pub protocol: String,
     /// TCP flags, such as `SYN` or `ACK PSH`.
@@ -158,7 +160,7 @@ pub struct Seen {
     pub endpoint: Option<SeenEndpoint>,
     /// How it was found: `table`, `window`, `remembered`, `socket`, `refused`, `held`, `paused` or `fragment`.
     pub how: Option<String>,
-    /// What was done: `pass`, `deliver`, `forward` or `drop`.
+    /// What was done: `pass`, `deliver`, `forward`, `send` or `drop`.
     pub action: String,
     /// Why it was not rewritten, by the name that `status` has.
     pub reason: Option<String>,
@@ -227,6 +229,12 @@ impl Names {
             at: Timestamp::now() - since,
             cpu: trace.cpu,
             interface: interface.unwrap_or_else(|| trace.interface.to_string()),
+            hook: match trace.hook {
+                hook::XDP => "xdp",
+                hook::TC => "tc",
+                _ => "egress",
+            }
+            .to_owned(),
             protocol: match trace.protocol {
                 TCP => "tcp".to_owned(),
                 UDP => "udp".to_owned(),
@@ -265,7 +273,8 @@ impl Names {
         let preview = service.service.has(service_flags::PREVIEW);
         let group = self.have.groups.get(&service.service.group);
         let word = Word(trace.word);
-        let asked = trace.word != 0 || trace.how < how::NOBODYS;
+        // What goes out was steered before.
+        let asked = trace.hook != hook::EGRESS && (trace.word != 0 || trace.how < how::NOBODYS);
         let slot = match preview {
             true => word.staging(),
             false => word.current(),
@@ -348,6 +357,7 @@ fn action(trace: &Trace, endpoint: Option<&Endpoint>) -> &'static str {
     let elsewhere = endpoint_flags::ROUTED | endpoint_flags::MASQUERADE;
     match trace.verdict {
         verdict::TRANSMIT | verdict::REDIRECT => "forward",
+        verdict::DELIVER if trace.hook == hook::EGRESS => "send",
         // Its stack finds the way.
         verdict::DELIVER if endpoint.is_some_and(|it| it.flags & elsewhere != 0) => "forward",
         verdict::DELIVER => "deliver",

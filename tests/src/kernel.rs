@@ -58,8 +58,6 @@ pub const NAT_FLOWS: u32 = 1 << 9;
 const SMALL: usize = 1 << 12;
 /// The XDP program.
 pub const INGRESS: &str = "switcher_ingress";
-/// The XDP program while somebody traces.
-pub const TRACE: &str = "switcher_trace";
 /// The tc program of incoming packets.
 pub const TC_INGRESS: &str = "switcher_tc_ingress";
 /// The tc program of outgoing packets.
@@ -77,6 +75,21 @@ pub enum Entry {
 }
 
 impl Entry {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Xdp, Self::Tc, Self::Egress];
+
+    /// The program that packets meet first, plain or while somebody traces.
+    const fn program(self, traced: bool) -> &'static str {
+        match (self, traced) {
+            (Self::Xdp, false) => INGRESS,
+            (Self::Tc, false) => TC_INGRESS,
+            (Self::Egress, false) => EGRESS,
+            (Self::Xdp, true) => "switcher_trace",
+            (Self::Tc, true) => "switcher_tc_trace",
+            (Self::Egress, true) => "switcher_trace_egress",
+        }
+    }
+
     /// Those for cases of this hook.
     pub const fn of(hook: Hook) -> &'static [Self] {
         match hook {
@@ -91,8 +104,8 @@ impl Entry {
 pub struct Kernel {
     ebpf: Ebpf,
     pins: Option<Pins>,
-    /// The program that incoming packets meet.
-    hook: &'static str,
+    /// Whether packets meet the programs that trace.
+    traced: bool,
     /// Ports that the last memory had.
     ports: BTreeSet<u16>,
     /// Flow maps that are open, by the array and the group, and the room in them.
@@ -167,7 +180,7 @@ impl Kernel {
         Ok(Self {
             ebpf,
             pins,
-            hook: INGRESS,
+            traced: false,
             ports: BTreeSet::new(),
             rooms: BTreeMap::new(),
         })
@@ -207,21 +220,18 @@ impl Kernel {
         let classifier = |name| -> anyhow::Result<&SchedClassifier> {
             Ok(self.ebpf.program(name).context(name)?.try_into()?)
         };
+        let name = entry.program(self.traced);
         let result = match entry {
             Entry::Xdp => {
                 options.ctx_in = Some(bytemuck::bytes_of(&context));
-                let program: &Xdp = self
-                    .ebpf
-                    .program(self.hook)
-                    .context("no ingress")?
-                    .try_into()?;
+                let program: &Xdp = self.ebpf.program(name).context(name)?.try_into()?;
                 program.test_run(options)?
             }
             Entry::Tc => {
                 options.ctx_in = Some(bytemuck::bytes_of(&skb));
-                classifier(TC_INGRESS)?.test_run(options)?
+                classifier(name)?.test_run(options)?
             }
-            Entry::Egress => classifier(EGRESS)?.test_run(options)?,
+            Entry::Egress => classifier(name)?.test_run(options)?,
         };
         out.truncate(result.data_size_out as usize);
         Ok(Outcome {

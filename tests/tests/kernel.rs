@@ -19,7 +19,7 @@ use switcher_tests::frame::{Build, flag, sound};
 use switcher_tests::kernel::{Changes, Entry, Kernel};
 use switcher_tests::site::{self, Servers};
 use switcher_tests::skb::Skb;
-use switcher_tests::town::{NEAR, NOW, OUTSIDE, State, WEB, endpoint};
+use switcher_tests::town::{NEAR, OUTSIDE, State, WEB, endpoint};
 
 /// Random frames for each base state and hook.
 const FRAMES: u32 = 1500;
@@ -44,10 +44,7 @@ fn every_case() -> anyhow::Result<()> {
     site::build()?.inside(|| {
         let servers = Servers::start()?;
         let mut kernel = Kernel::small()?;
-        let wrong: Vec<String> = cases::all()
-            .iter()
-            .flat_map(|case| Entry::of(case.hook).iter().map(move |entry| (case, *entry)))
-            .filter(|(case, entry)| *entry == Entry::Xdp || case.frame.len() >= SHORTEST_OUT)
+        let wrong: Vec<String> = entries(&cases::all())
             .filter_map(|(case, entry)| run(&mut kernel, &servers, case, entry).err())
             .map(|error| format!("{error:#}"))
             .collect();
@@ -106,17 +103,31 @@ fn a_cookie_of_blue_is_known_after_the_switch() -> anyhow::Result<()> {
     })?
 }
 
-fn run(kernel: &mut Kernel, servers: &Servers, case: &Case, entry: Entry) -> anyhow::Result<()> {
+/// Cases, and the programs that they go through.
+fn entries(cases: &[Case]) -> impl Iterator<Item = (&Case, Entry)> {
+    let all = cases
+        .iter()
+        .flat_map(|case| Entry::of(case.hook).iter().map(move |entry| (case, *entry)));
+    all.filter(|(case, entry)| *entry == Entry::Xdp || case.frame.len() >= SHORTEST_OUT)
+}
+
+fn run(
+    kernel: &mut Kernel,
+    servers: &Servers,
+    case: &Case,
+    entry: Entry,
+) -> anyhow::Result<Verdict> {
     let state = case.state.clone();
     let _sockets = servers.connect(&state)?;
     kernel.fill(&state.memory)?;
     agree(kernel, &state, entry, &case.frame)
-        .and_then(|()| {
+        .and_then(|verdict| {
             same(
                 "maps",
                 &Changes::of(&state.memory),
                 &kernel.read(&state.memory)?,
-            )
+            )?;
+            Ok(verdict)
         })
         .map_err(|error| error.context(format!("{} ({entry:?})", case.sentence)))
 }
@@ -135,9 +146,9 @@ fn mixed(
             .new_tree(runner)
             .map_err(|reason| anyhow::anyhow!("{reason}"))?;
         let frame = tree.current();
-        for entry in [Entry::Xdp, Entry::Tc, Entry::Egress] {
+        for entry in Entry::ALL {
             if entry == Entry::Xdp || frame.len() >= SHORTEST_OUT {
-                agree(kernel, &state, entry, &frame)?;
+                let _verdict = agree(kernel, &state, entry, &frame)?;
                 note(&mut state);
             }
         }
@@ -150,7 +161,7 @@ fn mixed(
 }
 
 /// Sends a frame through the core here and in the kernel.
-fn agree(kernel: &Kernel, state: &State, entry: Entry, frame: &[u8]) -> anyhow::Result<()> {
+fn agree(kernel: &Kernel, state: &State, entry: Entry, frame: &[u8]) -> anyhow::Result<Verdict> {
     let mut ours = frame.to_vec();
     let (verdict, action) = match entry {
         Entry::Xdp => {
@@ -162,7 +173,7 @@ fn agree(kernel: &Kernel, state: &State, entry: Entry, frame: &[u8]) -> anyhow::
             (verdict, tc_action(verdict))
         }
         Entry::Egress => (
-            pipeline::run_egress(ours.as_mut_slice(), &state.memory, NOW),
+            pipeline::run_egress(ours.as_mut_slice(), &state.memory, &state.told),
             NEXT,
         ),
     };
@@ -175,7 +186,7 @@ fn agree(kernel: &Kernel, state: &State, entry: Entry, frame: &[u8]) -> anyhow::
     // An unfinished checksum may have been completed.
     let kept = !sound_where_it_counts(frame) || sound_where_it_counts(&theirs.frame);
     anyhow::ensure!(kept, "checksums of {:02x?}: {}", theirs.frame, what());
-    Ok(())
+    Ok(verdict)
 }
 
 /// The part of a frame that its IP header speaks of may be shorter or longer than the frame.

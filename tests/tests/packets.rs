@@ -7,7 +7,7 @@ use switcher_common::verdict::Reason;
 use switcher_tests::cases::{self, Case, Hook, Remembered};
 use switcher_tests::frame::{Build, flag, sound};
 use switcher_tests::town::{
-    AWAY, CELL, CLIENT, GROUP, MASK, Masked, NOW, SHOP, State, WEB, endpoint, id, nat_key, udp_key,
+    AWAY, CELL, CLIENT, GROUP, MASK, Masked, SHOP, State, WEB, endpoint, id, nat_key, udp_key,
     window_key,
 };
 
@@ -65,7 +65,9 @@ fn resets_are_counted_for_their_colour() {
                     Hook::Ingress => {
                         pipeline::run(frame.as_mut_slice(), &state.memory, &state.told)
                     }
-                    Hook::Egress => pipeline::run_egress(frame.as_mut_slice(), &state.memory, NOW),
+                    Hook::Egress => {
+                        pipeline::run_egress(frame.as_mut_slice(), &state.memory, &state.told)
+                    }
                 };
                 let counters = state.memory.counters.borrow();
                 let cell = state.memory.endpoints[&id(vip, colour)].counter;
@@ -85,7 +87,7 @@ fn run(case: &Case) -> Result<(), String> {
     let mut frame = case.frame.clone();
     let verdict = match case.hook {
         Hook::Ingress => pipeline::run(frame.as_mut_slice(), &state.memory, &state.told),
-        Hook::Egress => pipeline::run_egress(frame.as_mut_slice(), &state.memory, NOW),
+        Hook::Egress => pipeline::run_egress(frame.as_mut_slice(), &state.memory, &state.told),
     };
     if verdict != case.verdict {
         return Err(format!("{sentence}: {verdict:?}, not {:?}", case.verdict));

@@ -64,12 +64,14 @@ pub const NAT_PORTS: &str = "NAT_PORTS";
 
 /// `Array<TraceFilter, 1>`, mapped.
 pub const TRACE_FILTER: &str = "TRACE_FILTER";
-/// `PerCpuArray<Tracing, 1>`.
+/// `PerCpuArray<Tracing, 2>` by [`kind`](super::trace::kind) of hook.
 pub const TRACING: &str = "TRACING";
 /// `RingBuf`: see [`Trace`](super::trace::Trace).
 pub const TRACES: &str = "TRACES";
-/// `ProgramArray`: the programs that trace, by `Stage`, and behind them where packets go that are meant, and others.
+/// `ProgramArray`: the programs that trace, by `Stage`, and behind them by [`place`](super::trace::place).
 pub const TRACE_STAGES: &str = "TRACE_STAGES";
+/// Likewise at tc hooks.
+pub const TC_TRACE_STAGES: &str = "TC_TRACE_STAGES";
 
 /// All of them.
 pub const ALL: &[&str] = &[
@@ -107,4 +109,5 @@ pub const ALL: &[&str] = &[
     TRACING,
     TRACES,
     TRACE_STAGES,
+    TC_TRACE_STAGES,
 ];

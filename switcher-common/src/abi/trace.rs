@@ -23,6 +23,42 @@ pub mod how {
     pub const FRAGMENT: u32 = 204;
 }
 
+/// Values of [`Trace::hook`].
+pub mod hook {
+    /// It came in, at XDP.
+    pub const XDP: u16 = 0;
+    /// It came in, at tc.
+    pub const TC: u16 = 1;
+    /// It goes out.
+    pub const EGRESS: u16 = 2;
+}
+
+/// Elements of `TRACING`: programs of one kind of hook don't interrupt each other.
+pub mod kind {
+    /// XDP.
+    pub const XDP: u32 = 0;
+    /// Both of tc.
+    pub const TC: u32 = 1;
+}
+
+/// Elements of `TRACE_STAGES` and `TC_TRACE_STAGES` behind those by [`Stage`](crate::verdict::Stage).
+pub mod place {
+    use crate::verdict::Stage;
+
+    /// Where incoming packets go that are meant.
+    pub const MEANT: u32 = Stage::ALL.len() as u32;
+    /// And all others.
+    pub const OTHERS: u32 = MEANT + 1;
+    /// The like for outgoing ones.
+    pub const LEAVES: u32 = MEANT + 2;
+    /// And all others.
+    pub const LEAVES_OTHERS: u32 = MEANT + 3;
+    /// What takes over from the former.
+    pub const LEAVES_ODD: u32 = MEANT + 4;
+    /// How many there are.
+    pub const COUNT: usize = MEANT as usize + 5;
+}
+
 /// Values of [`Trace::verdict`]: see [`Verdict`](crate::verdict::Verdict).
 pub mod verdict {
     /// Untouched, to the stack.
@@ -37,7 +73,7 @@ pub mod verdict {
     pub const DROP: u32 = 4;
 }
 
-/// An entry of the ring buffer `TRACES`: a packet that came in, as it was, and what became of it.
+/// An entry of the ring buffer `TRACES`: a packet that a hook met, as it was, and what became of it.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct Trace {
@@ -65,7 +101,7 @@ pub struct Trace {
     pub reason: u32,
     /// Outgoing interface index, if it is redirected.
     pub to: u32,
-    /// Index of the interface it came in by.
+    /// Index of the interface it came in or goes out by.
     pub interface: u32,
     /// Which CPU saw it.
     pub cpu: u32,
@@ -75,8 +111,8 @@ pub struct Trace {
     pub protocol: u8,
     /// The byte with a TCP header's flags; 0 for others.
     pub flags: u8,
-    /// Zero.
-    pub reserved: u16,
+    /// One of [`hook`].
+    pub hook: u16,
 }
 const _: () = assert!(size_of::<Trace>() == 88);
 

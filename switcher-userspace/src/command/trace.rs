@@ -45,8 +45,9 @@ fn said(line: &str) -> String {
     };
     let at = seen.at.strftime("%H:%M:%S%.6f");
     let flags = seen.flags.map(|flags| format!(" {flags}"));
+    let way = if seen.hook == "egress" { "out " } else { "" };
     let mut text = format!(
-        "{at} {} {}{} {} > {}",
+        "{at} {} {way}{}{} {} > {}",
         seen.interface,
         seen.protocol,
         flags.unwrap_or_default(),

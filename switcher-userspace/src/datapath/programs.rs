@@ -14,6 +14,7 @@ use aya::programs::{Program, ProgramError, ProgramFd, ProgramInfo, SchedClassifi
 use aya::{Ebpf, EbpfLoader};
 use sha2::{Digest, Sha256};
 use switcher_common::abi::map;
+use switcher_common::abi::trace::place;
 use switcher_common::verdict::Stage;
 
 use super::kernel::OBJECT;
@@ -23,6 +24,24 @@ use crate::config::Masquerade;
 
 /// How often a program is given to the verifier when signals interrupt it.
 const ATTEMPTS: u32 = 10;
+
+/// What is at a hook, and what takes its place while somebody traces.
+pub(super) struct Turns<P> {
+    plain: P,
+    tracing: P,
+}
+
+impl<P> Turns<P> {
+    /// What is there.
+    pub(super) const fn plain(&mut self) -> &mut P {
+        &mut self.plain
+    }
+
+    /// What takes its place.
+    pub(super) const fn tracing(&mut self) -> &mut P {
+        &mut self.tracing
+    }
+}
 
 /// The programs of this version's object.
 pub(super) struct Programs {
@@ -79,15 +98,56 @@ impl Programs {
     }
 
     /// The plain XDP program, and the one that takes its place while somebody traces; likewise.
-    pub(super) fn trace(&mut self) -> anyhow::Result<(ProgramFd, ProgramFd)> {
+    pub(super) fn xdp_trace(&mut self) -> anyhow::Result<Turns<ProgramFd>> {
         let plain = self.xdp()?;
         self.stages(map::TRACE_STAGES, Stage::traced)?;
-        let meant = Stage::ALL.len() as u32;
-        let ingress = self.get("traced_ingress")?;
-        let mut array = self.stage_array(map::TRACE_STAGES)?;
-        array.set(meant, &ingress, 0)?;
-        array.set(meant + 1, &plain, 0)?;
-        Ok((plain, self.get("switcher_trace")?))
+        self.put(
+            map::TRACE_STAGES,
+            [
+                (place::MEANT, "traced_ingress"),
+                (place::OTHERS, "switcher_ingress"),
+            ],
+        )?;
+        let tracing = self.get("switcher_trace")?;
+        Ok(Turns { plain, tracing })
+    }
+
+    /// Likewise at tc ingress.
+    pub(super) fn tc_ingress_trace(&mut self) -> anyhow::Result<Turns<SchedClassifier>> {
+        let plain = self.tc_ingress()?;
+        self.stages(map::TC_TRACE_STAGES, Stage::tc_traced)?;
+        self.put(
+            map::TC_TRACE_STAGES,
+            [
+                (place::MEANT, "traced_tc_ingress"),
+                (place::OTHERS, "switcher_tc_ingress"),
+            ],
+        )?;
+        let tracing = self.classifier("switcher_tc_trace")?;
+        Ok(Turns { plain, tracing })
+    }
+
+    /// Likewise at tc egress.
+    pub(super) fn tc_egress_trace(&mut self) -> anyhow::Result<Turns<SchedClassifier>> {
+        let plain = self.tc_egress()?;
+        self.put(
+            map::TC_TRACE_STAGES,
+            [
+                (place::LEAVES, "traced_egress"),
+                (place::LEAVES_OTHERS, "switcher_egress"),
+                (place::LEAVES_ODD, Stage::AT_EGRESS_TRACED),
+            ],
+        )?;
+        let tracing = self.classifier("switcher_trace_egress")?;
+        Ok(Turns { plain, tracing })
+    }
+
+    fn put<const N: usize>(&mut self, array: &str, all: [(u32, &str); N]) -> anyhow::Result<()> {
+        let mut array = self.stage_array(array)?;
+        for (place, name) in all {
+            array.set(place, &self.get(name)?, 0)?;
+        }
+        Ok(())
     }
 
     /// Programs of an earlier agent find these, too: every stage begins from the frame as it came in.

@@ -100,10 +100,15 @@ impl Lab {
 
     /// Filters on a hook.
     pub(crate) fn filters(&self, hook: &str) -> usize {
+        let text = self.show_filters(hook);
+        text.lines().filter(|line| line.contains("handle")).count()
+    }
+
+    /// What `tc` says of them.
+    pub(crate) fn show_filters(&self, hook: &str) -> String {
         let show = ["filter", "show", "dev", DEVICE, hook];
         let output = Command::new("tc").args(show).output().expect("tc is there");
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        text.lines().filter(|line| line.contains("handle")).count()
+        String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
     pub(crate) fn want(&self) -> Want {

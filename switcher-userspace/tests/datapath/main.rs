@@ -21,12 +21,14 @@ use switcher::datapath::emergency::emergency;
 use switcher::datapath::kernel::KernelDatapath;
 use switcher::datapath::pinned::Pinned;
 use switcher::datapath::pins::Pins;
+use switcher::datapath::tracing::Tracer;
 use switcher::datapath::{Change, Datapath};
 use switcher::exit::Exit;
 use switcher::explain::explain;
 use switcher::host::{self, XdpAttached};
 use switcher::reconcile::{Want, plan};
 use switcher_common::abi::map;
+use switcher_common::abi::trace::TraceFilter;
 use switcher_common::word::Word;
 
 use client::{Client, serve};
@@ -311,6 +313,16 @@ fn packets_are_met_by_clsact_where_there_is_no_tcx() {
         drop(datapath);
         assert_eq!(filters(), [1; 2], "they stay, one on each hook");
     }
+    let shown = || ["egress", "ingress"].map(|hook| lab.show_filters(hook));
+    let plain = shown();
+    let (all, log) = (TraceFilter::default(), config.state_dir.join("log"));
+    let tracer = Tracer::start(lab.pins(), &config.masquerade, log, &all);
+    let tracer = tracer.expect("nobody traces here");
+    let traced = shown();
+    assert!(traced.iter().zip(&plain).all(|(now, before)| now != before));
+    assert_eq!(filters(), [1; 2], "others, one on each hook");
+    drop(tracer);
+    assert_eq!(shown(), plain, "the same as before");
     drop(lab.open(XdpMode::Tc));
     let left = usize::from(!lab::has_tcx());
     assert_eq!(filters(), [left; 2], "tcx takes over where there is one");

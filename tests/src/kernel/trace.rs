@@ -2,12 +2,12 @@
 
 use anyhow::Context as _;
 use aya::maps::{ProgramArray, RingBuf};
-use aya::programs::{ProgramFd, Xdp};
+use aya::programs::{Program, ProgramFd};
 use switcher_common::abi::map;
-use switcher_common::abi::trace::{Trace, TraceFilter, Tracing};
+use switcher_common::abi::trace::{Trace, TraceFilter, Tracing, kind, place};
 use switcher_common::verdict::Stage;
 
-use super::{INGRESS, Kernel, TRACE};
+use super::{EGRESS, Entry, INGRESS, Kernel, TC_INGRESS};
 
 impl Kernel {
     /// Sends incoming packets through the programs that tell of those that fit a filter.
@@ -15,22 +15,30 @@ impl Kernel {
     /// # Errors
     /// When the kernel refuses one.
     pub fn trace(&mut self, filter: TraceFilter) -> anyhow::Result<()> {
-        let stages = Stage::ALL.map(|stage| (stage as u32, stage.traced()));
-        let meant = Stage::ALL.len() as u32;
-        for (place, name) in stages.into_iter().chain([(meant, "traced_ingress")]) {
-            let program = self.loaded(name)?;
-            self.put(place, &program)?;
+        for stage in Stage::ALL {
+            self.put(map::TRACE_STAGES, stage as u32, stage.traced())?;
+            self.put(map::TC_TRACE_STAGES, stage as u32, stage.tc_traced())?;
         }
-        let plain: &Xdp = self
-            .ebpf
-            .program(INGRESS)
-            .context("no ingress")?
-            .try_into()?;
-        let plain = plain.fd()?.try_clone()?;
-        self.put(meant + 1, &plain)?;
+        for (array, place, name) in [
+            (map::TRACE_STAGES, place::MEANT, "traced_ingress"),
+            (map::TRACE_STAGES, place::OTHERS, INGRESS),
+            (map::TC_TRACE_STAGES, place::MEANT, "traced_tc_ingress"),
+            (map::TC_TRACE_STAGES, place::OTHERS, TC_INGRESS),
+            (map::TC_TRACE_STAGES, place::LEAVES, "traced_egress"),
+            (map::TC_TRACE_STAGES, place::LEAVES_OTHERS, EGRESS),
+            (
+                map::TC_TRACE_STAGES,
+                place::LEAVES_ODD,
+                Stage::AT_EGRESS_TRACED,
+            ),
+        ] {
+            self.put(array, place, name)?;
+        }
+        for entry in Entry::ALL {
+            self.loaded(entry.program(true))?;
+        }
         self.set(map::TRACE_FILTER, 0, filter)?;
-        self.loaded(TRACE)?;
-        self.hook = TRACE;
+        self.traced = true;
         Ok(())
     }
 
@@ -56,18 +64,27 @@ impl Kernel {
             lost: a.lost + b.lost,
             ..a
         };
-        Ok(self.sum::<Tracing>(map::TRACING, 0, add)?.lost)
+        let mut lost = 0;
+        for kind in [kind::XDP, kind::TC] {
+            lost += self.sum::<Tracing>(map::TRACING, kind, add)?.lost;
+        }
+        Ok(lost)
     }
 
     fn loaded(&mut self, name: &str) -> anyhow::Result<ProgramFd> {
         let program = self.ebpf.program_mut(name).context("no such program")?;
-        let program: &mut Xdp = program.try_into()?;
-        program.load().with_context(|| format!("loading {name}"))?;
+        let loaded = match program {
+            Program::Xdp(program) if program.fd().is_err() => program.load(),
+            Program::SchedClassifier(program) if program.fd().is_err() => program.load(),
+            _ => Ok(()),
+        };
+        loaded.with_context(|| format!("loading {name}"))?;
         Ok(program.fd()?.try_clone()?)
     }
 
-    fn put(&mut self, place: u32, program: &ProgramFd) -> anyhow::Result<()> {
-        let array = self.data(map::TRACE_STAGES)?;
-        Ok(ProgramArray::try_from(array)?.set(place, program, 0)?)
+    fn put(&mut self, array: &str, place: u32, name: &str) -> anyhow::Result<()> {
+        let program = self.loaded(name)?;
+        let array = self.data(array)?;
+        Ok(ProgramArray::try_from(array)?.set(place, &program, 0)?)
     }
 }

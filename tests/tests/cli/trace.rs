@@ -5,11 +5,12 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
+use aya::programs::{ProgramInfo, SchedClassifier, TcAttachType};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 use switcher_harness::Stand;
-use switcher_harness::config::GROUP;
+use switcher_harness::config::{GROUP, Settings};
 
 use crate::{run, stand};
 
@@ -20,36 +21,45 @@ const PATIENCE: Duration = Duration::from_secs(90);
 fn traces_show_decisions_and_leave_the_programs_as_they_were() {
     run("traces_show_decisions", || {
         let mut stand = stand()?;
-        let plain = program(&stand)?;
-        told(&stand, plain)?;
+        let plain = programs(&stand)?;
+        told(&stand, &plain, "xdp")?;
         refused(&stand)?;
-        interrupted(&stand, plain)?;
-        outlived(&mut stand, plain)
+        interrupted(&stand, &plain)?;
+        outlived(&mut stand, &plain)?;
+        stand.agent.stop()?;
+        let settings = Settings {
+            xdp: "tc",
+            ..stand.settings.clone()
+        };
+        let config = settings.render(&stand.topology, stand.agent.place());
+        stand.agent.write_config(&config)?;
+        stand.agent.start()?;
+        told(&stand, &programs(&stand)?, "tc")
     });
 }
 
-fn told(stand: &Stand, plain: u64) -> Result<()> {
+fn told(stand: &Stand, plain: &[u32], hook: &str) -> Result<()> {
     let client = "10.77.0.2/32";
     let words = [
-        "trace", GROUP, client, "tcp", "-n", "2", "--for", "90s", "--json",
+        "trace", GROUP, client, "tcp", "-n", "8", "--for", "90s", "--json",
     ];
     let trace = stand.agent.cli_in_background(&words);
-    until("the programs are replaced", || Ok(program(stand)? != plain))?;
+    until("the programs are replaced", || replaced(stand, plain))?;
     while !trace.is_finished() {
         connect(stand)?;
     }
     let output = trace.join().expect("it does not panic")?.expect(0)?;
-    ensure!(program(stand)? == plain, "the plain programs are not back");
+    ensure!(programs(stand)? == plain, "the plain programs are not back");
     let lines: Vec<Value> = output
         .stdout
         .lines()
         .map(serde_json::from_str)
         .collect::<Result<_, _>>()?;
-    let [first, _, end] = &*lines else {
-        anyhow::bail!("two packets and an end, not {lines:#?}");
+    let [first, others @ .., end] = &*lines else {
+        anyhow::bail!("packets and an end, not {lines:#?}");
     };
     let web = stand.topology.web().to_string();
-    ensure!(end["told"] == 2, "{end}");
+    ensure!(end["told"] == 8 && others.len() == 7, "{end}");
     ensure!(
         first["kind"] == "request" && first["destination"] == web,
         "{first:#}"
@@ -66,7 +76,24 @@ fn told(stand: &Stand, plain: u64) -> Result<()> {
         first["action"] == "deliver" && first["interface"] == "eth0",
         "{first:#}"
     );
+    ensure!(first["hook"] == hook, "{first:#}");
     ensure!(first["endpoint"]["colour"] == "blue", "{first:#}");
+    // Its answer leaves from there, and gets the service's address.
+    let mut answers = others.iter().filter(|it| it["hook"] == "egress");
+    let answer = answers.next();
+    let answer = answer.with_context(|| format!("no answer: {others:#?}"))?;
+    ensure!(
+        answer["kind"] == "reply" && answer["action"] == "send",
+        "{answer:#}"
+    );
+    ensure!(
+        answer["source"] == first["endpoint"]["address"] && answer["endpoint"] == first["endpoint"],
+        "{answer:#}\n{first:#}"
+    );
+    ensure!(
+        answer["destination"] == first["source"] && answer["service"] == first["service"],
+        "{answer:#}\n{first:#}"
+    );
     // What is told of a real packet is what would be said of a made-up one.
     let source = first["source"].as_str().context("a source")?;
     let words = ["explain", GROUP, "tcp", source, &web];
@@ -93,28 +120,28 @@ fn refused(stand: &Stand) -> Result<()> {
 }
 
 /// To end the command is enough, and meanwhile nobody else can trace.
-fn interrupted(stand: &Stand, plain: u64) -> Result<()> {
+fn interrupted(stand: &Stand, plain: &[u32]) -> Result<()> {
     let mut child = tracing(stand)?;
-    until("the programs are replaced", || Ok(program(stand)? != plain))?;
+    until("the programs are replaced", || replaced(stand, plain))?;
     stand.agent.cli(&["trace", "--all"])?.expect(4)?;
     // As Ctrl-C would, but whoever runs the tests in the background may have SIGINT ignored.
     kill(Pid::from_raw(child.id().try_into()?), Signal::SIGTERM)?;
     child.wait()?;
     until("the plain programs are back", || {
-        Ok(program(stand)? == plain)
+        Ok(programs(stand)? == plain)
     })
 }
 
 /// A killed agent leaves traffic served, and the next one puts the plain programs back.
-fn outlived(stand: &mut Stand, plain: u64) -> Result<()> {
+fn outlived(stand: &mut Stand, plain: &[u32]) -> Result<()> {
     let mut child = tracing(stand)?;
-    until("the programs are replaced", || Ok(program(stand)? != plain))?;
+    until("the programs are replaced", || replaced(stand, plain))?;
     stand.agent.kill()?;
     child.wait()?;
-    ensure!(program(stand)? != plain, "nobody was there to replace it");
+    ensure!(replaced(stand, plain)?, "nobody was there to replace them");
     connect(stand).context("nobody serves")?;
     stand.agent.start()?;
-    ensure!(program(stand)? == plain, "the plain programs are not back");
+    ensure!(programs(stand)? == plain, "the plain programs are not back");
     connect(stand)
 }
 
@@ -135,12 +162,25 @@ fn connect(stand: &Stand) -> Result<()> {
     Ok(())
 }
 
-/// The program at the interface.
-fn program(stand: &Stand) -> Result<u64> {
+/// The programs at the interface: of XDP, if there is one, and at both hooks of tc.
+fn programs(stand: &Stand) -> Result<Vec<u32>> {
     let shown = stand.topology.switch.ip("-json link show eth0")?;
     let shown: Value = serde_json::from_str(&shown)?;
-    let id = shown[0]["xdp"]["prog"]["id"].as_u64();
-    id.with_context(|| format!("no program: {shown}"))
+    let xdp = shown[0]["xdp"]["prog"]["id"].as_u64();
+    let mut programs: Vec<u32> = xdp.map(u32::try_from).transpose()?.into_iter().collect();
+    for hook in [TcAttachType::Ingress, TcAttachType::Egress] {
+        let query = || SchedClassifier::query_tcx("eth0", hook);
+        let (_, found) = stand.topology.switch.inside(query)??;
+        programs.extend(found.iter().map(ProgramInfo::id));
+    }
+    ensure!(programs.len() == 2, "two programs, not {shown}");
+    Ok(programs)
+}
+
+/// Whether other programs are at the hooks, at all of them.
+fn replaced(stand: &Stand, plain: &[u32]) -> Result<bool> {
+    let programs = programs(stand)?;
+    Ok(programs.iter().all(|program| !plain.contains(program)))
 }
 
 fn until(what: &str, mut holds: impl FnMut() -> Result<bool>) -> Result<()> {

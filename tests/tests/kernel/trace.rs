@@ -4,19 +4,18 @@
 use std::net::IpAddr;
 
 use anyhow::ensure;
-use aya::programs::Program;
-use switcher_common::abi::trace::{Trace, TraceFilter, how, verdict};
+use switcher_common::abi::trace::{Trace, TraceFilter, hook, how, verdict};
 use switcher_common::abi::{Address, Port, map};
 use switcher_common::steer::How;
 use switcher_common::verdict::Verdict;
 use switcher_harness::privilege::is_root;
-use switcher_tests::cases::{self, Hook, steady};
+use switcher_tests::cases::{self, steady};
 use switcher_tests::frame::{Build, flag};
 use switcher_tests::kernel::{Entry, Kernel};
 use switcher_tests::site::{self, Servers};
 use switcher_tests::town::{CELL, CLIENT, GROUP, NEAR, OUTSIDE, SHOP, State, WEB, id, service};
 
-use super::run;
+use super::{entries, run};
 
 /// Everything, and as much of it as there is.
 const ALL: TraceFilter = TraceFilter {
@@ -42,25 +41,32 @@ fn traced_programs_do_the_same_and_tell() -> anyhow::Result<()> {
         plain_programs_know_nothing(&mut kernel)?;
         kernel.trace(ALL)?;
         let mut wrong = Vec::new();
-        let mut told = 0;
-        for case in cases::all().iter().filter(|it| it.hook == Hook::Ingress) {
-            wrong.extend(
-                run(&mut kernel, &servers, case, Entry::Xdp)
-                    .err()
-                    .map(|it| format!("{it:#}")),
-            );
+        let mut told = [0; 3];
+        for (case, entry) in entries(&cases::all()) {
+            let verdict = match run(&mut kernel, &servers, case, entry) {
+                Ok(verdict) => verdict,
+                Err(error) => {
+                    wrong.push(format!("{error:#}"));
+                    continue;
+                }
+            };
             let traces = kernel.traces()?;
-            let got = traces.iter().map(|it| (it.verdict, it.reason));
+            let got = traces.iter().map(|it| (it.hook, it.verdict, it.reason));
             // What is no IP packet with both addresses is nobody's flow.
             let shown = got.clone().next().is_some();
-            told += u32::from(shown);
-            if shown && got.collect::<Vec<_>>() != [numbers(case.verdict)] {
-                wrong.push(format!("{}: {traces:?}", case.sentence));
+            told[entry as usize] += u32::from(shown);
+            let (verdict, reason) = numbers(verdict);
+            if shown && got.collect::<Vec<_>>() != [(entry as u16, verdict, reason)] {
+                wrong.push(format!("{} ({entry:?}): {traces:?}", case.sentence));
             }
         }
         ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
-        ensure!(told > 300, "only {told} cases were told of");
+        ensure!(
+            told[0] > 300 && told[1] > 300 && told[2] > 30,
+            "only {told:?} cases were told of"
+        );
         facts(&mut kernel)?;
+        leaving(&mut kernel)?;
         filters(&mut kernel)?;
         bounds(&mut kernel)
     })?
@@ -83,6 +89,7 @@ fn plain_programs_know_nothing(kernel: &mut Kernel) -> anyhow::Result<()> {
         map::TRACING,
         map::TRACES,
         map::TRACE_STAGES,
+        map::TC_TRACE_STAGES,
     ];
     let ids: Vec<u32> = traces
         .iter()
@@ -90,9 +97,6 @@ fn plain_programs_know_nothing(kernel: &mut Kernel) -> anyhow::Result<()> {
         .collect::<anyhow::Result<_>>()?;
     let mut seen = 0;
     for (name, program) in kernel.ebpf().programs() {
-        let Program::Xdp(program) = program else {
-            continue;
-        };
         let Ok(info) = program.info() else {
             continue;
         };
@@ -103,7 +107,8 @@ fn plain_programs_know_nothing(kernel: &mut Kernel) -> anyhow::Result<()> {
         );
         seen += 1;
     }
-    ensure!(seen == 5, "{seen} programs are loaded");
+    // Of XDP, of tc ingress, and of tc egress.
+    ensure!(seen == 5 + 5 + 2, "{seen} programs are loaded");
     Ok(())
 }
 
@@ -151,6 +156,41 @@ fn facts(kernel: &mut Kernel) -> anyhow::Result<()> {
         "{reply:?}"
     );
     Ok(())
+}
+
+/// What is told of packets that go out.
+fn leaving(kernel: &mut Kernel) -> anyhow::Result<()> {
+    let state = State::new(steady());
+    kernel.fill(&state.memory)?;
+    let blue = switcher_tests::town::endpoint(WEB, 0);
+    let reply = Build::tcp(blue, CLIENT, flag::ACK);
+    kernel.run(Entry::Egress, &reply.bytes(), OUTSIDE.index)?;
+    let told = kernel.traces()?;
+    let [reply] = &*told else {
+        anyhow::bail!("one, not {told:?}");
+    };
+    ensure!((reply.source, reply.source_port) == (ip(*blue.ip()), Port::new(blue.port())));
+    ensure!(
+        (reply.how, reply.service, reply.endpoint) == (how::REPLY, service(WEB), id(WEB, 0)),
+        "{reply:?}"
+    );
+    ensure!(
+        (reply.hook, reply.verdict) == (hook::EGRESS, verdict::DELIVER),
+        "{reply:?}"
+    );
+    // Nobody asks for what concerns no service.
+    kernel.set(
+        map::TRACE_FILTER,
+        0,
+        TraceFilter {
+            strangers: 0,
+            ..ALL
+        },
+    )?;
+    let stranger = Build::tcp(NEAR, CLIENT, flag::ACK);
+    kernel.run(Entry::Egress, &stranger.bytes(), OUTSIDE.index)?;
+    ensure!(kernel.traces()?.is_empty());
+    kernel.set(map::TRACE_FILTER, 0, ALL)
 }
 
 fn filters(kernel: &mut Kernel) -> anyhow::Result<()> {

@@ -49,7 +49,7 @@ pub(crate) enum Side {
 }
 
 impl Side {
-    const ALL: [Self; 2] = [Self::Ingress, Self::Egress];
+    pub(crate) const ALL: [Self; 2] = [Self::Ingress, Self::Egress];
 
     fn link(self, pins: &Pins, name: &str) -> PathBuf {
         match self {
@@ -104,6 +104,22 @@ pub(in crate::datapath) fn attach(
             clsact(pins, program, interface, side)?;
             remove_link(&side.link(pins, &interface.name))
         }
+    }
+}
+
+/// Gives a hook another program, if ours is there; so no packet meets none.
+pub(in crate::datapath) fn replace(
+    pins: &Pins,
+    program: &mut SchedClassifier,
+    interface: &Interface,
+    side: Side,
+) -> anyhow::Result<()> {
+    if is_attached(&side.link(pins, &interface.name), interface) {
+        return tcx(pins, program, interface, side);
+    }
+    match side.filter(pins, &interface.name).exists() {
+        true => clsact(pins, program, interface, side),
+        false => Ok(()),
     }
 }
 
