@@ -565,8 +565,10 @@ pub struct Counters {
     pub connections: u64,
     /// RSTs seen from its endpoints.
     pub resets: u64,
+    /// SYN-ACKs seen from its endpoints, and connections of clients on this host, whose SYN-ACKs nobody sees.
+    pub answers: u64,
 }
-const _: () = assert!(size_of::<Counters>() == 32);
+const _: () = assert!(size_of::<Counters>() == 40);
 
 /// Per-CPU element of `NEXT_HOPS`: the last answer of the FIB for one of the endpoints that share it.
 #[repr(C)]

@@ -281,8 +281,12 @@ impl Tables for Memory {
                 cell.bytes += u64::from(bytes);
                 cell.connections += u64::from(begins);
             }
-            Count::Connection => cell.connections += 1,
+            Count::Connection => {
+                cell.connections += 1;
+                cell.answers += 1;
+            }
             Count::Reset => cell.resets += 1,
+            Count::Answer => cell.answers += 1,
         }
     }
 

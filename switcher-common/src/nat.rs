@@ -13,6 +13,7 @@ use crate::abi::{
 use crate::forward::{Step, Via};
 use crate::frame::Frame;
 use crate::parse::{self, Packet, TcpFlags};
+use crate::pipeline::count_flags;
 use crate::rewrite::Edit;
 use crate::select;
 use crate::steer::{self, How, Segment};
@@ -149,9 +150,7 @@ pub(crate) fn reply<F: Frame + ?Sized, T: NatTables, S: Stack>(
     if sight.flags.closes() {
         tables.tell_nat_flow(&client.flow(), sight.after(client.server));
     }
-    if sight.flags.resets() {
-        tables.count(endpoint.counter, Count::Reset);
-    }
+    count_flags(sight.flags, endpoint, tables);
     let edit = Edit::from(packet, service.address, service.port);
     Ok(Step {
         edit: edit.and(client.address, client.port),

@@ -235,6 +235,13 @@ impl TcpFlags {
         self.0 & Self::RST != 0
     }
 
+    /// The connection is being reset, or the sender's sequence number is an initial one: what is counted of
+    /// replies, by one test.
+    #[inline(always)]
+    pub const fn resets_or_synchronises(self) -> bool {
+        self.0 & (Self::RST | Self::SYN) != 0
+    }
+
     /// The sender has nothing more to say.
     #[inline(always)]
     pub const fn finishes(self) -> bool {

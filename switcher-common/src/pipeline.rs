@@ -15,7 +15,7 @@ use crate::forward::{Step, Via, out, send};
 use crate::fragment;
 use crate::frame::Frame;
 use crate::nat::{self, NatTables};
-use crate::parse::{self, Packet};
+use crate::parse::{self, Packet, TcpFlags};
 use crate::quic;
 use crate::rewrite::Edit;
 use crate::select::{self, Steered};
@@ -192,7 +192,7 @@ pub fn egress<F: Frame + ?Sized, T: NatTables, S: Stack>(
         }
         Some((id, endpoint)) => {
             if !endpoint.has(endpoint_flags::ROUTED) {
-                count_reset(frame, &packet, endpoint, tables);
+                count_reply(frame, &packet, endpoint, tables);
             }
             stack.met(endpoint.service, id, how::REPLY);
             reply_as(&packet, id, endpoint, tables)
@@ -409,7 +409,7 @@ fn reply<F: Frame + ?Sized, T: Tables>(
     endpoint: &Endpoint,
     tables: &T,
 ) -> Result<Step, Reason> {
-    count_reset(frame, packet, endpoint, tables);
+    count_reply(frame, packet, endpoint, tables);
     let edit = reply_as(packet, id, endpoint, tables)?;
     Ok(Step {
         edit,
@@ -417,16 +417,29 @@ fn reply<F: Frame + ?Sized, T: Tables>(
     })
 }
 
-/// Once a packet: a routed endpoint's replies are seen where they come in.
+/// Resets and SYN-ACKs, once a packet: a routed endpoint's replies are seen where they come in.
 #[inline(always)]
-fn count_reset<F: Frame + ?Sized, T: Tables>(
+fn count_reply<F: Frame + ?Sized, T: Tables>(
     frame: &F,
     packet: &Packet,
     endpoint: &Endpoint,
     tables: &T,
 ) {
-    if packet.protocol == TCP && parse::flags(frame, packet).resets() {
-        tables.count(endpoint.counter, Count::Reset);
+    if packet.protocol == TCP {
+        count_flags(parse::flags(frame, packet), endpoint, tables);
+    }
+}
+
+/// The same of a segment with these flags.
+#[inline(always)]
+pub(crate) fn count_flags<T: Tables>(flags: TcpFlags, endpoint: &Endpoint, tables: &T) {
+    if flags.resets_or_synchronises() {
+        let event = if flags.resets() {
+            Count::Reset
+        } else {
+            Count::Answer
+        };
+        tables.count(endpoint.counter, event);
     }
 }
 

@@ -94,6 +94,8 @@ pub enum Count {
     Connection,
     /// A reset from an endpoint.
     Reset,
+    /// A SYN-ACK from an endpoint.
+    Answer,
 }
 
 /// What only the network stack knows.

@@ -315,8 +315,12 @@ impl Tables for Maps {
                 counters.bytes += u64::from(bytes);
                 counters.connections += u64::from(begins);
             }
-            Count::Connection => counters.connections += 1,
+            Count::Connection => {
+                counters.connections += 1;
+                counters.answers += 1;
+            }
             Count::Reset => counters.resets += 1,
+            Count::Answer => counters.answers += 1,
         }
     }
 

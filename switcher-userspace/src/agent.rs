@@ -9,6 +9,7 @@
 mod apply;
 mod audit;
 mod automatic;
+mod bake;
 mod canary;
 mod clock;
 mod drift;

@@ -172,7 +172,7 @@ pub enum Command {
     Wait {
         /// The group
         group: String,
-        /// What to wait for: scheduled, switched, settled, drained, idle, healthy=COLOUR, rollback-eligible
+        /// What to wait for: scheduled, switched, settled, baked, drained, idle, healthy=COLOUR, rollback-eligible
         #[arg(long = "for", value_name = "CONDITION")]
         condition: WaitCondition,
         /// Give up after this long, with exit code 8 [default: never]
@@ -348,6 +348,9 @@ pub struct FlipArgs {
     /// Don't wait to be confirmed, whatever the group's default is
     #[arg(long, conflicts_with = "confirm_within")]
     pub no_confirm: bool,
+    /// Don't watch the colour afterwards, whatever the group's default is; neither does --force
+    #[arg(long)]
+    pub no_bake: bool,
     /// What every change takes.
     #[command(flatten)]
     pub change: ChangeArgs,
@@ -462,7 +465,7 @@ pub struct ChangeArgs {
 /// What changes that take time also take.
 #[derive(Clone, Debug, Default, Args)]
 pub struct WaitArgs {
-    /// Return when this holds: scheduled, switched, settled, drained, idle, healthy=COLOUR, rollback-eligible
+    /// Return when this holds: scheduled, switched, settled, baked, drained, idle, healthy=COLOUR, rollback-eligible
     #[arg(long, value_name = "CONDITION")]
     pub wait: Option<WaitCondition>,
     /// Stop waiting after this long, with exit code 8 [default: never]

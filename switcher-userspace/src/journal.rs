@@ -5,6 +5,7 @@
 
 mod audit;
 mod gates;
+mod receipt;
 mod record;
 mod releases;
 mod schema;
@@ -20,6 +21,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 pub use audit::{AuditRecord, BadRecord, Entry, EntryKind, Verified, verify};
 pub use gates::{DecisionRecord, FreezeRecord, GatesRecord};
+pub use receipt::{BakeRecord, Receipt, TrafficRecord};
 pub use record::{Answer, CutoverRecord, GroupRecord, Stage, Who};
 
 /// The journal's file in the state directory.

@@ -678,6 +678,7 @@ fn add_counters(a: Counters, b: Counters) -> Counters {
         bytes: a.bytes + b.bytes,
         connections: a.connections + b.connections,
         resets: a.resets + b.resets,
+        answers: a.answers + b.answers,
     }
 }
 

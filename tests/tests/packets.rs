@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use switcher_common::abi::Counters;
 use switcher_common::pipeline;
 use switcher_common::verdict::Reason;
 use switcher_tests::cases::{self, Case, Hook, Remembered};
@@ -42,9 +43,9 @@ fn every_reason_has_a_case() {
     assert_eq!(seen.iter().collect::<BTreeSet<_>>(), counted);
 }
 
-/// A reset is counted once, for the service and colour of the endpoint that sent it, whatever way it takes.
+/// A reset and a SYN-ACK are counted once, for the service and colour of the endpoint that sent it, whatever way it takes.
 #[test]
-fn resets_are_counted_for_their_colour() {
+fn resets_and_answers_are_counted_for_their_colour() {
     for (vip, hook) in [
         (WEB, Hook::Egress),
         (CELL, Hook::Egress),
@@ -58,7 +59,11 @@ fn resets_are_counted_for_their_colour() {
                 Masked::at(id(vip, colour), MASK.port()),
             );
             let to = if vip == AWAY { MASK } else { CLIENT };
-            for (flags, resets) in [(flag::RST | flag::ACK, 1), (flag::FIN | flag::ACK, 0)] {
+            for (flags, expected) in [
+                (flag::RST | flag::ACK, (1, 0)),
+                (flag::SYN | flag::ACK, (0, 1)),
+                (flag::FIN | flag::ACK, (0, 0)),
+            ] {
                 let mut frame = Build::tcp(endpoint(vip, colour), to, flags).bytes();
                 state.memory.counters.borrow_mut().clear();
                 let _verdict = match hook {
@@ -71,10 +76,12 @@ fn resets_are_counted_for_their_colour() {
                 };
                 let counters = state.memory.counters.borrow();
                 let cell = state.memory.endpoints[&id(vip, colour)].counter;
-                let of = |cell| counters.get(&cell).map_or(0, |it| it.resets);
-                assert_eq!(of(cell), resets, "{vip} {colour}");
-                let all: u64 = counters.keys().copied().map(of).sum();
-                assert_eq!(all, resets, "{vip} {colour}");
+                let counted = |it: &Counters| (it.resets, it.answers);
+                let of = counters.get(&cell).map_or((0, 0), counted);
+                assert_eq!(of, expected, "{vip} {colour}");
+                let all = counters.values().map(counted);
+                let all = all.fold((0, 0), |sum, it| (sum.0 + it.0, sum.1 + it.1));
+                assert_eq!(all, expected, "{vip} {colour}");
             }
         }
     }

@@ -18,9 +18,9 @@ use crate::config::{self, AgentConfig, Config, ConfigErrors};
 use crate::datapath::{Change, GroupIndex, Have};
 use crate::exit::{Exit, Failure};
 use crate::health;
-use crate::journal::Who;
+use crate::journal::{CutoverRecord, Who};
 use crate::reconcile::{Plan, Refusal, Want, plan};
-use crate::release::{Event, Found, Timing, resume};
+use crate::release::{Baking, Event, Found, Intent, Timing, Verdict, resume};
 
 /// Answers that an applied configuration still waits for: the switches it has begun.
 pub(super) type Switches = Vec<oneshot::Receiver<Result<ChangeAnswer, Failure>>>;
@@ -240,10 +240,7 @@ impl Runner {
             .open_cutovers(&name)
             .inspect_err(unreadable)
             .unwrap_or_default();
-        let intents = open
-            .iter()
-            .map(crate::journal::CutoverRecord::intent)
-            .collect();
+        let intents = open.iter().map(|record| self.intent(record)).collect();
         let now = Timestamp::now();
         let id = self.journal.fresh_id(now);
         let found = Found {
@@ -278,6 +275,7 @@ impl Runner {
                 .map(|record| (record.id.clone(), record))
                 .collect(),
             waiting: std::collections::BTreeMap::new(),
+            switched_at: None,
             stored: None,
             since,
             by,
@@ -294,6 +292,20 @@ impl Runner {
             let answer = self.carry_out(&name, effect);
             debug_assert!(answer.is_none(), "nothing is asked on the way in");
         }
+    }
+
+    /// What the journal says of a cut-over that was not over.
+    fn intent(&self, record: &CutoverRecord) -> Intent {
+        let mut intent = record.intent();
+        let bake = record.receipt.bake.as_ref();
+        let limits = intent.cutover.terms.bake;
+        let until = bake.and_then(|it| it.until);
+        intent.bake = limits.zip(until).map(|(limits, until)| Baking {
+            limits,
+            until: self.clock.then(until),
+            degraded: bake.is_some_and(|it| it.verdict == Verdict::Degraded),
+        });
+        intent
     }
 
     /// Does what had to wait for a window to close.

@@ -9,12 +9,15 @@ use tracing::{error, info, warn};
 
 use super::Runner;
 use super::audit::{asked_entry, portrait};
+use super::bake::{self, behind};
 use super::group::{Counted, Gate, Waiting};
 use crate::api::model::ChangeAnswer;
 use crate::datapath::Datapath;
 use crate::exit::{Exit, Failure};
 use crate::journal::{self, CutoverRecord, Entry, Who};
-use crate::release::{Count, Cutover, Effect, End, Event, Kind, Outcome, Record, Stage, Why};
+use crate::release::{
+    Count, Cutover, Effect, End, Event, Kind, Outcome, Record, Stage, Verdict, Why,
+};
 
 /// How long a held word is obeyed if the agent dies before it drains. Longer than it waits.
 const HELD_AT_MOST: Duration = Duration::from_secs(4);
@@ -99,6 +102,7 @@ impl Runner {
                 }
             }
             Effect::CountFlows => return Some(self.count(name)),
+            Effect::Observe { id } => return Some(self.observe(name, &id)),
             Effect::WakeAt(at) => group.wake = Some(at),
             Effect::Record(record) => self.record(name, record),
             Effect::Reply { id, outcome } => self.reply(name, &id, outcome),
@@ -114,6 +118,7 @@ impl Runner {
         window: bool,
         recorded: bool,
     ) -> anyhow::Result<()> {
+        let bake = self.bake_record(name, cutover);
         let Some(group) = self.groups.get_mut(name) else {
             return Ok(());
         };
@@ -121,9 +126,11 @@ impl Runner {
             .waiting
             .get(&cutover.id)
             .map(|waiting| waiting.who.clone());
+        let who = who.or_else(|| behind(cutover, &group.records));
         let who = who.unwrap_or_else(|| by_itself(cutover));
         let mut record = CutoverRecord::new(name, cutover, who, Timestamp::now());
         record.at = cutover.terms.at.map(|at| self.clock.wall(at));
+        record.receipt.bake = bake;
         info!(
             group = name,
             cutover = cutover.id,
@@ -227,9 +234,13 @@ impl Runner {
         let now = Timestamp::now();
         let written = match record {
             Record::Switched { id } => {
+                let watched = group.state.window().and_then(|window| window.bake);
                 let Some(record) = group.records.get_mut(&id) else {
                     return;
                 };
+                if let Some(bake) = &mut record.receipt.bake {
+                    bake.until = watched.map(|it| self.clock.wall(it.until));
+                }
                 record.stage = journal::Stage::Draining;
                 record.result = Some(End::Switched);
                 record.revision = Some(group.state.revision);
@@ -250,7 +261,18 @@ impl Runner {
                     group.by.clone_from(&record.actor);
                 }
                 let record = record.clone();
-                self.journal.put_cutover(&record, Some(&group.record()))
+                let written = self.journal.put_cutover(&record, Some(&group.record()));
+                if record.receipt.bake.is_some() {
+                    self.begin_bake(name, &record.to);
+                }
+                written
+            }
+            Record::Bake { id, verdict, why } => {
+                let Some(record) = group.records.get_mut(&id) else {
+                    return;
+                };
+                bake::note(record, verdict, &why);
+                self.journal.put_cutover(&record.clone(), None)
             }
             Record::Ended { id, end, leftovers } => {
                 let Some(mut record) = group.records.remove(&id) else {
@@ -260,6 +282,11 @@ impl Runner {
                 record.result = Some(end);
                 record.ended = Some(now);
                 record.leftovers = leftovers;
+                if let Some(bake) = &mut record.receipt.bake
+                    && bake.verdict == Verdict::Watching
+                {
+                    bake.verdict = Verdict::Ended;
+                }
                 let end = end.name();
                 info!(
                     group = name,

@@ -34,6 +34,8 @@ pub(super) struct Group {
     pub(super) records: BTreeMap<String, CutoverRecord>,
     /// Who waits for which answer.
     pub(super) waiting: BTreeMap<String, Waiting>,
+    /// What had been counted of the live colour's TCP when the watch over it began.
+    pub(super) switched_at: Option<Counters>,
     /// When the word of the last cut-over was stored.
     pub(super) stored: Option<Instant>,
     /// Since when the live colour is live.
@@ -93,6 +95,12 @@ pub(super) struct Activity {
     pub(super) counters: Counters,
     /// When the packets last grew.
     pub(super) last_packet: Option<Timestamp>,
+    /// Their sum over TCP services whose answers are seen.
+    pub(super) tcp: Counters,
+    /// The same some time ago, and the time before that.
+    pub(super) marks: [Counters; 2],
+    /// When the newer of these was taken.
+    pub(super) marked: Option<Instant>,
 }
 
 impl Group {

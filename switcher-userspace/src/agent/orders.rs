@@ -182,6 +182,7 @@ impl Runner {
             dry_run: true,
             at: None,
             confirm_by,
+            baked_at: None,
             steps,
         })
     }
@@ -200,6 +201,13 @@ impl Runner {
                 "at {by:.0} the kernel goes back to {from}, unless it was confirmed"
             ));
         }
+        if let Some(bake) = state.window().and_then(|window| window.bake) {
+            let time = humantime::format_duration(bake.limits.time);
+            let to = &state.live;
+            steps.push(format!(
+                "watch {to} for {time}, and go back if it does worse than what was live before"
+            ));
+        }
         steps
     }
 
@@ -212,7 +220,10 @@ impl Runner {
             .unwrap_or_default();
         let step = |effect: &Effect| match effect {
             Effect::WakeAt(_) => Some(format!("wait {}", humantime::format_duration(arm))),
-            Effect::Reply { .. } | Effect::Record(_) | Effect::CountFlows => None,
+            Effect::Reply { .. }
+            | Effect::Record(_)
+            | Effect::CountFlows
+            | Effect::Observe { .. } => None,
             Effect::Prepare { .. }
             | Effect::CheckHealth { .. }
             | Effect::SetTimes(_)
@@ -250,6 +261,7 @@ impl Group {
             dry_run: false,
             at: record.and_then(|record| record.at),
             confirm_by: record.and_then(CutoverRecord::to_confirm),
+            baked_at: record.and_then(CutoverRecord::watched_until),
             steps: Vec::new(),
         }
     }
@@ -308,6 +320,7 @@ impl Asked {
             ("at", request.at.is_some(), flip),
             ("confirm_within", request.confirm_within.is_some(), flip),
             ("no_confirm", request.no_confirm, flip),
+            ("no_bake", request.no_bake, flip),
             (
                 "for",
                 request.duration.is_some(),

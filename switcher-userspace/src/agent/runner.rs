@@ -130,6 +130,7 @@ impl Runner {
         }
         self.changes.send_modify(|count| *count += 1);
         self.ask_gate(&group);
+        self.observe_now(&group);
         self.unwell.insert(group);
     }
 
@@ -148,7 +149,11 @@ impl Runner {
         };
         let preparing = match &group.state.stage {
             Stage::Preparing(preparing) => Some(preparing.cutover.id.as_str()),
-            Stage::Idle | Stage::Switching(_) | Stage::Confirming(_) | Stage::Draining(_) => None,
+            Stage::Idle
+            | Stage::Switching(_)
+            | Stage::Confirming(_)
+            | Stage::Baking(_)
+            | Stage::Draining(_) => None,
         };
         let Some(gate) = group
             .gate

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::config::{Config, Drain, GroupConfig, Health, HealthKind, Program};
-use crate::release::{FlapBudget, GateRule};
+use crate::release::{Bake, FlapBudget, GateRule};
 
 /// What changes from one configuration to the next, in sentences. Groups that come or go are the
 /// planner's to tell.
@@ -35,6 +35,7 @@ fn of_group(name: &str, from: &GroupConfig, to: &GroupConfig) -> Vec<String> {
     let confirm = |it: Option<Duration>| it.map_or_else(|| "never".to_owned(), said);
     let before = confirm(from.confirm_within);
     changed("confirm_within", before, confirm(to.confirm_within));
+    changed("bake", bake(from.bake), bake(to.bake));
     let Drain {
         arm,
         learn,
@@ -98,6 +99,20 @@ fn program(program: &Program) -> String {
     let words = program.argv.join(" ");
     let user = program.user.as_ref();
     user.map_or_else(|| words.clone(), |user| format!("{words} (as {user})"))
+}
+
+fn bake(bake: Option<Bake>) -> String {
+    let limits = |it: Bake| {
+        let Bake {
+            time,
+            resets,
+            failed,
+            sample,
+        } = it;
+        let time = said(time);
+        format!("{time} (resets {resets} %, failed {failed} %, of {sample})")
+    };
+    bake.map_or_else(|| "none".to_owned(), limits)
 }
 
 fn budget(budget: Option<FlapBudget>) -> String {

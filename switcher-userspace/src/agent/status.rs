@@ -1,12 +1,12 @@
 //! What the agent says of itself and its groups.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use switcher_common::abi::Counters;
+use switcher_common::abi::{Counters, TCP, endpoint_flags};
 use switcher_common::verdict::Reason;
 use switcher_common::word::Phase;
 use tracing::warn;
@@ -181,6 +181,10 @@ impl Runner {
             at: cutover.terms.at.map(|at| self.clock.wall(at)),
             confirm_by: state.confirm_by().map(|by| self.clock.wall(by)),
             first_packet_at: group.first_packet,
+            bake: group
+                .records
+                .get(&cutover.id)
+                .and_then(|record| record.receipt.bake.clone()),
         });
         Some(GroupStatus {
             name: name.to_owned(),
@@ -242,6 +246,7 @@ impl Runner {
         let Activity {
             counters,
             last_packet,
+            ..
         } = group.activity.get(colour).copied().unwrap_or_default();
         ColourStatus {
             role: state.role(colour).name().to_owned(),
@@ -313,10 +318,12 @@ impl Runner {
     /// Reads counters, and notices where packets have come.
     pub(super) fn sample(&mut self) {
         let now = Timestamp::now();
-        let mut cells: HashMap<_, BTreeSet<u32>> = HashMap::new();
+        // Of each cell, whether it counts TCP with its answers.
+        let mut cells: HashMap<_, BTreeMap<u32, bool>> = HashMap::new();
         for (id, endpoint) in &self.have.endpoints {
             let place = cells.entry(self.place_of(*id)).or_default();
-            place.insert(endpoint.counter);
+            let answers = endpoint.protocol == TCP && !endpoint.has(endpoint_flags::DSR);
+            place.insert(endpoint.counter, answers);
         }
         let mut activity = BTreeMap::new();
         for group in self.groups.values() {
@@ -326,15 +333,20 @@ impl Runner {
             for colour in &config.colours {
                 let place = self.place(group, colour);
                 let cells = place.and_then(|place| cells.get(&Some(place)));
-                let read = cells
-                    .into_iter()
-                    .flatten()
-                    .filter_map(|cell| self.datapath.counters(*cell).ok());
-                let sum = read.fold(Counters::default(), add);
-                activity.insert((group.name.clone(), colour.clone()), sum);
+                let (mut sum, mut tcp) = (Counters::default(), Counters::default());
+                for (cell, answers) in cells.into_iter().flatten() {
+                    let Ok(counters) = self.datapath.counters(*cell) else {
+                        continue;
+                    };
+                    sum = add(sum, counters);
+                    if *answers {
+                        tcp = add(tcp, counters);
+                    }
+                }
+                activity.insert((group.name.clone(), colour.clone()), (sum, tcp));
             }
         }
-        for ((name, colour), counters) in activity {
+        for ((name, colour), (counters, tcp)) in activity {
             let Some(group) = self.groups.get_mut(&name) else {
                 continue;
             };
@@ -344,6 +356,7 @@ impl Runner {
                 known.last_packet = Some(now);
             }
             known.counters = counters;
+            known.count_tcp(tcp);
         }
     }
 
@@ -420,6 +433,17 @@ impl Runner {
                     format!("{from} is live again, unless this is confirmed"),
                 )
             }
+            Stage::Baking(window) => {
+                let until = window.bake.map_or(window.deadline, |bake| bake.until);
+                let to = &window.cutover.to;
+                let back = &window.cutover.from;
+                at(
+                    until,
+                    format!(
+                        "{to} has been watched for long enough; before, {back} is live again if it does badly"
+                    ),
+                )
+            }
             Stage::Preparing(preparing) => {
                 let to = &preparing.cutover.to;
                 match (&group.gate, preparing.armed) {
@@ -456,5 +480,6 @@ fn add(sum: Counters, more: Counters) -> Counters {
         bytes: sum.bytes + more.bytes,
         connections: sum.connections + more.connections,
         resets: sum.resets + more.resets,
+        answers: sum.answers + more.answers,
     }
 }

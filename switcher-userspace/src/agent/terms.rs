@@ -23,7 +23,10 @@ impl Runner {
             .groups
             .get(name)
             .and_then(|group| group.confirm_within);
+        let bake = self.config.groups.get(name).and_then(|group| group.bake);
         Ok(Terms {
+            // Whoever skips checks does not want to be called back by them.
+            bake: bake.filter(|_| !request.no_bake && !request.force),
             at: at.transpose()?,
             confirm: asked
                 .transpose()?

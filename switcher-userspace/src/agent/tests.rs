@@ -1,6 +1,7 @@
 //! The runner on a kernel in memory.
 
 mod audit;
+mod bake;
 mod canary;
 mod drift;
 mod gates;

@@ -47,6 +47,11 @@ impl Runner {
                 self.undone(name, cutover)?;
                 over(state.cutover().is_none(), state)
             }
+            WaitCondition::Baked => {
+                self.undone(name, cutover)?;
+                let watched = state.window().is_some_and(|window| window.bake.is_some());
+                over(!before_settled(state) && !watched, state)
+            }
             WaitCondition::Idle => {
                 let held = state.paused_until().is_some() || state.canary().is_some();
                 let idle = state.cutover().is_none() && !held;
@@ -132,7 +137,7 @@ fn holds(condition: bool, otherwise: impl FnOnce() -> String) -> Met {
 fn before_settled(state: &GroupState) -> bool {
     match state.stage {
         Stage::Preparing(_) | Stage::Switching(_) => true,
-        Stage::Idle | Stage::Confirming(_) | Stage::Draining(_) => false,
+        Stage::Idle | Stage::Confirming(_) | Stage::Baking(_) | Stage::Draining(_) => false,
     }
 }
 

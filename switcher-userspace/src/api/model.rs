@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::Protocol;
 use crate::datapath::clients::LocalClients;
-use crate::journal::{AuditRecord, CutoverRecord};
+use crate::journal::{AuditRecord, BakeRecord, CutoverRecord};
 use crate::release::{End, Kind};
 
 /// `GET /v1/status`.
@@ -271,6 +271,9 @@ pub struct CutoverStatus {
     /// When the first new connection met the switch, if one did.
     #[serde(default)]
     pub first_packet_at: Option<Timestamp>,
+    /// How its colour is watched, if it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bake: Option<BakeRecord>,
 }
 
 /// `POST /v1/groups/{group}/flip`, `…/rollback`, `…/canary`, `…/abort`, `…/confirm`, `…/extend`, `…/pause`, `…/resume`,
@@ -297,6 +300,9 @@ pub struct ChangeRequest {
     /// Flip: it stays, whatever the group's default says.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub no_confirm: bool,
+    /// Flip: its colour is not watched afterwards, whatever the group's default says.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub no_bake: bool,
     /// Extend: how much longer; pause: for how long at most; freeze: for how long, if it ends by itself.
     #[serde(rename = "for", skip_serializing_if = "Option::is_none")]
     pub duration: Option<String>,
@@ -372,6 +378,9 @@ pub struct ChangeAnswer {
     /// When it undoes itself unless it is confirmed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub confirm_by: Option<Timestamp>,
+    /// Until when its colour is watched, and rolled back if it does badly.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub baked_at: Option<Timestamp>,
     /// For a dry run: what would be done, in order.
     pub steps: Vec<String>,
 }

@@ -12,6 +12,8 @@ pub enum WaitCondition {
     Switched,
     /// No CPU can act on the old colour any more.
     Settled,
+    /// The new colour has been watched for as long as it was to be.
+    Baked,
     /// No flow is left on the old colour.
     Drained,
     /// Nothing is going on.
@@ -34,6 +36,7 @@ impl FromStr for WaitCondition {
                 "scheduled" => Self::Scheduled,
                 "switched" => Self::Switched,
                 "settled" => Self::Settled,
+                "baked" => Self::Baked,
                 "drained" => Self::Drained,
                 "idle" => Self::Idle,
                 "rollback-eligible" => Self::RollbackEligible,
@@ -48,8 +51,7 @@ impl FromStr for WaitCondition {
     }
 }
 
-const ALLOWED: &str =
-    "choose scheduled, switched, settled, drained, idle, healthy=COLOUR or rollback-eligible";
+const ALLOWED: &str = "choose scheduled, switched, settled, baked, drained, idle, healthy=COLOUR or rollback-eligible";
 
 impl Display for WaitCondition {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
@@ -57,6 +59,7 @@ impl Display for WaitCondition {
             Self::Scheduled => f.pad("scheduled"),
             Self::Switched => f.pad("switched"),
             Self::Settled => f.pad("settled"),
+            Self::Baked => f.pad("baked"),
             Self::Drained => f.pad("drained"),
             Self::Idle => f.pad("idle"),
             Self::Healthy { colour } => write!(f, "healthy={colour}"),
@@ -75,6 +78,7 @@ mod tests {
             "scheduled",
             "switched",
             "settled",
+            "baked",
             "drained",
             "idle",
             "healthy=blue",

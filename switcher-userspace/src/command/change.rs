@@ -76,6 +76,9 @@ fn describe(verb: &str, answer: &ChangeAnswer) -> String {
     let unless = answer.confirm_by.map_or_else(String::new, |by| {
         format!("; goes back to {from} at {by:.0} unless it is confirmed")
     });
+    let watched = answer
+        .baked_at
+        .map_or_else(String::new, |at| format!("; watched until {at:.0}"));
     match verb {
         "confirm" => return format!("{group}: {to} is confirmed (cut-over {id})"),
         "extend" => return format!("{group}: {to} (cut-over {id}){unless}"),
@@ -107,7 +110,7 @@ fn describe(verb: &str, answer: &ChangeAnswer) -> String {
                 );
             }
             format!(
-                "{group}: {from} -> {to}, {verb}{settled} (cut-over {id}, revision {revision}){unless}"
+                "{group}: {from} -> {to}, {verb}{settled} (cut-over {id}, revision {revision}){unless}{watched}"
             )
         }
     }
@@ -237,6 +240,7 @@ mod tests {
             dry_run: false,
             at: None,
             confirm_by: None,
+            baked_at: None,
             steps: Vec::new(),
         }
     }

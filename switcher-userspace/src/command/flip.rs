@@ -14,6 +14,7 @@ pub(super) fn run(globals: &Globals, output: &Output, args: FlipArgs) -> Result<
         at,
         confirm_within,
         no_confirm,
+        no_bake,
         change,
         wait,
     } = args;
@@ -23,6 +24,7 @@ pub(super) fn run(globals: &Globals, output: &Output, args: FlipArgs) -> Result<
         at,
         confirm_within: confirm_within.map(change::written),
         no_confirm,
+        no_bake,
         ..change::request(change)
     };
     change::run(globals, output, ("flip", &group), &request, &wait)

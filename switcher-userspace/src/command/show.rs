@@ -7,8 +7,9 @@ use super::history::result;
 use crate::cli::Globals;
 use crate::client::{Client, converse, encode};
 use crate::exit::{Exit, Failure};
-use crate::journal::CutoverRecord;
+use crate::journal::{BakeRecord, CutoverRecord, TrafficRecord};
 use crate::output::{Cell, Output, Tint, table};
+use crate::release::Verdict;
 
 pub(super) fn run(globals: &Globals, output: &Output, id: &str) -> Result<Exit, Failure> {
     let path = format!("/v1/cutovers/{}", encode(id));
@@ -64,6 +65,9 @@ fn describe(output: &Output, record: &CutoverRecord) -> String {
             .into_iter()
             .filter_map(|(name, at)| Some((name, time(Some(at?)).into()))),
     );
+    if let Some(bake) = &record.receipt.bake {
+        rows.extend(watched(bake));
+    }
     if record.leftovers > 0 {
         let left = format!("{} connections were left at the deadline", record.leftovers);
         rows.push(("leftovers", Cell::new(left, Tint::Warning)));
@@ -75,4 +79,33 @@ fn describe(output: &Output, record: &CutoverRecord) -> String {
     // The header is empty.
     text.split_once('\n')
         .map_or(text.clone(), |(_, rest)| rest.to_owned())
+}
+
+/// How the new colour was watched, and what was seen.
+fn watched(bake: &BakeRecord) -> Vec<(&'static str, Cell)> {
+    let time = humantime::format_duration(std::time::Duration::from_millis(bake.for_ms));
+    let tint = match bake.verdict {
+        Verdict::Passed => Tint::Good,
+        Verdict::Watching | Verdict::Ended => Tint::Plain,
+        Verdict::RolledBack | Verdict::Degraded => Tint::Bad,
+    };
+    let traffic = |of: &TrafficRecord| {
+        let TrafficRecord {
+            connections,
+            resets,
+            failed,
+        } = of;
+        format!("{connections} connections, {resets} resets, {failed} not answered")
+    };
+    let mut rows = vec![
+        (
+            "watched",
+            Cell::new(format!("{time}: {}", bake.verdict.name()), tint),
+        ),
+        ("  before", traffic(&bake.before).into()),
+        ("  since", traffic(&bake.seen).into()),
+    ];
+    let why = bake.why.iter();
+    rows.extend(why.map(|why| ("  why", Cell::new(why.clone(), Tint::Bad))));
+    rows
 }

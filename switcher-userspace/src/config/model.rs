@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use switcher_common::abi::nat::DEFAULT_NAT_FLOWS;
 
-use crate::release::{FlapBudget, GateRule, Policy};
+use crate::release::{Bake, FlapBudget, GateRule, Policy};
 
 /// A checked configuration: every name resolves, every limit holds, every default is filled in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -116,6 +116,8 @@ pub struct GroupConfig {
     pub confirm_within: Option<Duration>,
     /// Why nobody flips, as long as the configuration says so.
     pub freeze: Option<String>,
+    /// For how long a flip's colour is watched afterwards, and what is doing badly; not at all if none.
+    pub bake: Option<Bake>,
     /// Manual gates by name.
     pub gates: BTreeMap<String, GateRule>,
     /// How often the live colour may change; any number of times if none.

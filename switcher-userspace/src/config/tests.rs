@@ -7,7 +7,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::release::{FlapBudget, GateRule, Policy};
+use crate::release::{Bake, FlapBudget, GateRule, Policy};
 
 /// The file that cases start from.
 const BASE: &str = include_str!("tests/base.toml");
@@ -41,7 +41,7 @@ fn defaults_are_filled_in() {
     assert_eq!(shop.initial, "blue");
     assert_eq!(shop.colours, ["blue", "green"]);
     assert_eq!(shop.drain, drain(3, 120, 3600));
-    assert_eq!(shop.policy(), Policy::default());
+    assert_eq!((shop.policy(), shop.bake), (Policy::default(), None));
     assert_eq!(shop.health, health(HealthKind::Tcp, 1000, 1000, 2, 3));
     let web = ServiceConfig {
         name: "web".into(),
@@ -116,6 +116,25 @@ fn everything_typed_is_meant() {
         freeze: Some("year-end accounts".to_owned()),
     };
     assert_eq!(shop.policy(), policy);
+    let bake = Bake {
+        time: Duration::from_secs(300),
+        resets: 7,
+        failed: 3,
+        sample: 20,
+    };
+    assert_eq!(shop.bake, Some(bake));
+    let short = FULL.replace(
+        "{ for = \"5m\", resets = 7, failed = 3, sample = 20 }",
+        "\"5m\"",
+    );
+    let short = parse("switcher.toml", short.as_bytes()).expect("likewise");
+    let defaults = Bake {
+        resets: 10,
+        failed: 10,
+        sample: 50,
+        ..bake
+    };
+    assert_eq!(short.groups["shop"].bake, Some(defaults));
     let web = &shop.services["web"];
     assert_eq!(web.forward, Forward::Local);
     assert_eq!(web.hash, HashMode::Source);

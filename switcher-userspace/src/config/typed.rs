@@ -1,12 +1,14 @@
 //! What was typed: every key read, every single value understood or reported.
 
 mod agent;
+mod bake;
 mod gates;
 mod group;
 mod masquerade;
 mod service;
 
 pub(super) use agent::{TypedAgent, TypedInterface};
+pub(super) use bake::TypedBake;
 pub(super) use gates::{TypedBudget, TypedGate};
 pub(super) use group::{TypedDrain, TypedGroup, TypedHealth, TypedKind};
 pub(super) use masquerade::TypedMasquerade;

@@ -164,6 +164,7 @@ impl Pinned {
                 bytes: sum.bytes + cpu.bytes,
                 connections: sum.connections + cpu.connections,
                 resets: sum.resets + cpu.resets,
+                answers: sum.answers + cpu.answers,
             }))
     }
 

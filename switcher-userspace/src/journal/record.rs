@@ -6,6 +6,7 @@ use rusqlite::{Connection, Error, OptionalExtension, Row, params};
 use serde::{Deserialize, Serialize};
 
 use super::gates::GatesRecord;
+use super::receipt::{BakeRecord, Receipt};
 use super::releases;
 use crate::release::{Cutover, End, Intent, Kind, Releases, Terms};
 
@@ -118,6 +119,9 @@ pub struct CutoverRecord {
     /// When it was confirmed.
     #[serde(default)]
     pub confirmed: Option<Timestamp>,
+    /// What else there is to know of it.
+    #[serde(default)]
+    pub receipt: Receipt,
 }
 
 /// The answer to a change, kept for whoever sends the same change again.
@@ -246,6 +250,7 @@ impl CutoverRecord {
             at: None,
             confirm_by: None,
             confirmed: None,
+            receipt: Receipt::default(),
         }
     }
 
@@ -253,6 +258,13 @@ impl CutoverRecord {
     #[must_use]
     pub fn to_confirm(&self) -> Option<Timestamp> {
         self.confirm_by.filter(|_| self.confirmed.is_none())
+    }
+
+    /// Until when its colour is watched, as long as it is.
+    #[must_use]
+    pub fn watched_until(&self) -> Option<Timestamp> {
+        let bake = self.receipt.bake.as_ref();
+        bake.filter(|it| !it.verdict.is_final())?.until
     }
 
     /// What a restarted agent has to finish or undo.
@@ -267,8 +279,10 @@ impl CutoverRecord {
             forced,
             hard,
             percent,
+            receipt,
             ..
         } = self.clone();
+        let bake = receipt.bake.filter(|bake| !bake.verdict.is_final());
         let cutover = Cutover {
             id,
             kind,
@@ -277,10 +291,15 @@ impl CutoverRecord {
             slot,
             forced,
             hard,
-            terms: Terms::default(),
+            terms: Terms {
+                bake: bake.as_ref().map(BakeRecord::limits),
+                ..Terms::default()
+            },
             percent,
         };
         Intent {
+            // Its times are of another clock.
+            bake: None,
             cutover,
             switched: self.result.is_some(),
             unconfirmed: self.to_confirm().is_some(),
@@ -312,14 +331,16 @@ impl CutoverRecord {
             at,
             confirm_by,
             confirmed,
+            receipt,
         } = self;
+        let receipt = receipt.text()?;
         let time = |time: &Option<Timestamp>| time.map(|time| time.to_string());
         let sql = "INSERT INTO cutovers VALUES
             (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19,
-             ?20, ?21, ?22, ?23)
+             ?20, ?21, ?22, ?23, ?24)
             ON CONFLICT (id) DO UPDATE SET stage = ?11, result = ?12, revision = ?13, stored = ?15,
             settled = ?16, ended = ?17, store_to_settled_us = ?18, leftovers = ?19, confirm_by = ?21,
-            confirmed = ?22";
+            confirmed = ?22, receipt = ?24";
         db.prepare_cached(sql)?
             .execute(params![
                 id,
@@ -345,6 +366,7 @@ impl CutoverRecord {
                 time(confirm_by),
                 time(confirmed),
                 percent,
+                receipt,
             ])
             .map(drop)
     }
@@ -352,6 +374,8 @@ impl CutoverRecord {
     pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
         let stage: String = row.get("stage")?;
         let result: Option<String> = row.get("result")?;
+        let receipt: Option<String> = row.get("receipt")?;
+        let receipt = receipt.map(|it| serde_json::from_str(&it)).transpose();
         let count = |column: &str| {
             let value: Option<i64> = row.get(column)?;
             Ok::<_, Error>(value.map(i64::cast_unsigned))
@@ -380,6 +404,9 @@ impl CutoverRecord {
             at: timestamp(row, "at")?,
             confirm_by: timestamp(row, "confirm_by")?,
             confirmed: timestamp(row, "confirmed")?,
+            receipt: receipt
+                .map_err(|error| unreadable("receipt", &error))?
+                .unwrap_or_default(),
         })
     }
 }

@@ -54,6 +54,7 @@ const ADDED: [&str; VERSION as usize - 1] = ["
     ALTER TABLE cutovers ADD COLUMN confirm_by TEXT;
     ALTER TABLE cutovers ADD COLUMN confirmed TEXT;
     ALTER TABLE cutovers ADD COLUMN percent INTEGER;
+    ALTER TABLE cutovers ADD COLUMN receipt TEXT;
     ALTER TABLE groups ADD COLUMN schema INTEGER;
     ALTER TABLE groups ADD COLUMN gates TEXT;
     CREATE TABLE audit (

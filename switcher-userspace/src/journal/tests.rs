@@ -154,6 +154,7 @@ fn a_file_of_the_first_version_is_extended() {
         ALTER TABLE cutovers DROP COLUMN at;
         ALTER TABLE cutovers DROP COLUMN confirm_by;
         ALTER TABLE cutovers DROP COLUMN confirmed;
+        ALTER TABLE cutovers DROP COLUMN receipt;
         ALTER TABLE groups DROP COLUMN schema;
         ALTER TABLE groups DROP COLUMN gates;
         DROP TABLE releases;

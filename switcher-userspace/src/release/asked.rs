@@ -87,17 +87,19 @@ pub(super) fn rollback(
             effects.extend(back(state, stage, order, now));
             effects
         }
-        stage @ (Stage::Idle | Stage::Switching(_) | Stage::Confirming(_) | Stage::Draining(_)) => {
-            match way_back_fits(state) {
-                Ok(()) => back(state, stage, order, now),
-                Err(refusal) => answer(state, stage, order.id, Outcome::Refused(refusal)),
-            }
-        }
+        stage @ (Stage::Idle
+        | Stage::Switching(_)
+        | Stage::Confirming(_)
+        | Stage::Baking(_)
+        | Stage::Draining(_)) => match way_back_fits(state) {
+            Ok(()) => back(state, stage, order, now),
+            Err(refusal) => answer(state, stage, order.id, Outcome::Refused(refusal)),
+        },
     }
 }
 
 /// That people may go back: what the database does not suit, only the kernel's clock brings back.
-fn way_back_fits(state: &GroupState) -> Result<(), Refusal> {
+pub(super) fn way_back_fits(state: &GroupState) -> Result<(), Refusal> {
     match (&state.previous, state.canary()) {
         (Some(previous), None) => staging::fits(state, previous),
         (None, _) | (_, Some(_)) => Ok(()),
@@ -143,6 +145,7 @@ pub(super) fn abort(
         }
         Stage::Switching(ref window)
         | Stage::Confirming(ref window)
+        | Stage::Baking(ref window)
         | Stage::Draining(ref window) => match window.cutover.kind {
             Kind::Flip | Kind::Canary | Kind::Emergency => match way_back_fits(state) {
                 Ok(()) => return back(state, stage, order, now),
@@ -350,6 +353,12 @@ pub(super) fn not_busy(stage: &Stage) -> Result<(), Refusal> {
             let advice = "`confirm` or `rollback` it first";
             Err(Refusal::new(Why::Unconfirmed, detail, advice))
         }
+        Stage::Baking(Window { cutover, .. }) => {
+            let detail = format!("{cutover} (cut-over {}) is being watched", cutover.id);
+            let advice = "wait until it has passed (`wait --for baked`), end that with `confirm`, or \
+                          `rollback`";
+            Err(busy(&detail, advice))
+        }
         Stage::Preparing(Preparing { cutover, .. }) | Stage::Switching(Window { cutover, .. }) => {
             let detail = format!("{cutover} (cut-over {}) is in progress", cutover.id);
             Err(busy(&detail, "wait for it, or stop it with `abort`"))
@@ -403,9 +412,10 @@ fn window_of(stage: Stage) -> Option<Window> {
     match stage {
         Stage::Idle => None,
         Stage::Preparing(preparing) => preparing.before,
-        Stage::Switching(window) | Stage::Confirming(window) | Stage::Draining(window) => {
-            Some(window)
-        }
+        Stage::Switching(window)
+        | Stage::Confirming(window)
+        | Stage::Baking(window)
+        | Stage::Draining(window) => Some(window),
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use switcher_common::word::{Phase, flags};
 
 use super::asked::{answer, back, busy, preconditions};
+use super::baking;
 use super::event::{COUNT_EVERY, Count, Effect, Order, Outcome, Record, Refusal, Why};
 use super::scheduled::way_back;
 use super::state::{GroupState, Millis, Stage, Window};
@@ -18,6 +19,12 @@ pub(super) fn confirm(
     order: Order,
     now: Millis,
 ) -> Vec<Effect> {
+    let stage = match stage {
+        Stage::Baking(window) if preconditions(state, &order).is_ok() => {
+            return baking::end(state, window, order.id, now);
+        }
+        stage => stage,
+    };
     let mut window = match pending(state, stage, &order, now) {
         Ok(window) => window,
         Err(refused) => return refused,
@@ -25,8 +32,14 @@ pub(super) fn confirm(
     state.word = state.word.without(flags::TIMED);
     window.deadline = now + state.timing.deadline;
     let id = window.cutover.id.clone();
-    let wake = Effect::WakeAt(next_count(&window, now));
-    state.stage = Stage::Draining(window);
+    let wake = match window.bake {
+        Some(_) => baking::enter(state, window, now),
+        None => {
+            let wake = Effect::WakeAt(next_count(&window, now));
+            state.stage = Stage::Draining(window);
+            wake
+        }
+    };
     vec![
         Effect::Store(state.word),
         Effect::Record(Record::Confirmed { id: id.clone() }),
@@ -69,8 +82,10 @@ pub(super) fn extend(
 /// Time is over, or flows are to be counted.
 pub(super) fn wake(state: &mut GroupState, window: Window, now: Millis) -> Vec<Effect> {
     if state.confirm_by().is_none_or(|by| now < by) {
+        let id = window.cutover.id.clone();
+        let watched = window.bake.map(|_| Effect::Observe { id });
         state.stage = Stage::Confirming(window);
-        return vec![Effect::CountFlows];
+        return std::iter::once(Effect::CountFlows).chain(watched).collect();
     }
     let order = Order {
         id: way_back(&window.cutover.id),
@@ -101,7 +116,8 @@ pub(super) fn counted(
 /// Every so often, and when time is over.
 pub(super) fn next(state: &GroupState, window: &Window, now: Millis) -> Effect {
     let held = window.held_until.filter(|until| *until > now);
-    let due = [state.confirm_by(), held].into_iter().flatten();
+    let look = window.bake.as_ref().map(|bake| baking::look_at(bake, now));
+    let due = [state.confirm_by(), held, look].into_iter().flatten();
     Effect::WakeAt(due.fold(now + COUNT_EVERY, Ord::min))
 }
 
@@ -125,7 +141,11 @@ fn pending(
         }
         (
             Ok(()),
-            stage @ (Stage::Idle | Stage::Preparing(_) | Stage::Switching(_) | Stage::Draining(_)),
+            stage @ (Stage::Idle
+            | Stage::Preparing(_)
+            | Stage::Switching(_)
+            | Stage::Baking(_)
+            | Stage::Draining(_)),
         ) => {
             let advice = "`flip --confirm-within` makes a switch that has to be confirmed";
             (busy("nothing is waiting to be confirmed", advice), stage)

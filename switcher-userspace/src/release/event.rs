@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use switcher_common::abi::Times;
 use switcher_common::word::{Phase, Word};
 
+use super::baking::{Observed, Verdict};
 use super::releases::SchemaRange;
 use super::state::{Cutover, End, Millis, Terms};
 use crate::datapath::Slot;
@@ -124,6 +125,8 @@ pub enum Event {
     },
     /// Answers [`Effect::CountFlows`].
     Flows(Count),
+    /// Answers [`Effect::Observe`], and comes unasked when a check's result changes.
+    Observed(Observed),
     /// Answers [`Effect::WakeAt`].
     Timer,
     /// The kernel's word is not the one that was stored last: somebody else has changed it.
@@ -212,6 +215,11 @@ pub enum Effect {
     CloseWindow,
     /// Counts flows. Answered by [`Event::Flows`].
     CountFlows,
+    /// Looks how the live colour does. Answered by [`Event::Observed`].
+    Observe {
+        /// The cut-over.
+        id: String,
+    },
     /// Asks for [`Event::Timer`] at a time; only the last such time counts.
     WakeAt(Millis),
     /// Writes to the journal what has happened. That it can't be written changes nothing.
@@ -251,6 +259,15 @@ pub enum Record {
     Extended {
         /// The cut-over.
         id: String,
+    },
+    /// How the watch over a cut-over goes.
+    Bake {
+        /// The cut-over.
+        id: String,
+        /// How far it has come.
+        verdict: Verdict,
+        /// What the colour does badly, and what keeps it from being rolled back.
+        why: Vec<Blocker>,
     },
     /// A cut-over that somebody made behind the agent's back, or the program by itself.
     Found(Cutover),
@@ -378,6 +395,7 @@ impl fmt::Display for Effect {
             Self::Settle { .. } => formatter.write_str("wait until no CPU acts on the old word"),
             Self::CloseWindow => formatter.write_str("drop the flow map"),
             Self::CountFlows => formatter.write_str("count flows"),
+            Self::Observe { .. } => formatter.write_str("look how the new colour does"),
             Self::WakeAt(_) => formatter.write_str("wait"),
             Self::Record(_) => formatter.write_str("record the result"),
             Self::Reply { .. } => formatter.write_str("report"),

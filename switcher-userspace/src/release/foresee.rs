@@ -56,6 +56,7 @@ pub fn foresee(
                 | Effect::Abandon(_)
                 | Effect::CloseWindow
                 | Effect::CountFlows
+                | Effect::Observe { .. }
                 | Effect::Hold
                 | Effect::Record(_) => {}
             }

@@ -257,7 +257,11 @@ pub(super) fn gate(
 fn decided(state: &mut GroupState, stage: Stage, order: Order, now: Millis) -> Vec<Effect> {
     let mut effects = match stage {
         Stage::Preparing(preparing) => recheck(state, preparing, now),
-        stage @ (Stage::Idle | Stage::Switching(_) | Stage::Confirming(_) | Stage::Draining(_)) => {
+        stage @ (Stage::Idle
+        | Stage::Switching(_)
+        | Stage::Confirming(_)
+        | Stage::Baking(_)
+        | Stage::Draining(_)) => {
             state.stage = stage;
             Vec::new()
         }

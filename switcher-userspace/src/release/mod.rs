@@ -21,6 +21,14 @@
 //!     ^  ^   └───────────────┘ time has come         │
 //!     │  └─ with `at`: Store first, then wait        │ time is over, rollback, abort
 //!     └──────────────────────────────────────────────┘ (as a rollback)
+//!
+//!   with `bake`:       settled            confirmed            time is over, all well
+//!   ┌───────────┐ ─────────> ┌────────────┐ ────> ┌────────┐ ───────> ┌──────────┐
+//!   │ switching │            │ confirming │       │ baking │          │ draining │
+//!   └───────────┘            └────────────┘       └────────┘          └──────────┘
+//!         └─────── settled, without `confirm` ────────^ │
+//!                                  │                    │ checks fail, connections are reset or not
+//!                                  └────────────────────┘ answered: as a rollback, or degraded
 //! ```
 //!
 //! - *idle*: the word is steady. Entered at the end of a window, and when nothing could be prepared.
@@ -29,6 +37,7 @@
 //! - *switching*: the word is stored, and some CPU may still act on the one before.
 //! - *confirming*: the word has a way back, which the program takes when the time is over, agent or no agent;
 //!   the agent then makes an ordinary rollback of it. Entered from switching. Flows are learnt meanwhile.
+//! - *baking*: the live colour is watched. Entered from switching and confirming, in which it is watched, too.
 //! - *draining*: flows of the other endpoints are learnt (word phase `open`) and then waited for (word
 //!   phase `draining`).
 //!
@@ -46,10 +55,11 @@
 //! A group has a live colour in every state. `Abort` wins until the word is stored; from then on it is a
 //! rollback. The runner carries out effects in order, and answers the ones that ask something
 //! ([`Effect::Prepare`], [`Effect::CheckHealth`], [`Effect::Settle`], [`Effect::CountFlows`],
-//! [`Effect::WakeAt`]) with an event.
+//! [`Effect::Observe`], [`Effect::WakeAt`]) with an event.
 
 mod asked;
 mod automatic;
+mod baking;
 mod confirming;
 mod event;
 mod foresee;
@@ -67,6 +77,7 @@ mod window;
 
 pub use asked::{next_flip, no_previous};
 pub use automatic::automatic;
+pub use baking::{Bake, Baking, Observed, Traffic, Verdict, troubles};
 pub use event::{Blocker, Count, Effect, Event, Order, Outcome, Record, Refusal, Why};
 pub use foresee::{Foreseen, foresee};
 pub use gates::{DEFAULT_BUDGET, Decision, FlapBudget, Freeze, GateRule, Gates, Policy, blockers};
@@ -158,6 +169,12 @@ pub fn step(state: &mut GroupState, event: Event, now: Millis) -> Vec<Effect> {
             confirming::counted(state, window, count, now)
         }
 
+        (Stage::Baking(window), Event::Timer) => baking::wake(state, window),
+        (Stage::Baking(window), Event::Flows(count)) => baking::counted(state, window, count, now),
+        (Stage::Confirming(window) | Stage::Baking(window), Event::Observed(observed)) => {
+            baking::observed(state, window, &observed, now)
+        }
+
         (Stage::Draining(window), Event::Timer) => {
             state.stage = Stage::Draining(window);
             vec![Effect::CountFlows]
@@ -177,11 +194,13 @@ pub fn step(state: &mut GroupState, event: Event, now: Millis) -> Vec<Effect> {
             | Stage::Preparing(_)
             | Stage::Switching(_)
             | Stage::Confirming(_)
+            | Stage::Baking(_)
             | Stage::Draining(_)),
             Event::Prepared { .. }
             | Event::Unprepared { .. }
             | Event::Health { .. }
             | Event::Settled { .. }
+            | Event::Observed(_)
             | Event::Flows(_)
             | Event::Timer,
         ) => {

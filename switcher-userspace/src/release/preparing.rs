@@ -5,7 +5,7 @@ use switcher_common::word::{Phase, Word, flags};
 
 use super::event::{Blocker, COUNT_EVERY, Effect, Outcome, Record};
 use super::state::{Cutover, End, GroupState, Kind, Millis, Preparing, Stage, Window};
-use super::{gates, scheduled};
+use super::{baking, gates, scheduled};
 
 /// Enters preparing.
 pub(super) fn begin(
@@ -161,6 +161,9 @@ fn resume_window(state: &mut GroupState, window: Window, now: Millis) -> Effect 
     if window.settled && state.word.has(flags::TIMED) {
         state.stage = Stage::Confirming(window);
         return Effect::WakeAt(now + COUNT_EVERY);
+    }
+    if window.settled && window.bake.is_some() {
+        return baking::enter(state, window, now);
     }
     if window.settled {
         state.stage = Stage::Draining(window);

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use switcher_common::abi::Times;
 use switcher_common::word::{Phase, Word, flags};
 
+use super::baking::{self, Baking};
 use super::confirming;
 use super::event::{Effect, Outcome, Record};
 use super::gates::Gates;
@@ -26,6 +27,8 @@ pub struct Intent {
     pub switched: bool,
     /// Whether it was to undo itself, and nobody had confirmed it.
     pub unconfirmed: bool,
+    /// The watch over it, if that was not over.
+    pub bake: Option<Baking>,
 }
 
 /// The kernel's half of a group, and what it can't know.
@@ -80,15 +83,18 @@ pub fn resume(
     };
     let mut effects = Vec::new();
     let (mut last, mut to_come, mut expired) = (None, None, false);
+    let mut bake = None;
     for intent in open {
         let Intent {
             cutover,
             switched,
             unconfirmed,
+            bake: watched,
         } = intent;
         if switched {
             // Without its word, which is gone with the last boot: nobody has confirmed it.
             expired = unconfirmed && timed == Hour::None && live == cutover.from;
+            bake = watched.map(|bake| (cutover.id.clone(), bake));
             last = Some(cutover);
             continue;
         }
@@ -104,9 +110,9 @@ pub fn resume(
         };
         if stored {
             state.make_live(&live, now);
-            effects.push(Effect::Record(Record::Switched {
-                id: cutover.id.clone(),
-            }));
+            let id = cutover.id.clone();
+            bake = baking::begins(&cutover, now).map(|bake| (id.clone(), bake));
+            effects.push(Effect::Record(Record::Switched { id }));
             if let Some(before) = last.replace(cutover.clone()) {
                 effects.extend(superseded(settled(before, &timing, now), &cutover));
             }
@@ -154,7 +160,31 @@ pub fn resume(
         (Hour::None | Hour::Within, _) => adopt(&mut state, last, now),
     };
     effects.extend(more);
+    effects.extend(watch_on(&mut state, bake, now));
     (state, effects)
+}
+
+/// The watch over a cut-over goes on with its window.
+fn watch_on(state: &mut GroupState, bake: Option<(String, Baking)>, now: Millis) -> Option<Effect> {
+    let (id, bake) = bake?;
+    match &mut state.stage {
+        Stage::Confirming(window) if window.cutover.id == id => {
+            window.bake = Some(bake);
+            Some(Effect::WakeAt(now))
+        }
+        Stage::Draining(window) if window.cutover.id == id => {
+            window.bake = Some(bake);
+            let window = window.clone();
+            state.stage = Stage::Baking(window);
+            Some(Effect::WakeAt(now))
+        }
+        Stage::Idle
+        | Stage::Preparing(_)
+        | Stage::Switching(_)
+        | Stage::Confirming(_)
+        | Stage::Baking(_)
+        | Stage::Draining(_) => None,
+    }
 }
 
 /// What a word means at this hour.
@@ -204,6 +234,7 @@ fn wait_for(
         at: Some(at),
         confirm: (until != Times::NEVER)
             .then(|| std::time::Duration::from_nanos(until - state.times.activate_at)),
+        bake: cutover.terms.bake,
     };
     let timing = state.timing;
     state.stage = Stage::Preparing(Preparing {
@@ -256,7 +287,7 @@ pub(super) fn found(
         .unwrap_or(&state.live)
         .to_owned();
     let mut effects = Vec::new();
-    let mut last = None;
+    let (mut last, mut bake) = (None, None);
     match stage {
         Stage::Idle => {}
         Stage::Preparing(Preparing {
@@ -284,11 +315,16 @@ pub(super) fn found(
             });
             if let Some(window) = before {
                 effects.extend(answer(&window));
+                bake = window.bake.map(|it| (window.cutover.id.clone(), it));
                 last = Some(window.cutover);
             }
         }
-        Stage::Switching(window) | Stage::Confirming(window) | Stage::Draining(window) => {
+        Stage::Switching(window)
+        | Stage::Confirming(window)
+        | Stage::Baking(window)
+        | Stage::Draining(window) => {
             effects.extend(answer(&window));
+            bake = window.bake.map(|it| (window.cutover.id.clone(), it));
             last = Some(window.cutover);
         }
     }
@@ -307,6 +343,7 @@ pub(super) fn found(
         last = Some(cutover);
     }
     effects.extend(adopt(state, last, now));
+    effects.extend(watch_on(state, bake, now));
     effects
 }
 

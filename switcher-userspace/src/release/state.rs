@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use switcher_common::abi::Times;
 use switcher_common::word::{Word, flags};
 
+use super::baking::{Bake, Baking};
 use super::event::{Effect, Order, Outcome};
 use super::gates::Gates;
 use super::releases::{Releases, Role};
@@ -105,6 +106,8 @@ pub enum Stage {
     Switching(Window),
     /// The switch undoes itself unless somebody confirms it.
     Confirming(Window),
+    /// The live colour is watched, and does not stay if it does badly.
+    Baking(Window),
     /// Flows of the old table are learnt and waited for.
     Draining(Window),
 }
@@ -139,6 +142,8 @@ pub struct Terms {
     pub at: Option<Millis>,
     /// It undoes itself after this long, unless somebody confirms it.
     pub confirm: Option<Duration>,
+    /// It is watched, and undone if its colour does badly.
+    pub bake: Option<Bake>,
 }
 
 /// What a cut-over is.
@@ -255,6 +260,8 @@ pub struct Window {
     pub elsewhere: Option<u64>,
     /// Until when SYNs whose tags are refused wait, before the window drains.
     pub held_until: Option<Millis>,
+    /// The cut-over is being watched.
+    pub bake: Option<Baking>,
 }
 
 impl Window {
@@ -271,6 +278,7 @@ impl Window {
             deadline: now + timing.deadline,
             elsewhere: None,
             held_until: None,
+            bake: None,
         }
     }
 }
@@ -282,9 +290,10 @@ impl GroupState {
         match &self.stage {
             Stage::Idle => None,
             Stage::Preparing(preparing) => Some(&preparing.cutover),
-            Stage::Switching(window) | Stage::Confirming(window) | Stage::Draining(window) => {
-                Some(&window.cutover)
-            }
+            Stage::Switching(window)
+            | Stage::Confirming(window)
+            | Stage::Baking(window)
+            | Stage::Draining(window) => Some(&window.cutover),
         }
     }
 
@@ -294,9 +303,10 @@ impl GroupState {
         match &self.stage {
             Stage::Idle => None,
             Stage::Preparing(preparing) => preparing.before.as_ref(),
-            Stage::Switching(window) | Stage::Confirming(window) | Stage::Draining(window) => {
-                Some(window)
-            }
+            Stage::Switching(window)
+            | Stage::Confirming(window)
+            | Stage::Baking(window)
+            | Stage::Draining(window) => Some(window),
         }
     }
 
@@ -312,6 +322,8 @@ impl GroupState {
             Stage::Preparing(_) => "preparing",
             Stage::Switching(_) => "switching",
             Stage::Confirming(_) => "confirming",
+            Stage::Baking(window) if window.bake.is_some_and(|it| it.degraded) => "degraded",
+            Stage::Baking(_) => "baking",
             Stage::Draining(_) => "draining",
         }
     }
@@ -379,7 +391,9 @@ impl GroupState {
     pub fn turn_preview(&mut self) -> Option<Effect> {
         let slot = match self.stage {
             Stage::Idle | Stage::Draining(_) => u32::from(self.previewed(&self.live)?),
-            Stage::Preparing(_) | Stage::Switching(_) | Stage::Confirming(_) => return None,
+            Stage::Preparing(_) | Stage::Switching(_) | Stage::Confirming(_) | Stage::Baking(_) => {
+                return None;
+            }
         };
         if self.word.staging() == slot {
             return None;

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use switcher_common::word::{Phase, flags};
 
-use super::confirming;
 use super::event::{COUNT_EVERY, Count, Effect, Outcome, Record};
 use super::state::{End, GroupState, Millis, Stage, Window};
+use super::{baking, confirming};
 
 /// The percentage of the flow map from which on no more flows are learnt.
 ///
@@ -19,6 +19,7 @@ const HOLD: Duration = Duration::from_millis(2_200);
 /// No CPU acts on the old word any more: report, and wait for old flows.
 pub(super) fn settled(state: &mut GroupState, mut window: Window, now: Millis) -> Vec<Effect> {
     let id = window.cutover.id.clone();
+    window.bake = baking::begins(&window.cutover, now);
     let mut effects = vec![
         Effect::Record(Record::Switched { id: id.clone() }),
         Effect::Reply {
@@ -38,6 +39,9 @@ pub(super) fn settled(state: &mut GroupState, mut window: Window, now: Millis) -
         window.settled = true;
         effects.push(confirming::next(state, &window, now));
         state.stage = Stage::Confirming(window);
+    } else if window.bake.is_some() {
+        window.settled = true;
+        effects.push(baking::enter(state, window, now));
     } else {
         window.settled = true;
         effects.push(Effect::WakeAt(next_count(&window, now)));

@@ -8,14 +8,14 @@ use humantime::format_duration;
 use super::colours::colours;
 use crate::config::report::{Place, Report, Typed};
 use crate::config::typed::{
-    TypedBudget, TypedColour, TypedDrain, TypedEndpoint, TypedGate, TypedGroup, TypedHealth,
-    TypedKind, TypedService,
+    TypedBake, TypedBudget, TypedColour, TypedDrain, TypedEndpoint, TypedGate, TypedGroup,
+    TypedHealth, TypedKind, TypedService,
 };
 use crate::config::{
     Drain, EndpointConfig, Forward, GroupConfig, HashMode, Health, HealthKind, Program, Protocol,
     ServiceConfig, UdpMode,
 };
-use crate::release::{FlapBudget, GateRule};
+use crate::release::{Bake, FlapBudget, GateRule};
 
 const ARM: Duration = Duration::from_secs(3);
 const LEARN: Duration = Duration::from_secs(2 * 60);
@@ -24,6 +24,10 @@ const HEALTH_INTERVAL: Duration = Duration::from_secs(1);
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(1);
 const RISE: u32 = 2;
 const FALL: u32 = 3;
+/// Of a hundred connections; more than usual by that much is no chance at fifty of them.
+const BAKE_RESETS: u32 = 10;
+const BAKE_FAILED: u32 = 10;
+const BAKE_SAMPLE: u32 = 50;
 
 /// The group, or nothing if a part could not be understood; which is reported.
 pub(super) fn mean(group: TypedGroup, report: &Report<'_>) -> Option<GroupConfig> {
@@ -35,6 +39,7 @@ pub(super) fn mean(group: TypedGroup, report: &Report<'_>) -> Option<GroupConfig
         colours: _,
         confirm_within,
         freeze,
+        bake,
         gates,
         flap_budget,
         automatic_after,
@@ -50,6 +55,11 @@ pub(super) fn mean(group: TypedGroup, report: &Report<'_>) -> Option<GroupConfig
         let advice = "choose health.kind tcp, http or exec, or remove the key";
         report.error(&after.at, message, advice);
     }
+    if let Some(bake) = bake.as_ref().filter(|_| is_none && !has_tcp) {
+        let message = "nothing is checked, and nothing is TCP: there is nothing to watch";
+        let advice = "choose health.kind exec, or remove the key";
+        report.error(&bake.at, message, advice);
+    }
     let services: Vec<_> = services.into_iter().map(|s| service(s, report)).collect();
     let services: Option<Vec<_>> = services.into_iter().collect();
     Some(GroupConfig {
@@ -58,6 +68,7 @@ pub(super) fn mean(group: TypedGroup, report: &Report<'_>) -> Option<GroupConfig
         colours,
         confirm_within: confirm_within.map(|typed| typed.value),
         freeze: freeze.map(|typed| typed.value),
+        bake: bake.and_then(mean_bake),
         gates: gates.into_iter().map(gate).collect(),
         flap_budget: flap_budget.and_then(budget),
         automatic_after: automatic_after.map(|typed| typed.value),
@@ -77,6 +88,16 @@ fn gate(typed: TypedGate) -> (String, GateRule) {
         expires: typed.expires.map(|expires| expires.value),
     };
     (typed.name.value, rule)
+}
+
+fn mean_bake(typed: TypedBake) -> Option<Bake> {
+    let or = |typed: Option<Typed<u32>>, default| typed.map_or(default, |typed| typed.value);
+    Some(Bake {
+        time: typed.time?.value,
+        resets: or(typed.resets, BAKE_RESETS),
+        failed: or(typed.failed, BAKE_FAILED),
+        sample: or(typed.sample, BAKE_SAMPLE),
+    })
 }
 
 fn budget(typed: TypedBudget) -> Option<FlapBudget> {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::bake::TypedBake;
 use super::gates::{self, TypedBudget, TypedGate};
 use super::{TypedService, check_name};
 use crate::config::report::Typed;
@@ -11,7 +12,7 @@ use crate::config::section::{Section, Value};
 const FREEZE: &str = "say why nobody flips: freeze = \"year-end accounts\"";
 const COLOURS: &str = "list the colours: colours = [\"blue\", \"green\"]";
 /// Keys of features that this version lacks, under the names people would try.
-const LATER: &[&str] = &["hooks", "bake", "schema"];
+const LATER: &[&str] = &["hooks", "schema"];
 
 pub(in crate::config) struct TypedGroup {
     pub(in crate::config) name: Typed<String>,
@@ -19,6 +20,7 @@ pub(in crate::config) struct TypedGroup {
     pub(in crate::config) colours: Option<Vec<Typed<String>>>,
     pub(in crate::config) confirm_within: Option<Typed<Duration>>,
     pub(in crate::config) freeze: Option<Typed<String>>,
+    pub(in crate::config) bake: Option<TypedBake>,
     pub(in crate::config) gates: Vec<TypedGate>,
     pub(in crate::config) flap_budget: Option<TypedBudget>,
     pub(in crate::config) automatic_after: Option<Typed<Duration>>,
@@ -70,6 +72,7 @@ impl TypedGroup {
             freeze: section
                 .value("freeze")
                 .and_then(|value| value.parse(FREEZE, scalar::line)),
+            bake: section.value("bake").and_then(TypedBake::read),
             gates: section
                 .section("gates")
                 .map(|section| gates::read(&section))

@@ -14,7 +14,11 @@ fn at_every_point_there_is_one_legal_outcome() {
         let mut ways = std::collections::BTreeSet::new();
         for point in 0..=9 {
             for late in [false, true] {
-                let terms = Terms { at, confirm };
+                let terms = Terms {
+                    at,
+                    confirm,
+                    ..Terms::default()
+                };
                 ways.insert(race(tagged, terms, point, late));
             }
         }

@@ -193,6 +193,7 @@ fn a_flip_at_an_instant_is_asked_about_that_instant() {
         terms: Terms {
             at: Some(Millis(at)),
             confirm: None,
+            ..Terms::default()
         },
         ..order("f")
     };

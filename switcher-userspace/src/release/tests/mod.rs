@@ -1,6 +1,7 @@
 //! Inputs and exact effects.
 
 mod abort;
+mod baking;
 mod canary;
 mod flip;
 mod gates;
@@ -62,6 +63,15 @@ fn flipped(mut state: GroupState) -> GroupState {
     assert!(matches!(state.stage, Stage::Draining(_)), "{state:?}");
     assert_eq!((state.live.as_str(), state.revision), ("green", 4));
     state
+}
+
+fn limits() -> Bake {
+    Bake {
+        time: Duration::from_secs(60),
+        resets: 10,
+        failed: 5,
+        sample: 50,
+    }
 }
 
 fn order(id: &str) -> Order {

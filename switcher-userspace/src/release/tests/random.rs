@@ -11,6 +11,7 @@ enum Do {
         force: bool,
         at: Option<u64>,
         confirm: Option<u64>,
+        bake: Option<u64>,
     },
     Rollback {
         hard: bool,
@@ -43,6 +44,11 @@ enum Do {
     Health(bool),
     Settled,
     Flows(Count),
+    Observed {
+        failing: bool,
+        unknown: bool,
+        way_back: bool,
+    },
     Timer,
     Found {
         slot: u8,
@@ -59,11 +65,21 @@ fn anything() -> impl Strategy<Value = Do> {
         Just(Some("red"))
     ];
     prop_oneof![
-        (to, any::<bool>(), later(), later()).prop_map(|(to, force, at, confirm)| Do::Flip {
-            to,
-            force,
-            at,
-            confirm,
+        (to, any::<bool>(), later(), later(), later()).prop_map(
+            |(to, force, at, confirm, bake)| Do::Flip {
+                to,
+                force,
+                at,
+                confirm,
+                bake,
+            }
+        ),
+        (any::<bool>(), any::<bool>(), any::<bool>()).prop_map(|(failing, unknown, way_back)| {
+            Do::Observed {
+                failing,
+                unknown,
+                way_back,
+            }
         }),
         any::<bool>().prop_map(|hard| Do::Rollback { hard }),
         (3_u8..5).prop_map(|slot| Do::Update { slot }),
@@ -223,6 +239,14 @@ impl Kernel {
             let free = made.forced || made.kind == Kind::Rollback;
             assert!(free || held_up.is_empty(), "{held_up:?}");
         }
+        if let Event::Observed(observed) = &event
+            && matches!(state.stage, Stage::Preparing(_))
+            && before.stage != state.stage
+        {
+            assert!(!observed.failing.is_empty() && observed.way_back.is_empty());
+            let back = state.cutover().expect("it is under way");
+            assert_eq!((back.kind, &back.from), (Kind::Rollback, &before.live));
+        }
         let staged = state.releases.is_staged(&state.live);
         assert!(!staged, "what is live does not wait to be: {state:?}");
         let changed = u64::from(before.live != state.live);
@@ -250,6 +274,11 @@ impl Kernel {
                 state.word.at(&never, 0)
             }
             Stage::Confirming(_) | Stage::Preparing(_) => state.word.without(flags::TIMED),
+            Stage::Baking(window) => {
+                assert!(window.bake.is_some() && window.cutover.to == state.live);
+                assert!(!state.word.has(flags::TIMED), "{state:?}");
+                state.word
+            }
             Stage::Idle | Stage::Switching(_) | Stage::Draining(_) => {
                 let timed = state.word.has(flags::TIMED);
                 assert!(
@@ -279,9 +308,14 @@ impl Kernel {
                 elsewhere: Some(0),
                 ..Count::default()
             });
+            let well = Do::Observed {
+                failing: false,
+                unknown: false,
+                way_back: true,
+            };
             for what in enough
                 .into_iter()
-                .chain([Do::Settled, Do::Later(4_000_000), flows])
+                .chain([Do::Settled, Do::Later(4_000_000), well, flows])
             {
                 self.play(state, what);
             }
@@ -319,6 +353,7 @@ impl Kernel {
             | Effect::Settle { .. }
             | Effect::CloseWindow
             | Effect::CountFlows
+            | Effect::Observe { .. }
             | Effect::WakeAt(_)
             | Effect::Record(_) => {}
         }
@@ -334,12 +369,17 @@ impl Kernel {
                 force,
                 at,
                 confirm,
+                bake,
             } => Event::Flip(Order {
                 to: to.map(Into::into),
                 force,
                 terms: Terms {
                     at: at.map(|at| Millis(self.now.0 + at)),
                     confirm: confirm.map(Duration::from_millis),
+                    bake: bake.map(|time| Bake {
+                        time: Duration::from_millis(time),
+                        ..limits()
+                    }),
                 },
                 ..self.order()
             }),
@@ -430,6 +470,23 @@ impl Kernel {
             }
             Do::Settled => settled(&id),
             Do::Flows(count) => Event::Flows(count),
+            Do::Observed {
+                failing,
+                unknown,
+                way_back,
+            } => {
+                let blocker = Blocker {
+                    what: "web".into(),
+                    why: "refused".into(),
+                };
+                let if_so = |it: bool| it.then(|| blocker.clone()).into_iter().collect();
+                Event::Observed(Observed {
+                    failing: if_so(failing),
+                    unknown,
+                    way_back: if_so(!way_back),
+                    ..Observed::default()
+                })
+            }
             Do::Timer => Event::Timer,
             Do::Found { slot, how } => {
                 state.colour_of(slot)?;

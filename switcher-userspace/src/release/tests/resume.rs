@@ -46,6 +46,66 @@ fn a_window_goes_on_with_its_cutover() {
 }
 
 #[test]
+fn a_watch_goes_on_with_its_window() {
+    let baking = Baking {
+        limits: limits(),
+        until: Millis(9000),
+        degraded: false,
+    };
+    let recorded = || Some(("green".into(), Some("blue".into()), 4));
+    let flip = cutover("f", Kind::Flip, "blue", "green", 1);
+    let watched = |switched| Intent {
+        bake: Some(baking).filter(|_| switched),
+        ..intent(
+            Cutover {
+                terms: Terms {
+                    bake: Some(limits()),
+                    ..Terms::default()
+                },
+                ..flip.clone()
+            },
+            switched,
+        )
+    };
+    let word = group().word.arm().switch_to(1);
+    let (state, effects) = resumed(word, recorded(), vec![watched(true)]);
+    assert_eq!(effects.last(), Some(&Effect::WakeAt(Millis(500))));
+    assert_eq!(state.phase(), "baking");
+    assert_eq!(state.window().and_then(|it| it.bake), Some(baking));
+
+    // Killed right after the store: it begins anew.
+    let (state, effects) = resumed(word, Some(("blue".into(), None, 3)), vec![watched(false)]);
+    assert_eq!(effects[0], switched("f"));
+    let until = state.window().and_then(|it| it.bake).map(|it| it.until);
+    assert_eq!((state.phase(), until), ("baking", Some(Millis(60_500))));
+
+    // To be confirmed as well.
+    let times = Times {
+        revert_at: Millis(60_000).nanoseconds(),
+        ..Times::default()
+    };
+    let timed = word.with(flags::TIMED);
+    let unconfirmed = Intent {
+        unconfirmed: true,
+        ..watched(true)
+    };
+    let (state, _effects) = resumed_at(timed, times, recorded(), vec![unconfirmed]);
+    assert_eq!(state.phase(), "confirming");
+    assert_eq!(state.window().and_then(|it| it.bake), Some(baking));
+
+    // Rolled back meanwhile, or after a boot there is nothing to watch.
+    let (state, _effects) = resumed(word.switch_to(0), recorded(), vec![watched(true)]);
+    assert_eq!(state.phase(), "draining");
+    let (state, effects) = resumed(
+        Word(0).with_in_use(2).switch_to(1).settle(),
+        recorded(),
+        vec![watched(true)],
+    );
+    assert_eq!(state.phase(), "idle");
+    assert_eq!(effects.last(), Some(&ended("f", End::Succeeded, 0)));
+}
+
+#[test]
 fn a_window_that_had_ended_is_closed() {
     let word = group().word.arm().switch_to(1).settle();
     let flip = cutover("f", Kind::Flip, "blue", "green", 1);
@@ -316,6 +376,7 @@ fn a_pause_that_is_over_is_taken_off() {
 fn unconfirmed(cutover: Cutover) -> Intent {
     Intent {
         unconfirmed: true,
+        bake: None,
         ..intent(cutover, true)
     }
 }
@@ -363,5 +424,6 @@ fn intent(cutover: Cutover, switched: bool) -> Intent {
         cutover,
         switched,
         unconfirmed: false,
+        bake: None,
     }
 }

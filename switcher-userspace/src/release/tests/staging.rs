@@ -116,6 +116,7 @@ fn nothing_is_staged_while_a_word_may_change_by_itself() {
         terms: Terms {
             confirm: Some(Duration::from_secs(60)),
             at: None,
+            ..Terms::default()
         },
         ..order("f")
     };
@@ -212,6 +213,7 @@ fn a_flip_that_would_undo_itself_needs_a_way_back() {
     let terms = Terms {
         confirm: Some(Duration::from_secs(60)),
         at: None,
+        ..Terms::default()
     };
     let ask = Order {
         terms,

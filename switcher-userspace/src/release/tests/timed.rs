@@ -224,6 +224,7 @@ fn at(at: u64, confirm: Option<u64>) -> Order {
     let terms = Terms {
         at: Some(Millis(at)),
         confirm: confirm.map(Duration::from_millis),
+        ..Terms::default()
     };
     Order {
         force: true,

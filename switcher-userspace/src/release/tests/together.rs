@@ -166,7 +166,11 @@ fn reach(name: &str) -> (GroupState, Millis) {
         slot: SHARED,
     };
     let flip = |at, confirm| {
-        let terms = Terms { at, confirm };
+        let terms = Terms {
+            at,
+            confirm,
+            ..Terms::default()
+        };
         Event::Flip(Order {
             terms,
             ..forced(order("f"))
@@ -247,8 +251,12 @@ fn ask(what: &str, state: &GroupState) -> Event {
         "flip --at" => flip(Terms {
             at: Some(Millis(600_000)),
             confirm,
+            ..Terms::default()
         }),
-        "flip --confirm-within" => flip(Terms { at: None, confirm }),
+        "flip --confirm-within" => flip(Terms {
+            confirm,
+            ..Terms::default()
+        }),
         "flip" => flip(Terms::default()),
         "confirm" => Event::Confirm(order()),
         "extend" => Event::Extend {

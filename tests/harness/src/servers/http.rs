@@ -10,6 +10,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
+use nix::sys::socket::sockopt;
 
 use super::request::{self, Request};
 use super::{Identity, Seen};
@@ -125,6 +126,14 @@ fn serve(mut stream: TcpStream, shared: &Shared) -> IoResult<()> {
     while let Some(request) = request::read(&mut input)? {
         shared.seen.answered.fetch_add(1, Ordering::Relaxed);
         match request {
+            Request::Identity if shared.seen.resetting.load(Ordering::Relaxed) => {
+                let at_once = nix::libc::linger {
+                    l_onoff: 1,
+                    l_linger: 0,
+                };
+                nix::sys::socket::setsockopt(&stream, sockopt::Linger, &at_once)?;
+                return Ok(());
+            }
             Request::Identity => answer(
                 &mut stream,
                 shared,

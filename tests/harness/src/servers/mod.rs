@@ -50,6 +50,7 @@ pub struct Seen {
     answered: AtomicU64,
     resets: AtomicU64,
     unhealthy: AtomicBool,
+    resetting: AtomicBool,
 }
 
 impl Seen {
@@ -135,6 +136,13 @@ impl Fleet {
     pub fn set_healthy(&self, colour: &str, healthy: bool) {
         for seen in self.seen(colour) {
             seen.unhealthy.store(!healthy, Ordering::Relaxed);
+        }
+    }
+
+    /// Makes a colour's servers reset whoever asks who they are, or stop that.
+    pub fn set_resetting(&self, colour: &str, resetting: bool) {
+        for seen in self.seen(colour) {
+            seen.resetting.store(resetting, Ordering::Relaxed);
         }
     }
 

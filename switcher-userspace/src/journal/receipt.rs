@@ -1,0 +1,121 @@
+//! What there is to know of a cut-over afterwards, beside its times.
+
+use jiff::Timestamp;
+use rusqlite::Error;
+use serde::{Deserialize, Serialize};
+
+use crate::release::{Bake, Traffic, Verdict};
+
+/// What there is to know of a cut-over afterwards.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Receipt {
+    /// How the new colour was watched, if it was to be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bake: Option<BakeRecord>,
+}
+
+/// How the new colour was watched after the switch.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BakeRecord {
+    /// For how long, in milliseconds.
+    pub for_ms: u64,
+    /// So many resets of a hundred connections more than the old colour had were too many,
+    pub resets_limit: u32,
+    /// and so many handshakes that nobody answered,
+    pub failed_limit: u32,
+    /// of at least this many connections.
+    pub sample: u32,
+    /// Until when; none before it has begun.
+    pub until: Option<Timestamp>,
+    /// How it went.
+    pub verdict: Verdict,
+    /// What the colour did badly, and what kept it from being rolled back.
+    pub why: Vec<String>,
+    /// TCP of the old colour before the switch.
+    pub before: TrafficRecord,
+    /// TCP of the new colour since the switch.
+    pub seen: TrafficRecord,
+}
+
+/// What a colour's endpoints made of TCP connections.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrafficRecord {
+    /// Connections that began, as far as their answers pass this host.
+    pub connections: u64,
+    /// Resets that endpoints sent.
+    pub resets: u64,
+    /// Handshakes that nobody answered.
+    pub failed: u64,
+}
+
+impl BakeRecord {
+    /// Before it has begun.
+    #[must_use]
+    pub fn new(limits: &Bake, before: Traffic) -> Self {
+        let Bake {
+            time,
+            resets,
+            failed,
+            sample,
+        } = *limits;
+        Self {
+            for_ms: u64::try_from(time.as_millis()).unwrap_or(u64::MAX),
+            resets_limit: resets,
+            failed_limit: failed,
+            sample,
+            until: None,
+            verdict: Verdict::Watching,
+            why: Vec::new(),
+            before: before.into(),
+            seen: TrafficRecord::default(),
+        }
+    }
+
+    /// What is doing badly.
+    #[must_use]
+    pub const fn limits(&self) -> Bake {
+        Bake {
+            time: std::time::Duration::from_millis(self.for_ms),
+            resets: self.resets_limit,
+            failed: self.failed_limit,
+            sample: self.sample,
+        }
+    }
+}
+
+impl From<Traffic> for TrafficRecord {
+    fn from(traffic: Traffic) -> Self {
+        let Traffic {
+            connections,
+            resets,
+            failed,
+        } = traffic;
+        Self {
+            connections,
+            resets,
+            failed,
+        }
+    }
+}
+
+impl From<TrafficRecord> for Traffic {
+    fn from(record: TrafficRecord) -> Self {
+        let TrafficRecord {
+            connections,
+            resets,
+            failed,
+        } = record;
+        Self {
+            connections,
+            resets,
+            failed,
+        }
+    }
+}
+
+impl Receipt {
+    pub(super) fn text(&self) -> rusqlite::Result<String> {
+        serde_json::to_string(self).map_err(|error| Error::ToSqlConversionFailure(error.into()))
+    }
+}

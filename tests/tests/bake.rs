@@ -1,0 +1,298 @@
+//! Switches that are watched: a new colour that does badly goes back by itself, with real connections.
+
+use std::net::{SocketAddr, TcpStream};
+use std::os::fd::AsRawFd as _;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use nix::sys::socket::{
+    AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind, listen, setsockopt, socket,
+    sockopt,
+};
+use serde_json::Value;
+use switcher_harness::agent::{Output, binary};
+use switcher_harness::config::{GROUP, Settings};
+use switcher_harness::load::Connection;
+use switcher_harness::{Mode, Stand, netns, privilege};
+
+/// Longer than anything here takes, should it have to be cut short.
+const BAKE: &str = "
+[groups.shop.bake]
+for = \"60s\"
+sample = 10
+";
+
+#[test]
+fn what_does_badly_goes_back_by_itself() {
+    run("what_does_badly_goes_back_by_itself", || {
+        let settings = Settings {
+            agent: BAKE,
+            interval: Duration::from_millis(100),
+            ..Settings::default()
+        };
+        let mut stand = Stand::new(Mode::Local, true, settings, &binary()?)?;
+        ask(&stand, 20)?;
+        resets(&stand)?;
+        checks(&stand)?;
+        killed(&mut stand)?;
+        degraded(&stand)?;
+        well(&stand)
+    });
+}
+
+#[test]
+fn resets_of_other_hosts_count_too() {
+    run("resets_of_other_hosts_count_too", || {
+        let settings = Settings {
+            agent: BAKE,
+            ..Settings::default()
+        };
+        let stand = Stand::new(Mode::Routed, false, settings, &binary()?)?;
+        ask(&stand, 20)?;
+        resets(&stand)
+    });
+}
+
+#[test]
+fn who_does_not_answer_is_no_colour_to_stay_with() {
+    run("who_does_not_answer_is_no_colour_to_stay_with", || {
+        let settings = Settings {
+            agent: BAKE,
+            health: "none",
+            // Whom the deaf server has taken stays with it.
+            deadline: Duration::from_secs(2),
+            ..Settings::default()
+        };
+        let mut stand = Stand::new(Mode::Local, true, settings, &binary()?)?;
+        ask(&stand, 20)?;
+        let endpoint = stand.topology.endpoints(1);
+        let green = endpoint.iter().find(|it| it.colour == "green");
+        let green = green.context("there is a green server")?.web;
+        stand.servers.end_web("green", 1);
+        let deaf = stand.topology.switch.inside(|| deaf(green))??;
+        let flip = flip(&stand)?;
+        until(&stand, |it| it["phase"] == "baking")?;
+        let web = stand.topology.web();
+        // Nobody answers them; some will have been let in before that queue was full.
+        let knock = || {
+            let knocks = (0..16).map(|_| {
+                let knock = move || TcpStream::connect_timeout(&web, Duration::from_millis(200));
+                stand.topology.client.spawn("knock", move || drop(knock()))
+            });
+            let knocks = knocks.collect::<Result<Vec<_>>>()?;
+            knocks.into_iter().for_each(|it| drop(it.join()));
+            Ok(())
+        };
+        let undone = rolled_back(&stand, flip, knock)?;
+        let why = undone["receipt"]["bake"]["why"].to_string();
+        ensure!(why.contains("failed handshakes"), "{undone:#}");
+        drop(deaf);
+        Ok(())
+    });
+}
+
+/// Listens, and takes nobody but the first.
+fn deaf(address: SocketAddr) -> Result<std::os::fd::OwnedFd> {
+    let socket = socket(
+        AddressFamily::Inet,
+        SockType::Stream,
+        SockFlag::SOCK_CLOEXEC,
+        None,
+    )?;
+    setsockopt(&socket, sockopt::ReuseAddr, &true)?;
+    bind(socket.as_raw_fd(), &SockaddrStorage::from(address))?;
+    listen(&socket, Backlog::new(0)?)?;
+    Ok(socket)
+}
+
+fn resets(stand: &Stand) -> Result<()> {
+    stand.servers.set_resetting("green", true);
+    let flip = flip(stand)?;
+    let undone = rolled_back(stand, flip, || ask_in_vain(stand))?;
+    stand.servers.set_resetting("green", false);
+    let bake = &undone["receipt"]["bake"];
+    ensure!(bake["verdict"] == "rolled-back", "{undone:#}");
+    let why = bake["why"][0].as_str().unwrap_or_default();
+    ensure!(why.starts_with("resets: "), "{undone:#}");
+    let counted = |of: &str, what: &str| bake[of][what].as_u64().unwrap_or_default();
+    ensure!(counted("seen", "connections") >= 10, "{undone:#}");
+    ensure!(counted("seen", "resets") >= 10, "{undone:#}");
+    ensure!(counted("before", "connections") >= 20, "{undone:#}");
+    ensure!(counted("before", "resets") == 0, "{undone:#}");
+    let history = stand.agent.json(&["history", GROUP])?;
+    let back = &history[0];
+    ensure!(
+        back["kind"] == "rollback" && back["actor"] == "agent",
+        "{history:#}"
+    );
+    let shown = id(&undone)?;
+    let shown = stand.agent.cli(&["show", &shown])?.expect(0)?.stdout;
+    ensure!(
+        shown.contains("rolled-back") && shown.contains(why),
+        "{shown}"
+    );
+    Ok(())
+}
+
+fn checks(stand: &Stand) -> Result<()> {
+    let flip = flip(stand)?;
+    until(stand, |it| it["phase"] == "baking")?;
+    let status = stand.agent.status()?;
+    let next = status["next"]["what"].as_str().unwrap_or_default();
+    ensure!(next.contains("blue is live again if"), "{status:#}");
+    stand.agent.cli(&["flip", GROUP, "blue"])?.expect(4)?;
+    stand.servers.set_healthy("green", false);
+    let undone = rolled_back(stand, flip, || Ok(()))?;
+    stand.servers.set_healthy("green", true);
+    until(stand, |it| it["colours"]["green"]["healthy"] == true)?;
+    let why = undone["receipt"]["bake"]["why"].to_string();
+    ensure!(why.contains("503"), "{undone:#}");
+    Ok(())
+}
+
+/// The next agent goes on watching.
+fn killed(stand: &mut Stand) -> Result<()> {
+    stand.agent.cli(&["flip", GROUP])?.expect(0)?;
+    stand.agent.kill()?;
+    stand.agent.start()?;
+    ensure!(stand.agent.status()?["phase"] == "baking");
+    stand.servers.set_resetting("green", true);
+    let wait = ["wait", GROUP, "--for", "drained", "--timeout", "50s"];
+    let wait = stand.agent.cli_in_background(&wait);
+    rolled_back(stand, wait, || ask_in_vain(stand))?;
+    stand.servers.set_resetting("green", false);
+    Ok(())
+}
+
+/// Nothing goes back to what is no better; once it is, it does.
+fn degraded(stand: &Stand) -> Result<()> {
+    let flip = flip(stand)?;
+    until(stand, |it| it["phase"] == "baking")?;
+    stand.servers.set_healthy("blue", false);
+    until(stand, |it| it["colours"]["blue"]["healthy"] == false)?;
+    stand.servers.set_healthy("green", false);
+    until(stand, |it| it["phase"] == "degraded")?;
+    let status = stand.agent.status()?;
+    let why = status["cutover"]["bake"]["why"].to_string();
+    ensure!(
+        status["live"] == "green" && why.contains("no way back"),
+        "{status:#}"
+    );
+    stand.servers.set_healthy("blue", true);
+    rolled_back(stand, flip, || Ok(()))?;
+    stand.servers.set_healthy("green", true);
+    until(stand, |it| it["colours"]["green"]["healthy"] == true)
+}
+
+/// What does well stays. With a shorter time.
+fn well(stand: &Stand) -> Result<()> {
+    let config = std::fs::read_to_string(stand.agent.place().config())?;
+    stand.agent.write_config(&config.replace("60s", "1500ms"))?;
+    let applied = stand.agent.cli(&["apply"])?.expect(0)?.stdout;
+    ensure!(applied.contains("bake 1m"), "{applied}");
+    let said = stand.agent.cli(&["flip", GROUP, "--dry-run"])?.expect(0)?;
+    ensure!(
+        said.stdout.contains("watch green for 1s 500ms"),
+        "{}",
+        said.stdout
+    );
+    let flip = flip(stand)?;
+    until(stand, |it| it["live"] == "green")?;
+    ask(stand, 12)?;
+    let kept = flip.join().map_err(|_| anyhow::anyhow!("it panicked"))??;
+    let id = id(&kept.expect(0)?.json()?)?;
+    let shown = stand.agent.json(&["show", &id])?;
+    ensure!(shown["receipt"]["bake"]["verdict"] == "passed", "{shown:#}");
+    ensure!(stand.agent.live()? == "green");
+    Ok(())
+}
+
+fn flip(stand: &Stand) -> Result<JoinHandle<Result<Output>>> {
+    until(stand, |it| it["phase"] == "idle")?;
+    let words = [
+        "flip",
+        GROUP,
+        "green",
+        "--json",
+        "--wait",
+        "baked",
+        "--timeout",
+        "50s",
+    ];
+    Ok(stand.agent.cli_in_background(&words))
+}
+
+/// Whoever waits hears of it, and blue is live. The record of what was undone.
+fn rolled_back(
+    stand: &Stand,
+    wait: JoinHandle<Result<Output>>,
+    meanwhile: impl Fn() -> Result<()>,
+) -> Result<Value> {
+    for _ in 0..200 {
+        if wait.is_finished() {
+            break;
+        }
+        if matches!(
+            stand.agent.status()?["phase"].as_str(),
+            Some("baking" | "degraded")
+        ) {
+            meanwhile()?;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let waited = wait.join().map_err(|_| anyhow::anyhow!("it panicked"))??;
+    waited.expect(7)?;
+    ensure!(stand.agent.live()? == "blue");
+    ask(stand, 1)?;
+    until(stand, |it| it["phase"] == "idle")?;
+    let history = stand.agent.json(&["history", GROUP])?;
+    let undone = history.as_array().context("no list")?.iter();
+    let mut undone = undone.filter(|it| it["kind"] == "flip");
+    let undone = undone.next().context("no flip")?;
+    ensure!(undone["result"] == "rolled-back", "{history:#}");
+    Ok(undone.clone())
+}
+
+fn id(record: &Value) -> Result<String> {
+    record["id"].as_str().map(str::to_owned).context("no id")
+}
+
+/// So many connections, each of which is answered.
+fn ask(stand: &Stand, times: usize) -> Result<()> {
+    let web = stand.topology.web();
+    stand.topology.client.inside(|| {
+        for _ in 0..times {
+            Connection::open(web)?.colour()?;
+        }
+        Ok(())
+    })?
+}
+
+/// Some that may not be.
+fn ask_in_vain(stand: &Stand) -> Result<()> {
+    let web = stand.topology.web();
+    stand.topology.client.inside(|| {
+        for _ in 0..4 {
+            let _reset = Connection::open(web).and_then(|mut it| it.colour());
+        }
+    })
+}
+
+fn until(stand: &Stand, holds: impl Fn(&Value) -> bool) -> Result<()> {
+    for _ in 0..600 {
+        if holds(&stand.agent.status()?) {
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    anyhow::bail!("never: {:#}", stand.agent.status()?)
+}
+
+fn run(name: &str, test: impl FnOnce() -> Result<()>) {
+    if !privilege::is_root(name) {
+        return;
+    }
+    netns::sweep();
+    test().unwrap_or_else(|error| panic!("{error:#}"));
+}
