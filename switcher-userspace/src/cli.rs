@@ -230,6 +230,9 @@ pub enum Command {
 pub struct ApplyArgs {
     /// The configuration file [default: the one the agent was started with]
     pub file: Option<PathBuf>,
+    /// Which revision of its source the file is, such as a commit; for `status` and the record
+    #[arg(long, value_name = "TEXT")]
+    pub source: Option<String>,
     /// What every change takes.
     #[command(flatten)]
     pub change: ChangeArgs,
@@ -434,7 +437,7 @@ pub struct EmergencyArgs {
 /// Arguments of `detach`.
 #[derive(Clone, Debug, Args)]
 pub struct DetachArgs {
-    /// Detach even if live traffic breaks
+    /// Detach even if live traffic breaks, and end the agent first
     #[arg(long)]
     pub force: bool,
     /// Where programs and maps are pinned

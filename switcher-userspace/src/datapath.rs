@@ -266,8 +266,36 @@ pub struct Attachment {
     pub interface: String,
     /// `native`, `generic` or `tc`.
     pub xdp: String,
-    /// Whether both programs are attached.
-    pub attached: bool,
+    /// Whether both programs are on it.
+    pub hold: Hold,
+}
+
+/// How it stands with the programs on an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hold {
+    /// They are attached.
+    Attached,
+    /// There is no interface of this name.
+    Absent,
+    /// There is another interface of this name than the one that had them.
+    Recreated,
+    /// Somebody has taken them off.
+    Detached,
+}
+
+impl Hold {
+    /// Why packets of the interface are not steered; nothing if they are.
+    #[must_use]
+    pub const fn missing(self) -> Option<&'static str> {
+        match self {
+            Self::Attached => None,
+            Self::Absent => {
+                Some("there is no such interface; programs are attached when it is back")
+            }
+            Self::Recreated => Some("the interface was made anew and has no programs yet"),
+            Self::Detached => Some("somebody has taken the programs off"),
+        }
+    }
 }
 
 /// What the agent may ask of the kernel.
@@ -369,8 +397,25 @@ pub trait Datapath: Send {
     /// The interfaces and whether the programs are on them.
     fn attachments(&self) -> Vec<Attachment>;
 
+    /// Attaches the programs to an interface of [`Self::attachments`] that has lost them.
+    ///
+    /// # Errors
+    /// When there is no such interface, somebody else's program is on it, or the kernel refuses.
+    fn attach_again(&mut self, interface: &str) -> anyhow::Result<()>;
+
+    /// Whether the maps that this agent works with are still pinned. If not, the kernel has let go of the
+    /// programs, or will, and only an agent that starts anew helps.
+    fn is_pinned(&self) -> bool;
+
     /// Whether sockets of this host are steered.
     fn local_clients(&self) -> LocalClients;
+
+    /// Steers them again where somebody has taken the programs off.
+    ///
+    /// # Errors
+    /// When the programs can't be had. That there is no cgroup to attach them to is told by
+    /// [`Self::local_clients`].
+    fn steer_clients_again(&mut self) -> anyhow::Result<()>;
 
     /// What exempts the agent's own sockets from that.
     fn bypass(&self) -> Bypass;

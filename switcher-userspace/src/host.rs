@@ -1,6 +1,7 @@
 //! This host: its kernel, its addresses, its interfaces.
 
 mod ethtool;
+pub(crate) mod filter;
 pub(crate) mod netlink;
 pub mod route;
 

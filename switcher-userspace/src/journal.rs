@@ -84,23 +84,36 @@ impl Journal {
         Ok(revision.unwrap_or(0).cast_unsigned())
     }
 
-    /// Counts a configuration, unless it is the one that was counted last.
+    /// Which revision of its source the configuration is, if somebody has said.
+    ///
+    /// # Errors
+    /// When the file can't be read.
+    pub fn config_source(&self) -> anyhow::Result<Option<String>> {
+        let sql = "SELECT value FROM meta WHERE key = 'config_source'";
+        let source = self.db.query_row(sql, [], |row| row.get(0)).optional()?;
+        Ok(source.flatten())
+    }
+
+    /// Counts a configuration, unless it is the one that was counted last: that one keeps its source unless
+    /// another is said.
     ///
     /// # Errors
     /// When the file can't be read or written.
-    pub fn count_config(&self, digest: &str) -> anyhow::Result<u64> {
+    pub fn count_config(&self, digest: &str, source: Option<&str>) -> anyhow::Result<u64> {
         let sql = "SELECT value FROM meta WHERE key = 'config_digest'";
         let last: Option<String> = self.db.query_row(sql, [], |row| row.get(0)).optional()?;
         let revision = self.config_revision()?;
-        if last.as_deref() == Some(digest) {
+        let again = last.as_deref() == Some(digest);
+        if again && source.is_none() {
             return Ok(revision);
         }
-        let sql =
-            "INSERT OR REPLACE INTO meta VALUES ('config_digest', ?1), ('config_revision', ?2)";
+        let revision = revision + u64::from(!again);
+        let sql = "INSERT OR REPLACE INTO meta VALUES
+            ('config_digest', ?1), ('config_revision', ?2), ('config_source', ?3)";
         self.db
-            .execute(sql, params![digest, (revision + 1).cast_signed()])
+            .execute(sql, params![digest, revision.cast_signed(), source])
             .context("record the configuration's digest")?;
-        Ok(revision + 1)
+        Ok(revision)
     }
 
     /// What was recorded of a group.
@@ -184,7 +197,7 @@ impl Journal {
     /// # Errors
     /// When the file can't be read or holds what no agent writes.
     pub fn open_cutovers(&self, group: &str) -> anyhow::Result<Vec<CutoverRecord>> {
-        let sql = "SELECT * FROM cutovers WHERE grp = ?1 AND ended IS NULL ORDER BY started, rowid";
+        let sql = "SELECT * FROM cutovers WHERE grp = ?1 AND ended IS NULL ORDER BY rowid";
         let mut statement = self.db.prepare_cached(sql)?;
         let intents = statement
             .query_map([group], CutoverRecord::read)?
@@ -204,32 +217,38 @@ impl Journal {
             .with_context(|| format!("read cut-over {id}"))
     }
 
-    /// Cut-overs of one group or all, the newest first.
+    /// Cut-overs of one group or all, the newest first: as they were recorded, whatever the clock said.
     ///
     /// # Errors
     /// When the file can't be read.
     pub fn history(&self, group: Option<&str>, limit: u32) -> anyhow::Result<Vec<CutoverRecord>> {
         let sql = "SELECT * FROM cutovers WHERE ?1 IS NULL OR grp = ?1
-            ORDER BY started DESC, rowid DESC LIMIT ?2";
+            ORDER BY rowid DESC LIMIT ?2";
         let mut statement = self.db.prepare_cached(sql)?;
         let rows = statement.query_map(params![group, limit], CutoverRecord::read)?;
         rows.collect::<Result<_, _>>().context("read the history")
     }
 
-    /// When a group's live colour has changed since a time, the oldest first.
+    /// When a group's live colour has changed between two times, the oldest first. What lies behind the second one
+    /// was recorded before the clock was set back; nobody knows when.
     ///
     /// # Errors
     /// When the file can't be read.
-    pub fn switches(&self, group: &str, since: Timestamp) -> anyhow::Result<Vec<Timestamp>> {
+    pub fn switches(
+        &self,
+        group: &str,
+        since: Timestamp,
+        now: Timestamp,
+    ) -> anyhow::Result<Vec<Timestamp>> {
         let sql = "SELECT coalesce(stored, started) AS at FROM cutovers WHERE grp = ?1
             AND revision IS NOT NULL AND kind IN ('flip', 'rollback', 'emergency')
-            AND from_colour <> to_colour ORDER BY started DESC, rowid DESC LIMIT 1000";
+            AND from_colour <> to_colour ORDER BY rowid DESC LIMIT 1000";
         let mut statement = self.db.prepare_cached(sql)?;
         let rows = statement.query_map([group], |row| row.get::<_, String>("at"))?;
         let times = rows.collect::<Result<Vec<_>, _>>();
         let times = times.with_context(|| format!("read when group {group} was switched"))?;
         let times = times.iter().filter_map(|at| at.parse().ok());
-        let mut times: Vec<Timestamp> = times.filter(|at| *at >= since).collect();
+        let mut times: Vec<Timestamp> = times.filter(|at| (since..=now).contains(at)).collect();
         times.sort();
         Ok(times)
     }

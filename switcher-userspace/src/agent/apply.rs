@@ -53,7 +53,9 @@ impl Runner {
         let done = self.try_apply(request, who);
         if !request.dry_run {
             // The text itself may be long, and hold what is nobody's business.
-            let asked = json!({ "name": request.name, "if_revision": request.if_revision });
+            let asked = json!({
+                "name": request.name, "source": request.source, "if_revision": request.if_revision
+            });
             let summary = done.as_ref().map(|(answer, _)| answer.summary.clone());
             let new =
                 json!({ "digest": self.config.digest, "summary": summary.unwrap_or_default() });
@@ -82,6 +84,13 @@ impl Runner {
         }
         let config = self.read(request, tried)?;
         self.same_agent(&config.agent, tried)?;
+        if !request.dry_run {
+            // What somebody else has changed meanwhile is as wrong as what the old configuration had.
+            self.refresh()?;
+            if let Err(error) = self.restore_programs() {
+                warn!("{error:#}");
+            }
+        }
         let plan = self
             .plan_for(&config)
             .map_err(|refusal| refused(&refusal, tried))?;
@@ -92,7 +101,7 @@ impl Runner {
         let (actor, reason) = (&who.actor, &who.reason);
         let changes = answer.changes.len();
         info!(actor, reason, changes, "taking a configuration");
-        self.take(config);
+        self.take(config, request.source.as_deref());
         let switches = self.carry_out_plan(&plan, who).map_err(|error| {
             Failure::new(Exit::Unexpected, tried, format!("{error:#}"))
                 .advise("what was done so far is consistent, and traffic is served; apply again")
@@ -102,9 +111,9 @@ impl Runner {
     }
 
     /// From now on this is what is wanted.
-    pub(super) fn take(&mut self, config: Config) {
+    pub(super) fn take(&mut self, config: Config, source: Option<&str>) {
         self.config = config;
-        match self.journal.count_config(&self.config.digest) {
+        match self.journal.count_config(&self.config.digest, source) {
             Ok(revision) => self.config_revision = revision,
             Err(error) => warn!("{error:#}"),
         }

@@ -12,6 +12,7 @@ use super::Runner;
 use super::audit::asked_entry;
 use crate::api::model::{Difference, DifferenceKind, Drift};
 use crate::config;
+use crate::datapath::Hold;
 use crate::exit::Failure;
 use crate::journal::Who;
 use crate::reconcile::Plan;
@@ -42,6 +43,13 @@ impl Default for Comparisons {
             repairs: Vec::new(),
             said: Vec::new(),
         }
+    }
+}
+
+impl Comparisons {
+    /// As soon as may be: something is wrong.
+    pub(super) fn soon(&mut self) {
+        self.next = Instant::now();
     }
 }
 
@@ -96,9 +104,10 @@ impl Runner {
                 warn!(group = group.name, "{error:#}");
             }
         }
+        let programs = self.restore_programs();
         let done = match plan {
-            Some(plan) => self.carry_out_repair(plan, &who),
-            None => Ok(()),
+            Some(plan) => programs.and(self.carry_out_repair(plan, &who)),
+            None => programs,
         };
         let done = done.map_err(Failure::from);
         let new = json!({ "differences": self.comparisons.said });
@@ -123,11 +132,18 @@ impl Runner {
     fn compare(&mut self) -> anyhow::Result<(Drift, Option<Plan>)> {
         let mut differences = Vec::new();
         let mut differ = |kind, what: String| differences.push(Difference { kind, what });
-        for lost in self.datapath.attachments().iter().filter(|it| !it.attached) {
-            let what = format!(
-                "{}: the programs are not attached; restart the agent",
-                lost.interface
-            );
+        for attachment in self.datapath.attachments() {
+            if let Some(missing) = attachment.hold.missing() {
+                let kind = match attachment.hold {
+                    Hold::Absent => DifferenceKind::Interface,
+                    _ => DifferenceKind::Program,
+                };
+                differ(kind, format!("{}: {missing}", attachment.interface));
+            }
+        }
+        if self.clients_are_lost() {
+            let reason = self.datapath.local_clients().reason.unwrap_or_default();
+            let what = format!("clients on this host are not steered: {reason}");
             differ(DifferenceKind::Program, what);
         }
         for group in self.groups.values() {

@@ -21,7 +21,7 @@ impl Runner {
         let within = policy.budget.unwrap_or(release::DEFAULT_BUDGET).within;
         let ago = SignedDuration::try_from(within).unwrap_or_default();
         let now = Timestamp::now();
-        let switches = self.journal.switches(name, now - ago);
+        let switches = self.journal.switches(name, now - ago, now);
         let switches = switches.unwrap_or_else(|error| {
             warn!(group = name, "{error:#}");
             Vec::new()

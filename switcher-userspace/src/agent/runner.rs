@@ -24,6 +24,15 @@ use crate::release::{Event, Stage, ready_slots, shared_slots, step};
 /// Time between two looks at the kernel.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
+/// Why a runner has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// It was told to.
+    Stopped,
+    /// Somebody has removed what it had pinned, so that nothing is steered.
+    Bereft,
+}
+
 /// Which addresses are this host's own.
 pub type IsOwn = Box<dyn Fn(IpAddr) -> bool + Send>;
 
@@ -56,13 +65,16 @@ pub struct Runner {
     pub(super) changes: watch::Sender<u64>,
     pub(super) attachments: Vec<Attachment>,
     pub(super) looked: Instant,
+    /// Nothing of it is pinned any more.
+    pub(super) bereft: bool,
     /// How kernel, record and configuration were compared.
     pub(super) comparisons: Comparisons,
 }
 
 impl Runner {
-    /// Until it is told to stop, or nobody is left who could tell it anything.
-    pub(super) fn run(mut self, messages: &Receiver<Message>) {
+    /// Until it is told to stop, or nobody is left who could tell it anything, or there is nothing left to
+    /// work with.
+    pub(super) fn run(mut self, messages: &Receiver<Message>) -> Ended {
         let mut next = None;
         loop {
             let message = match next.take() {
@@ -76,8 +88,13 @@ impl Runner {
                 Err(RecvTimeoutError::Timeout) => {}
             }
             self.tick();
+            if self.bereft {
+                error!("the pins have been removed: starting anew from the record");
+                return Ended::Bereft;
+            }
         }
         info!("stopped; traffic goes on as it is");
+        Ended::Stopped
     }
 
     /// Tells a group what has happened, and does what is to be done about it.
@@ -240,6 +257,10 @@ impl Runner {
 
     /// Looks at the kernel: are words and programs as they were left?
     pub(super) fn look(&mut self) {
+        self.bereft = !self.datapath.is_pinned();
+        if self.bereft {
+            return;
+        }
         let words: Vec<_> = self
             .groups
             .values()
@@ -249,16 +270,7 @@ impl Runner {
         for name in words {
             self.adopt(&name);
         }
-        let attachments = self.datapath.attachments();
-        for lost in attachments.iter().filter(|it| !it.attached) {
-            if !self.attachments.contains(lost) {
-                error!(
-                    interface = lost.interface,
-                    "the programs are not attached: its traffic is not steered; restart the agent"
-                );
-            }
-        }
-        self.attachments = attachments;
+        self.look_after_programs();
         self.sample();
         self.finish_configuration();
         self.tend_again();

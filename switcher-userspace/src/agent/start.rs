@@ -13,7 +13,7 @@ use tracing::{info, warn};
 
 use super::clock::Clock;
 use super::handle::Handle;
-use super::runner::{IsOwn, Runner};
+use super::runner::{Ended, IsOwn, Runner};
 use crate::config::Config;
 use crate::datapath::Datapath;
 use crate::health::{Book, Monitor};
@@ -43,7 +43,7 @@ pub struct Setup {
 /// # Errors
 /// When the kernel or the journal can't be read, and when a new installation can't be set up. A
 /// configuration that can't be carried out yet is no error if groups are there to be served.
-pub fn start(setup: Setup) -> anyhow::Result<(Handle, JoinHandle<()>)> {
+pub fn start(setup: Setup) -> anyhow::Result<(Handle, JoinHandle<Ended>)> {
     let (sender, messages) = channel();
     let (changes, changed) = watch::channel(0);
     let handle = Handle::new(sender, changed);
@@ -92,6 +92,7 @@ fn runner(setup: Setup, changes: watch::Sender<u64>, handle: Handle) -> anyhow::
         under_way: BTreeSet::new(),
         changes,
         looked: Instant::now(),
+        bereft: false,
         comparisons: super::drift::Comparisons::default(),
     })
 }
@@ -104,12 +105,13 @@ impl Runner {
             Ok([]) => {}
             Err(error) => warn!("{error:#}"),
         }
-        self.take(self.config.clone());
+        self.take(self.config.clone(), None);
         self.refresh()?;
         let who = Who {
             actor: "agent".to_owned(),
             reason: Some("start".to_owned()),
         };
+        self.say_what_is_initial();
         let plan = self.plan_for(&self.config);
         let done = match plan {
             Ok(plan) => self.carry_out_plan(&plan, &who).map(drop),
@@ -123,6 +125,20 @@ impl Runner {
                 Ok(())
             }
             other => other.context("bring the kernel to the configuration"),
+        }
+    }
+
+    /// Of groups that neither the kernel nor the record knows.
+    fn say_what_is_initial(&self) {
+        for (name, group) in &self.config.groups {
+            let is_known = self.groups.contains_key(name);
+            if !is_known && matches!(self.journal.group(name), Ok(None)) {
+                let live = &group.initial;
+                info!(
+                    group = name,
+                    "nothing is pinned or recorded: {live} is live, as `initial` says"
+                );
+            }
         }
     }
 }

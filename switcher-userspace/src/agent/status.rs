@@ -20,7 +20,7 @@ use crate::api::model::{
     WindowStatus,
 };
 use crate::config::{AgentConfig, GroupConfig};
-use crate::datapath::{Colour, GroupIndex};
+use crate::datapath::{Colour, GroupIndex, Hold};
 use crate::exit::{Exit, Failure};
 use crate::health::{Target, Verdict};
 use crate::journal::CutoverRecord;
@@ -57,7 +57,8 @@ impl Runner {
             .map(|it| InterfaceStatus {
                 name: it.interface,
                 xdp: it.xdp,
-                attached: it.attached,
+                attached: it.hold == Hold::Attached,
+                reason: it.hold.missing().map(str::to_owned),
             });
         Ok(Status {
             agent: self.agent_status(),
@@ -146,6 +147,7 @@ impl Runner {
             started_at: self.started_at,
             config: self.config_file.display().to_string(),
             config_digest: self.config.digest.clone(),
+            config_source: self.journal.config_source().unwrap_or_default(),
             config_revision: self.config_revision,
             pending: self.pending.clone(),
         }

@@ -171,6 +171,8 @@ pub(super) async fn apply(
     let mut request: ConfigRequest = body(&bytes)?;
     request.dry_run |= options.dry_run;
     request.if_revision = if_match(&headers)?.or(request.if_revision);
+    let source = request.source.take();
+    request.source = source.map(|source| plain(&source, REASON_MAX));
     let key = key(&headers)?.or(request.idempotency_key.take());
     let key = key.filter(|_| !request.dry_run);
     let who = who(&peer, request.reason.take());

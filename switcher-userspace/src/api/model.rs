@@ -70,6 +70,8 @@ pub struct AgentStatus {
     pub config: String,
     /// SHA-256 of the configuration it has taken.
     pub config_digest: String,
+    /// Which revision of its source that is, if `apply` was told.
+    pub config_source: Option<String>,
     /// Counts configurations that were taken.
     pub config_revision: u64,
     /// What the configuration asks for and the kernel doesn't have yet, and why.
@@ -85,6 +87,8 @@ pub struct InterfaceStatus {
     pub xdp: String,
     /// Whether the programs are on it.
     pub attached: bool,
+    /// Why not.
+    pub reason: Option<String>,
 }
 
 /// A group.
@@ -466,7 +470,9 @@ pub struct Difference {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DifferenceKind {
-    /// Programs on interfaces.
+    /// An interface that has gone.
+    Interface,
+    /// Programs on interfaces, or on the hooks of clients on this host.
     Program,
     /// A steering word: the agent takes over what is there.
     Word,
@@ -483,6 +489,7 @@ impl DifferenceKind {
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
+            Self::Interface => "interface",
             Self::Program => "program",
             Self::Word => "word",
             Self::Kernel => "kernel",
@@ -496,7 +503,10 @@ impl Difference {
     /// Whether the agent repairs it, unless it is told otherwise.
     #[must_use]
     pub const fn is_repaired(&self) -> bool {
-        matches!(self.kind, DifferenceKind::Kernel | DifferenceKind::Record)
+        match self.kind {
+            DifferenceKind::Program | DifferenceKind::Kernel | DifferenceKind::Record => true,
+            DifferenceKind::Interface | DifferenceKind::Word | DifferenceKind::Config => false,
+        }
     }
 }
 
@@ -534,6 +544,9 @@ pub struct ConfigRequest {
     /// What errors call it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
+    /// Apply: which revision of its source the text is, for the record.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
     /// Apply: why, for the record.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,

@@ -2,18 +2,20 @@
 
 use std::io::IsTerminal;
 use std::net::IpAddr;
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
+use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use tokio::net::UnixListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
 
-use crate::agent::{Handle, Setup, start};
+use crate::agent::{Ended, Handle, Setup, start};
 use crate::api::model::ConfigRequest;
 use crate::api::{self, Api};
 use crate::config::{self, Config};
@@ -44,10 +46,11 @@ pub(super) fn run(file: &Path) -> Result<Exit, Failure> {
     // Long polls and probes end with the process, not before it.
     runtime.shutdown_background();
     match ended {
-        Ok(()) => {
+        Ok(Ended::Stopped) => {
             let _already_gone = std::fs::remove_file(socket);
             Ok(Exit::Done)
         }
+        Ok(Ended::Bereft) => Err(again().into()),
         Err(error) => {
             let failure = Failure::from(error);
             Err(Failure {
@@ -59,7 +62,7 @@ pub(super) fn run(file: &Path) -> Result<Exit, Failure> {
 }
 
 /// First what can be refused without touching anything, then the kernel, then whoever asks.
-async fn serve(config: Config, file: &Path) -> anyhow::Result<()> {
+async fn serve(config: Config, file: &Path) -> anyhow::Result<Ended> {
     // Before anything that takes time: until somebody listens, a SIGHUP ends the process.
     let signals = Signals::listen()?;
     let socket = config.agent.socket.clone();
@@ -102,8 +105,8 @@ async fn until_stopped(
     mut signals: Signals,
     listener: UnixListener,
     agent: &Handle,
-    thread: JoinHandle<()>,
-) -> anyhow::Result<()> {
+    thread: JoinHandle<Ended>,
+) -> anyhow::Result<Ended> {
     let own_uid = nix::unistd::geteuid().as_raw();
     let serve = api::serve(
         listener,
@@ -120,12 +123,22 @@ async fn until_stopped(
             _ = signals.interrupt.recv() => break,
             _ = signals.hang_up.recv() => take_again(agent),
             served = &mut serve => served.context("serve the API")?,
-            _ = &mut runner => anyhow::bail!("the agent's runner has ended; the log above says why"),
+            ended = &mut runner => return match ended {
+                Ok(Ok(ended)) => Ok(ended),
+                Ok(Err(_)) | Err(_) => bail!("the agent's runner has ended; the log above says why"),
+            },
         }
     }
     agent.stop();
     let _ended = runner.await;
-    Ok(())
+    Ok(Ended::Stopped)
+}
+
+/// The same program once more, in this process: whoever watches it notices nothing. Returns only if that fails.
+fn again() -> anyhow::Error {
+    let words = std::env::args_os().skip(1);
+    let refused = Command::new("/proc/self/exe").args(words).exec();
+    anyhow::Error::new(refused).context("start the agent anew")
 }
 
 /// SIGHUP: the file as it is now.

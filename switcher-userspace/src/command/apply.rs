@@ -8,7 +8,11 @@ use crate::exit::{Exit, Failure};
 use crate::output::Output;
 
 pub(super) fn run(globals: &Globals, output: &Output, args: ApplyArgs) -> Result<Exit, Failure> {
-    let ApplyArgs { file, change } = args;
+    let ApplyArgs {
+        file,
+        source,
+        change,
+    } = args;
     let ChangeArgs {
         reason,
         dry_run,
@@ -21,6 +25,7 @@ pub(super) fn run(globals: &Globals, output: &Output, args: ApplyArgs) -> Result
         return Err(Failure::new(Exit::Usage, "apply", why).advise("use --if-revision"));
     }
     let request = ConfigRequest {
+        source,
         reason,
         dry_run,
         if_revision,

@@ -31,7 +31,7 @@ fn describe(drift: &Drift) -> String {
             (true, 0) => {
                 "it was repaired too often within an hour: `apply` does once more".to_owned()
             }
-            (true, _) => "the agent repairs kernel and record within seconds".to_owned(),
+            (true, _) => "the agent repairs programs, kernel and record within seconds".to_owned(),
         });
     }
     lines.join("\n")

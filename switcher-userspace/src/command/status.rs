@@ -44,10 +44,8 @@ fn describe(output: &Output, status: &Status, now: Timestamp) -> String {
         .iter()
         .filter(|interface| !interface.attached)
     {
-        text += &format!(
-            "{} is not attached: its traffic is not steered\n",
-            interface.name
-        );
+        let reason = interface.reason.as_deref().unwrap_or("unknown why");
+        text += &format!("{}: its traffic is not steered: {reason}\n", interface.name);
     }
     if let Some(reason) = &status.local_clients.reason {
         text += &format!("clients on this host are not steered: {reason}\n");
@@ -304,7 +302,7 @@ mod tests {
         let now = "2026-11-20T20:03:00Z".parse().expect("a time");
         let text = describe(&output, &status, now);
         let expected = "\
-eth1 is not attached: its traffic is not steered
+eth1: its traffic is not steered: somebody has taken the programs off
 clients on this host are not steered: no cgroup v2 hierarchy is mounted
 GROUP  LIVE   PREVIOUS  PHASE     REVISION  SINCE   BY
 shop   green  blue      draining  12        3m ago  root (uid 0, pid 7 switcher)

@@ -58,6 +58,8 @@ pub enum LocalClientsState {
     On,
     /// Wanted, but not to be had.
     Refused,
+    /// They were attached, and are not any more.
+    Lost,
 }
 
 /// Attaches the programs, or removes them if they are not wanted.

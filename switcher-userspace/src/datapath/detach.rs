@@ -2,15 +2,21 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use switcher_common::abi::{Endpoint, endpoint_flags, service_flags};
 
 use super::pinned::Pinned;
-use super::pins::Pins;
+use super::pins::{Lock, Pins};
 use super::{Colour, Have, HaveGroup, HaveService, clients, kernel};
 use crate::exit::{Exit, Failure};
 
 const TRIED: &str = "detach";
+/// How long an agent may take to end.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What `detach` did.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
@@ -49,11 +55,11 @@ pub fn detach(bpffs: &Path, force: bool) -> Result<Detached, Failure> {
     // Held until the end, so that no agent starts meanwhile.
     let _lock = match pins.lock() {
         Ok(lock) => Some(lock),
-        Err(_) if force => None,
+        Err(_) if force => end_agent(&pins),
         Err(error) => {
             return Err(
                 Failure::new(Exit::Precondition, TRIED, format!("{error:#}"))
-                    .advise("an agent that runs on would not know; --force detaches all the same"),
+                    .advise("an agent that runs on would attach again; --force ends it first"),
             );
         }
     };
@@ -69,6 +75,17 @@ pub fn detach(bpffs: &Path, force: bool) -> Result<Detached, Failure> {
         maps,
         broken,
     })
+}
+
+/// Asks the agent to end, and waits for its lock. One that does not listen keeps it.
+fn end_agent(pins: &Pins) -> Option<Lock> {
+    let agent = i32::try_from(pins.holder()?).ok()?;
+    let _ended_meanwhile = kill(Pid::from_raw(agent), Signal::SIGTERM);
+    let tries = (0..100).map(|_| {
+        std::thread::sleep(PATIENCE / 100);
+        pins.lock()
+    });
+    tries.flatten().next()
 }
 
 /// Services that nobody would answer for any more, each with its reason.

@@ -1,5 +1,6 @@
 //! The data path in the kernel: load, attach, pin, adopt.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -16,8 +17,8 @@ use super::nat::{self, Collecting, Collector, Masqueraded};
 use super::pinned::Pinned;
 use super::pins::{Lock, Pins};
 use super::programs::Programs;
-use super::{Attachment, Change, Datapath, Flows, GroupIndex, Have};
-use crate::config::{AgentConfig, InterfaceConfig, Masquerade, XdpMode};
+use super::{Attachment, Change, Datapath, Flows, GroupIndex, Have, Hold};
+use crate::config::{AgentConfig, InterfaceConfig, XdpMode};
 use crate::host;
 
 /// The kernel object, built from source by `build.rs`.
@@ -32,12 +33,14 @@ const FILLED_IN: u32 = 16;
 pub struct KernelDatapath {
     pinned: Pinned,
     notices: RingBuf<MapData>,
-    interfaces: Vec<InterfaceConfig>,
+    config: AgentConfig,
+    how: Tc,
+    /// Interfaces by name, and the index that each had when programs were attached to it.
+    indices: BTreeMap<String, u32>,
     clients: LocalClients,
-    masquerade: Masquerade,
     _collecting: Collecting,
     // Kept until the end: the right to change anything.
-    _lock: Lock,
+    lock: Lock,
 }
 
 impl KernelDatapath {
@@ -60,19 +63,21 @@ impl KernelDatapath {
         pins.create()?;
         let lock = pins.lock()?;
         pins.refuse_other_versions()?;
-        let log = config.state_dir.join("verifier.log");
-        let mut programs = Programs::open(&pins, &config.masquerade, log)?;
+        let mut programs = programs(&pins, config)?;
         let mut pinned = Pinned::open(&config.bpffs)?;
         pinned.nat_idle = nat::idle(&config.masquerade);
         settle_settings(&pinned, seed, config)?;
         let before = pins.interfaces();
-        if let Err(error) = attach_all(&pins, &mut programs, config, how) {
-            let names = config.interfaces.iter().map(|wanted| &wanted.name);
-            for new in names.filter(|name| !before.contains(name)) {
-                release(&pins, new)?;
+        let indices = match attach_all(&pins, &mut programs, config, how) {
+            Ok(indices) => indices,
+            Err(error) => {
+                let names = config.interfaces.iter().map(|wanted| &wanted.name);
+                for new in names.filter(|name| !before.contains(name)) {
+                    release(&pins, new)?;
+                }
+                return Err(error);
             }
-            return Err(error);
-        }
+        };
         let wanted = |name: &String| config.interfaces.iter().any(|it| it.name == *name);
         for gone in before.iter().filter(|name| !wanted(name)) {
             tracing::info!(interface = gone, "not configured any more; detaching");
@@ -86,10 +91,11 @@ impl KernelDatapath {
             pinned,
             notices,
             clients,
-            masquerade: config.masquerade.clone(),
             _collecting: collector.start()?,
-            interfaces: config.interfaces.clone(),
-            _lock: lock,
+            config: config.clone(),
+            how,
+            indices,
+            lock,
         })
     }
 
@@ -97,6 +103,25 @@ impl KernelDatapath {
     #[must_use]
     pub fn seed(&self) -> u64 {
         self.pinned.maps.settings.get(0).seed
+    }
+
+    fn hold(&self, wanted: &InterfaceConfig) -> Hold {
+        let pins = self.pinned.pins();
+        let Ok(Some(interface)) = host::interface(&wanted.name) else {
+            return Hold::Absent;
+        };
+        let incoming = match wanted.xdp {
+            XdpMode::Native | XdpMode::Generic => {
+                attach::is_attached(&pins.xdp(&wanted.name), &interface)
+            }
+            XdpMode::Tc => attach::tc::is_there(pins, &interface, Side::Ingress),
+        };
+        let same = self.indices.get(&wanted.name) == Some(&interface.index);
+        match incoming && attach::tc::is_there(pins, &interface, Side::Egress) {
+            true => Hold::Attached,
+            false if same => Hold::Detached,
+            false => Hold::Recreated,
+        }
     }
 
     /// The maps.
@@ -152,17 +177,31 @@ fn draw() -> anyhow::Result<u64> {
     Ok(u64::from_ne_bytes(seed) | 1)
 }
 
-/// Replies first: no client may see an answer with an endpoint's address.
+fn programs(pins: &Pins, config: &AgentConfig) -> anyhow::Result<Programs> {
+    let log = config.state_dir.join("verifier.log");
+    Programs::open(pins, &config.masquerade, log)
+}
+
+/// Replies first: no client may see an answer with an endpoint's address. An interface that has gone since it
+/// had programs may come back. Returns the indices of the others.
 fn attach_all(
     pins: &Pins,
     programs: &mut Programs,
     config: &AgentConfig,
     how: Tc,
-) -> anyhow::Result<()> {
-    let interfaces = config.interfaces.iter();
-    let interfaces: Vec<_> = interfaces
-        .map(|wanted| Ok((attach::usable(pins, &wanted.name, wanted.xdp)?, wanted.xdp)))
-        .collect::<anyhow::Result<_>>()?;
+) -> anyhow::Result<BTreeMap<String, u32>> {
+    let known = pins.interfaces();
+    let mut interfaces = Vec::new();
+    for wanted in &config.interfaces {
+        if known.contains(&wanted.name) && host::interface(&wanted.name)?.is_none() {
+            tracing::error!(
+                interface = wanted.name,
+                "has gone; its traffic is not steered"
+            );
+            continue;
+        }
+        interfaces.push((attach::usable(pins, &wanted.name, wanted.xdp)?, wanted.xdp));
+    }
     // What is refused is refused before anything is attached.
     for (_, mode) in &interfaces {
         match mode {
@@ -177,7 +216,8 @@ fn attach_all(
     for (interface, mode) in &interfaces {
         attach::incoming(pins, programs, interface, *mode, how)?;
     }
-    Ok(())
+    let indices = interfaces.into_iter();
+    Ok(indices.map(|(it, _)| (it.name, it.index)).collect())
 }
 
 /// Detaches from an interface.
@@ -194,7 +234,8 @@ impl Datapath for KernelDatapath {
     fn apply(&mut self, change: &Change) -> anyhow::Result<()> {
         let prepared = match change {
             Change::SetEndpoint { id, endpoint } => {
-                self.pinned.prepare_source(*id, endpoint, &self.masquerade)
+                self.pinned
+                    .prepare_source(*id, endpoint, &self.config.masquerade)
             }
             _ => Ok(()),
         };
@@ -276,38 +317,51 @@ impl Datapath for KernelDatapath {
     }
 
     fn attachments(&self) -> Vec<Attachment> {
-        let pins = self.pinned.pins();
-        let attached = |wanted: &InterfaceConfig| {
-            let Ok(Some(interface)) = host::interface(&wanted.name) else {
-                return false;
-            };
-            let incoming = match wanted.xdp {
-                XdpMode::Native | XdpMode::Generic => {
-                    attach::is_attached(&pins.xdp(&wanted.name), &interface)
-                }
-                XdpMode::Tc => attach::tc::is_there(pins, &interface, Side::Ingress),
-            };
-            incoming && attach::tc::is_there(pins, &interface, Side::Egress)
-        };
         let attachment = |wanted: &InterfaceConfig| Attachment {
             interface: wanted.name.clone(),
             xdp: wanted.xdp.name().into(),
-            attached: attached(wanted),
+            hold: self.hold(wanted),
         };
-        self.interfaces.iter().map(attachment).collect()
+        self.config.interfaces.iter().map(attachment).collect()
+    }
+
+    fn attach_again(&mut self, interface: &str) -> anyhow::Result<()> {
+        let mut all = self.config.interfaces.iter();
+        let wanted = all.find(|wanted| wanted.name == interface).cloned();
+        let wanted = wanted.with_context(|| format!("{interface}: not configured"))?;
+        let one = AgentConfig {
+            interfaces: vec![wanted],
+            ..self.config.clone()
+        };
+        let pins = self.pinned.pins();
+        let mut programs = programs(pins, &one)?;
+        let index = attach_all(pins, &mut programs, &one, self.how)?;
+        self.indices.extend(index);
+        Ok(())
+    }
+
+    fn is_pinned(&self) -> bool {
+        let pins = self.pinned.pins();
+        pins.exist() && self.lock.is_of(pins)
     }
 
     fn local_clients(&self) -> LocalClients {
         let mut clients = self.clients.clone();
         if clients.state == LocalClientsState::On && !clients::attached(self.pinned.pins()) {
-            clients.state = LocalClientsState::Refused;
+            clients.state = LocalClientsState::Lost;
             clients.reason = Some(
-                "the cgroup has gone, or somebody has detached the programs; restart the agent, traffic \
-                 goes on meanwhile"
+                "the cgroup has gone, or somebody has detached the programs; traffic from other hosts goes on"
                     .into(),
             );
         }
         clients
+    }
+
+    fn steer_clients_again(&mut self) -> anyhow::Result<()> {
+        let pins = self.pinned.pins();
+        let mut programs = programs(pins, &self.config)?;
+        self.clients = clients::attach(pins, &self.pinned, &mut programs, &self.config)?;
+        Ok(())
     }
 
     fn bypass(&self) -> Bypass {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::bail;
+use anyhow::{Context as _, bail};
 use switcher_common::abi::notice::Notice;
 use switcher_common::abi::{
     AddressKey, Counters, Endpoint, Service, TableRef, Times, address_kind,
@@ -12,10 +12,10 @@ use switcher_common::abi::{
 use switcher_common::verdict::Reason;
 use switcher_common::word::Word;
 
-use super::clients::{Bypass, LocalClients};
+use super::clients::{Bypass, LocalClients, LocalClientsState};
 use super::nat::Masqueraded;
 use super::{
-    Attachment, Buckets, Change, Datapath, Flows, GroupIndex, Have, HaveGroup, HaveService,
+    Attachment, Buckets, Change, Datapath, Flows, GroupIndex, Have, HaveGroup, HaveService, Hold,
 };
 
 /// A data path without a kernel. Fields that the kernel's side would change are public.
@@ -45,6 +45,8 @@ pub struct Memory {
     pub held: BTreeMap<GroupIndex, Duration>,
     /// What [`Datapath::attachments`] answers.
     pub attachments: Vec<Attachment>,
+    /// What [`Datapath::is_pinned`] answers, denied.
+    pub unpinned: bool,
     /// What [`Datapath::local_clients`] answers.
     pub local_clients: LocalClients,
     /// Grace periods waited for.
@@ -298,8 +300,24 @@ impl Datapath for Memory {
         self.attachments.clone()
     }
 
+    fn attach_again(&mut self, interface: &str) -> anyhow::Result<()> {
+        let mut all = self.attachments.iter_mut();
+        let found = all.find(|it| it.interface == interface);
+        found.context("no such interface")?.hold = Hold::Attached;
+        Ok(())
+    }
+
+    fn is_pinned(&self) -> bool {
+        !self.unpinned
+    }
+
     fn local_clients(&self) -> LocalClients {
         self.local_clients.clone()
+    }
+
+    fn steer_clients_again(&mut self) -> anyhow::Result<()> {
+        self.local_clients.state = LocalClientsState::On;
+        Ok(())
     }
 
     fn bypass(&self) -> Bypass {

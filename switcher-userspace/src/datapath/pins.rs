@@ -24,7 +24,17 @@ pub struct Pins {
 
 /// The right to change what is pinned; given back when dropped, and when the process ends.
 #[derive(Debug)]
-pub struct Lock(#[expect(dead_code, reason = "held, not used")] Flock<File>);
+pub struct Lock(Flock<File>);
+
+impl Lock {
+    /// Whether what is locked is still what these pins lie in, and not removed, or made anew since.
+    #[must_use]
+    pub fn is_of(&self, pins: &Pins) -> bool {
+        let held = self.0.metadata().map(|it| it.st_ino());
+        let there = fs::metadata(&pins.root).map(|it| it.st_ino());
+        matches!((held, there), (Ok(held), Ok(there)) if held == there)
+    }
+}
 
 impl Pins {
     /// The pins below `bpffs`, which need not exist.

@@ -39,11 +39,16 @@ fn an_intent_becomes_a_result() {
 #[test]
 fn another_configuration_counts() {
     let (_directory, journal) = journal();
-    let count = |digest| journal.count_config(digest).expect("counts");
+    let count = |digest, source| journal.count_config(digest, source).expect("counts");
+    let source = || journal.config_source().expect("reads");
+    assert_eq!([count("a", None), count("a", None)], [1, 1]);
     assert_eq!(
-        [count("a"), count("a"), count("b"), count("a")],
-        [1, 1, 2, 3]
+        (count("b", Some("4e1f")), source()),
+        (2, Some("4e1f".into()))
     );
+    assert_eq!((count("b", None), source()), (2, Some("4e1f".into())));
+    assert_eq!((count("b", Some("5a")), source()), (2, Some("5a".into())));
+    assert_eq!((count("a", None), source()), (3, None));
     assert_eq!(journal.config_revision().expect("reads"), 3);
 }
 
@@ -77,6 +82,11 @@ fn history_is_the_newest_first() {
     assert_eq!(ids(None, 10), ["c", "b", "a"]);
     assert_eq!(ids(Some("shop"), 10), ["c", "a"]);
     assert_eq!(ids(None, 1), ["c"]);
+    // The clock was set back.
+    journal
+        .put_cutover(&record("d", "shop", -1000), None)
+        .expect("records");
+    assert_eq!(ids(Some("shop"), 10), ["d", "c", "a"]);
 }
 
 #[test]
@@ -104,9 +114,10 @@ fn switches_of_live_are_counted_and_nothing_else() {
     put("found", 60, |it| {
         (it.kind, it.stored) = (Kind::Emergency, None);
     });
-    let switches = journal.switches("shop", at(5)).expect("reads");
-    assert_eq!(switches, [at(11), at(51), at(60)]);
-    assert_eq!(journal.switches("other", at(5)).expect("reads"), []);
+    put("before the clock was set back", 9000, |_| ());
+    let switches = |group| journal.switches(group, at(5), at(70)).expect("reads");
+    assert_eq!(switches("shop"), [at(11), at(51), at(60)]);
+    assert_eq!(switches("other"), []);
 }
 
 #[test]

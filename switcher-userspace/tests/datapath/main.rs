@@ -9,7 +9,9 @@ mod masquerade;
 mod restart;
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::net::SocketAddr;
+use std::process::Command;
 use std::time::Duration;
 
 use nix::sched::{CloneFlags, unshare};
@@ -22,7 +24,7 @@ use switcher::datapath::kernel::KernelDatapath;
 use switcher::datapath::pinned::Pinned;
 use switcher::datapath::pins::Pins;
 use switcher::datapath::tracing::Tracer;
-use switcher::datapath::{Change, Datapath};
+use switcher::datapath::{Change, Datapath, Hold};
 use switcher::exit::Exit;
 use switcher::explain::explain;
 use switcher::host::{self, XdpAttached};
@@ -34,6 +36,11 @@ use switcher_common::word::Word;
 use client::{Client, serve};
 use lab::{DEVICE, Lab, ip};
 
+/// How it stands with the first interface.
+fn hold(datapath: &KernelDatapath) -> Hold {
+    datapath.attachments()[0].hold
+}
+
 #[test]
 fn attaches_in_all_modes_and_pins() {
     for (mode, seen) in [
@@ -44,7 +51,7 @@ fn attaches_in_all_modes_and_pins() {
         let Some(lab) = Lab::new("modes") else { return };
         let datapath = lab.open(mode);
         let attachment = &datapath.attachments()[0];
-        assert!(attachment.attached && attachment.xdp == mode.name());
+        assert!(attachment.hold == Hold::Attached && attachment.xdp == mode.name());
         assert_eq!(lab.seen(), seen);
         let egress = match lab::has_tcx() {
             true => lab.pins().egress(DEVICE),
@@ -94,7 +101,7 @@ fn the_mode_can_be_changed() {
         (XdpMode::Tc, None),
         (XdpMode::Native, Some(XdpAttached::Native)),
     ] {
-        assert!(lab.open(mode).attachments()[0].attached);
+        assert_eq!(hold(&lab.open(mode)), Hold::Attached);
         assert_eq!(lab.seen(), seen);
         assert_eq!(lab.pins().xdp(DEVICE).exists(), seen.is_some());
         assert_ne!(lab.pins().ingress(DEVICE).exists(), seen.is_some());
@@ -106,12 +113,39 @@ fn an_interface_that_came_back_is_attached_afresh() {
     let Some(lab) = Lab::new("recreated") else {
         return;
     };
+    for mode in [XdpMode::Native, XdpMode::Generic, XdpMode::Tc] {
+        let mut datapath = lab.open(mode);
+        ip(&["link", "del", DEVICE]);
+        assert_eq!(hold(&datapath), Hold::Absent);
+        // The next agent waits for it as well.
+        drop(datapath);
+        datapath = lab.open(mode);
+        assert_eq!(hold(&datapath), Hold::Absent);
+        lab.add_device();
+        assert_eq!(hold(&datapath), Hold::Recreated);
+        datapath.attach_again(DEVICE).expect("it is free");
+        assert_eq!(hold(&datapath), Hold::Attached);
+        fs::remove_file(lab.pins().egress(DEVICE)).expect("it was pinned");
+        assert_eq!(hold(&datapath), Hold::Detached);
+        drop(datapath);
+        assert_eq!(hold(&lab.open(mode)), Hold::Attached);
+    }
+}
+
+#[test]
+fn removed_pins_are_missed() {
+    let Some(lab) = Lab::new("unpinned") else {
+        return;
+    };
     let datapath = lab.open(XdpMode::Native);
-    ip(&["link", "del", DEVICE]);
-    lab.add_device();
-    assert!(!datapath.attachments()[0].attached);
+    assert!(datapath.is_pinned());
+    fs::remove_dir_all(lab.pins().root()).expect("they are ours");
+    assert!(!datapath.is_pinned());
     drop(datapath);
-    assert!(lab.open(XdpMode::Native).attachments()[0].attached);
+    let next = lab.open(XdpMode::Native);
+    assert!(next.is_pinned());
+    fs::remove_file(lab.pins().map(map::STEERING)).expect("it was pinned");
+    assert!(!next.is_pinned());
 }
 
 #[test]
@@ -220,7 +254,7 @@ fn another_version_of_the_maps_is_not_touched() {
         return;
     };
     let other = lab.bpffs.join("v999/links");
-    std::fs::create_dir_all(other.join("eth0-xdp")).expect("a directory");
+    fs::create_dir_all(other.join("eth0-xdp")).expect("a directory");
     let text = lab.refusal(XdpMode::Generic);
     assert!(
         text.contains("v999") && text.contains("another version"),
@@ -309,7 +343,7 @@ fn packets_are_met_by_clsact_where_there_is_no_tcx() {
     for _ in 0..2 {
         let open = KernelDatapath::open_with(&config, 0, Tc::Clsact);
         let datapath = open.expect("clsact is everywhere");
-        assert!(datapath.attachments()[0].attached);
+        assert_eq!(hold(&datapath), Hold::Attached);
         drop(datapath);
         assert_eq!(filters(), [1; 2], "they stay, one on each hook");
     }
@@ -323,6 +357,19 @@ fn packets_are_met_by_clsact_where_there_is_no_tcx() {
     assert_eq!(filters(), [1; 2], "others, one on each hook");
     drop(tracer);
     assert_eq!(shown(), plain, "the same as before");
+    let open = KernelDatapath::open_with(&config, 0, Tc::Clsact);
+    let mut datapath = open.expect("once more");
+    let remove = ["qdisc", "del", "dev", DEVICE, "clsact"];
+    let removed = Command::new("tc").args(remove).status();
+    assert!(removed.expect("tc is there").success());
+    assert_eq!(
+        hold(&datapath),
+        Hold::Detached,
+        "the pins alone are nothing"
+    );
+    datapath.attach_again(DEVICE).expect("nobody is in the way");
+    assert_eq!((hold(&datapath), filters()), (Hold::Attached, [1; 2]));
+    drop(datapath);
     drop(lab.open(XdpMode::Tc));
     let left = usize::from(!lab::has_tcx());
     assert_eq!(filters(), [left; 2], "tcx takes over where there is one");

@@ -31,3 +31,21 @@ pub struct Plan {
 pub const SERVICE: ([u8; 4], u16) = ([192, 0, 2, 80], 80);
 /// What it puts in its place: 192.0.2.80:8001.
 pub const ENDPOINT: ([u8; 4], u16) = ([192, 0, 2, 80], 8001);
+
+/// Whom `kill_at` ends, and when.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Victim {
+    /// Of the file of its PID namespace.
+    pub device: u64,
+    /// Of the file of its PID namespace.
+    pub inode: u64,
+    /// Its number there; 0 for nobody.
+    pub process: u32,
+    /// At which of its calls it ends, counted from 1; 0 for never.
+    pub at: u32,
+    /// Calls so far.
+    pub count: u32,
+    /// Numbers of the system calls that count.
+    pub calls: [u32; 3],
+}

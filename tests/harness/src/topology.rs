@@ -179,10 +179,6 @@ impl Topology {
                 None
             }
         };
-        address(&client, INTERFACE, "10.77.0.2/24")?;
-        address(&switch, INTERFACE, "10.77.0.1/24")?;
-        address(&switch, INTERFACE, &format!("{VIP}/32"))?;
-        client.ip("route add default via 10.77.0.1")?;
         let mut topology = Self {
             mode,
             client,
@@ -192,6 +188,7 @@ impl Topology {
             v6: false,
             bridge,
         };
+        topology.address_outer()?;
         match mode {
             Mode::Local => {}
             Mode::Routed | Mode::Masquerade => topology.add_backends()?,
@@ -312,6 +309,32 @@ impl Topology {
             true => ((Ipv4Addr::UNSPECIFIED, WEB).into(), self.echo()),
             false => (server.web, server.echo),
         }
+    }
+
+    /// Removes the link between client and switch, with its addresses and routes.
+    ///
+    /// # Errors
+    /// When `ip` fails.
+    pub fn remove_link(&self) -> Result<()> {
+        self.switch.ip(&format!("link del {INTERFACE}")).map(drop)
+    }
+
+    /// Makes it anew: interfaces of the same names, and nothing attached to them.
+    ///
+    /// # Errors
+    /// When `ip` or `ethtool` fails.
+    pub fn renew_link(&self, offloads: bool) -> Result<()> {
+        link(&self.client, INTERFACE, &self.switch, INTERFACE)?;
+        self.address_outer()?;
+        self.poll_at_peers()?;
+        self.set_offloads(offloads)
+    }
+
+    fn address_outer(&self) -> Result<()> {
+        address(&self.client, INTERFACE, "10.77.0.2/24")?;
+        address(&self.switch, INTERFACE, "10.77.0.1/24")?;
+        address(&self.switch, INTERFACE, &format!("{VIP}/32"))?;
+        self.client.ip("route add default via 10.77.0.1").map(drop)
     }
 
     /// Lets every link take packets of this size.

@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 use switcher_common::abi::{Endpoint, endpoint_flags};
 
 use super::*;
-use crate::agent::{Runner, Verb};
+use crate::agent::{Ended, Runner, Verb};
 use crate::api::model::{ChangeRequest, DifferenceKind, Drift};
-use crate::datapath::Change;
+use crate::datapath::{Attachment, Change, Hold};
+use crate::exit::Exit;
 
 #[tokio::test]
 async fn all_agree_after_switches_canaries_and_restarts() {
@@ -65,6 +66,40 @@ async fn a_lost_endpoint_is_found_and_put_back_three_times() {
 }
 
 #[tokio::test]
+async fn programs_that_were_taken_off_are_put_back_three_times() {
+    let text = config(&[8001], &[8002]);
+    let stand = quiet(&text).await;
+    let hold = || stand.kernel.lock().attachments[0].hold;
+    for round in 0..4 {
+        attached(&stand, Hold::Detached);
+        assert_eq!(kinds(&drift(&stand).await), [DifferenceKind::Program]);
+        compare(&stand).await;
+        assert_eq!(hold() == Hold::Attached, round < 3, "{round}");
+    }
+    apply(&stand, &text).await.expect("applies");
+    assert_eq!(hold(), Hold::Attached);
+    // Who takes an interface away does not mean the programs.
+    for _ in 0..2 {
+        attached(&stand, Hold::Absent);
+        look(&stand).await;
+        assert_eq!(kinds(&drift(&stand).await), [DifferenceKind::Interface]);
+        attached(&stand, Hold::Recreated);
+        look(&stand).await;
+        assert_eq!(hold(), Hold::Attached);
+    }
+}
+
+#[tokio::test]
+async fn an_agent_without_pins_ends() {
+    let stand = quiet(&config(&[8001], &[8002])).await;
+    stand.kernel.lock().unpinned = true;
+    look(&stand).await;
+    let gone = stand.agent.ask(Runner::drift).await;
+    assert_eq!(gone.expect_err("it ends").exit, Exit::Unreachable);
+    assert_eq!(stand.ended(), Ended::Bereft);
+}
+
+#[tokio::test]
 async fn who_is_told_not_to_repair_says_so_and_leaves_it() {
     let text = config(&[8001], &[8002]).replace("[agent]\n", "[agent]\nrepair = false\n");
     let stand = quiet(&text).await;
@@ -117,6 +152,19 @@ async fn quiet(text: &str) -> Stand {
     let waits = |runner: &mut Runner| runner.comparisons.next = later();
     stand.agent.ask(waits).await.expect("waits");
     stand
+}
+
+/// How it stands with programs on the one interface.
+fn attached(stand: &Stand, hold: Hold) {
+    stand.kernel.lock().attachments = vec![Attachment {
+        interface: "eth0".into(),
+        xdp: "native".into(),
+        hold,
+    }];
+}
+
+async fn look(stand: &Stand) {
+    stand.agent.ask(Runner::look).await.expect("looks");
 }
 
 /// Removes an endpoint behind the agent's back.

@@ -13,7 +13,7 @@ use switcher_common::verdict::Reason;
 use switcher_common::word::Word;
 use tempfile::TempDir;
 
-use crate::agent::{Asked as Order, Handle, Setup, Verb, start};
+use crate::agent::{Asked as Order, Ended, Handle, Setup, Verb, start};
 use crate::api::model::{ChangeAnswer, ChangeRequest, GroupStatus};
 use crate::config::{self as settings, Config, HealthKind};
 use crate::datapath::clients::{Bypass, LocalClients};
@@ -42,7 +42,7 @@ pub(crate) struct Stand {
     pub(crate) kernel: Kernel,
     pub(crate) directory: TempDir,
     pub(crate) agent: Handle,
-    thread: Option<JoinHandle<()>>,
+    thread: Option<JoinHandle<Ended>>,
 }
 
 impl Kernel {
@@ -106,7 +106,7 @@ impl Stand {
         kernel: &Kernel,
         directory: &Path,
         text: &str,
-    ) -> anyhow::Result<(Handle, JoinHandle<()>)> {
+    ) -> anyhow::Result<(Handle, JoinHandle<Ended>)> {
         let file = directory.join("switcher.toml");
         std::fs::write(&file, text)?;
         start(Setup {
@@ -118,6 +118,12 @@ impl Stand {
             is_own: Box::new(|ip| ip.is_loopback() || ip == IpAddr::from([10, 0, 0, 1])),
             runtime: tokio::runtime::Handle::current(),
         })
+    }
+
+    /// Waits until the agent has ended by itself; why.
+    pub(crate) fn ended(mut self) -> Ended {
+        let thread = self.thread.take().expect("it was started");
+        thread.join().expect("it does not panic")
     }
 
     /// Ends the agent, keeps the rest.
@@ -331,8 +337,20 @@ impl Datapath for Kernel {
         self.lock().attachments()
     }
 
+    fn attach_again(&mut self, interface: &str) -> anyhow::Result<()> {
+        self.lock().attach_again(interface)
+    }
+
+    fn is_pinned(&self) -> bool {
+        self.lock().is_pinned()
+    }
+
     fn local_clients(&self) -> LocalClients {
         self.lock().local_clients()
+    }
+
+    fn steer_clients_again(&mut self) -> anyhow::Result<()> {
+        self.lock().steer_clients_again()
     }
 
     fn bypass(&self) -> Bypass {

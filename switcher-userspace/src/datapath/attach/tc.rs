@@ -13,11 +13,12 @@ use super::{is_attached, pin_link, pinned_link, remove_link, unpin};
 use crate::datapath::pins::Pins;
 use crate::datapath::refusal;
 use crate::datapath::sys::{self, Hook};
-use crate::host::{self, Interface};
+use crate::host::{self, Interface, filter};
 
 /// Priority and handle of Switcher's clsact filters, so that they are found again. Low, to come first.
 const PRIORITY: u16 = 1;
-const HANDLE: TcHandle = TcHandle::new(0, 0x5357);
+const MINOR: u16 = 0x5357;
+const HANDLE: TcHandle = TcHandle::new(0, MINOR);
 
 /// How tc programs are attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,6 +77,13 @@ impl Side {
         match self {
             Self::Ingress => Hook::TcxIngress,
             Self::Egress => Hook::TcxEgress,
+        }
+    }
+
+    const fn parent(self) -> u32 {
+        match self {
+            Self::Ingress => filter::INGRESS,
+            Self::Egress => filter::EGRESS,
         }
     }
 
@@ -139,7 +147,13 @@ pub(in crate::datapath) fn remove_all(pins: &Pins, name: &str) -> anyhow::Result
 /// Whether our program is there.
 pub(in crate::datapath) fn is_there(pins: &Pins, interface: &Interface, side: Side) -> bool {
     is_attached(&side.link(pins, &interface.name), interface)
-        || side.filter(pins, &interface.name).exists()
+        || side.filter(pins, &interface.name).exists() && has_filter(interface, side)
+}
+
+/// Whether our filter is there; the pin alone outlives it. If nobody says, it is.
+fn has_filter(interface: &Interface, side: Side) -> bool {
+    let found = filter::has(interface.index, side.parent(), PRIORITY, MINOR.into());
+    found.unwrap_or(true)
 }
 
 /// First on its hook: whoever ends the chain before it would keep packets from it.
@@ -187,7 +201,7 @@ fn clsact(
     };
     let pin = side.filter(pins, name);
     let replaced = if pin.exists() {
-        program.attach_to_link(filter(name, side)?).ok()
+        program.attach_to_link(ours(name, side)?).ok()
     } else {
         None
     };
@@ -212,7 +226,7 @@ fn remove_filter(pins: &Pins, name: &str, side: Side) -> anyhow::Result<()> {
         return Ok(());
     }
     if host::interface(name)?.is_some() {
-        let detached = filter(name, side)?.detach();
+        let detached = ours(name, side)?.detach();
         if let Err(error) = detached {
             tracing::debug!(interface = name, %error, "the clsact filter has gone already");
         }
@@ -220,7 +234,7 @@ fn remove_filter(pins: &Pins, name: &str, side: Side) -> anyhow::Result<()> {
     unpin(&pin)
 }
 
-fn filter(name: &str, side: Side) -> anyhow::Result<SchedClassifierLink> {
+fn ours(name: &str, side: Side) -> anyhow::Result<SchedClassifierLink> {
     SchedClassifierLink::attached(name, side.kind(), PRIORITY, HANDLE, None)
         .with_context(|| format!("{name}: no such interface"))
 }

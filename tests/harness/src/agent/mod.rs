@@ -135,6 +135,14 @@ impl Agent {
         Ok(())
     }
 
+    /// Whether the agent has ended by itself.
+    ///
+    /// # Errors
+    /// When it was not started.
+    pub fn has_ended(&mut self) -> Result<bool> {
+        Ok(self.ended()?.is_some())
+    }
+
     /// Waits until the agent has ended by itself.
     ///
     /// # Errors

@@ -146,6 +146,13 @@ impl Fleet {
         }
     }
 
+    /// The same for the HTTP server of one endpoint.
+    pub fn set_server_healthy(&self, colour: &str, number: u16, healthy: bool) {
+        if let Some(place) = self.place(colour, number) {
+            self.web[place].1.set_healthy(healthy);
+        }
+    }
+
     /// Connections that a colour's servers accepted.
     #[must_use]
     pub fn accepted(&self, colour: &str) -> u64 {

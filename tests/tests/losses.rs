@@ -1,0 +1,378 @@
+//! What the agent needs is taken away: programs, interfaces, pins, records, disk space, healthy servers.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use switcher::datapath::pins::Pins;
+use switcher_harness::agent::binary;
+use switcher_harness::config::{GROUP, Settings};
+use switcher_harness::load::Connection;
+use switcher_harness::topology::INTERFACE;
+use switcher_harness::{Load, Mode, Plan, Stand, netns, privilege};
+
+/// For what the agent notices by itself. It looks every two seconds.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+macro_rules! losses {
+    ($($name:ident;)+) => {
+        mod test {$(
+            #[test]
+            fn $name() {
+                super::run(stringify!($name), super::$name);
+            }
+        )+}
+    };
+}
+
+losses! {
+    programs_that_were_taken_off_come_back;
+    an_interface_that_was_made_anew_is_steered;
+    pins_that_were_removed_are_made_anew;
+    after_a_boot_all_is_as_it_was;
+    from_the_configuration_alone_initial_is_live;
+    a_lost_record_leaves_the_kernel_in_charge;
+    a_record_that_cannot_be_read_is_named;
+    a_full_disk_blocks_flips_and_nothing_else;
+    nobody_healthy_changes_nothing;
+    servers_that_flap_harm_nobody;
+}
+
+fn programs_that_were_taken_off_come_back() -> Result<()> {
+    let stand = stand()?;
+    stand.agent.cli(&["flip", GROUP])?.expect(0)?;
+    let pins = Pins::new(stand.agent.place().bpffs());
+    for pin in [pins.xdp(INTERFACE), pins.egress(INTERFACE)] {
+        fs::remove_file(&pin).context("a link's pin")?;
+        let drift = stand.agent.cli(&["drift"])?.expect(11)?;
+        ensure!(drift.stdout.contains("taken the programs off"), "{drift:?}");
+        until_reached(&stand, "green")?;
+        stand.agent.cli(&["drift"])?.expect(0)?;
+    }
+    // The sockets of this host are looked at when programs are.
+    fs::remove_file(pins.client("connect4")).context("a hook's pin")?;
+    let status = stand.agent.json(&["status"])?;
+    ensure!(status["local_clients"]["state"] == "lost", "{status}");
+    stand.agent.cli(&["apply"])?.expect(0)?;
+    let status = stand.agent.json(&["status"])?;
+    ensure!(status["local_clients"]["state"] == "on", "{status}");
+    let audit = stand.agent.cli(&["audit"])?.expect(0)?;
+    let repairs = audit.stdout.matches("repair what was changed").count();
+    ensure!(repairs == 2, "{}", audit.stdout);
+    Ok(())
+}
+
+fn an_interface_that_was_made_anew_is_steered() -> Result<()> {
+    let mut stand = stand()?;
+    stand.agent.cli(&["flip", GROUP])?.expect(0)?;
+    stand.topology.remove_link()?;
+    let status = stand.agent.json(&["status"])?;
+    let reason = status["interfaces"][0]["reason"].as_str();
+    ensure!(
+        reason.is_some_and(|it| it.contains("no such interface")),
+        "{status}"
+    );
+    // Neither does it keep an agent from starting.
+    stand.agent.kill()?;
+    stand.agent.start()?;
+    stand.topology.renew_link(true)?;
+    until_reached(&stand, "green")?;
+    stand.agent.cli(&["rollback", GROUP])?.expect(0)?;
+    reached(&stand, "blue")
+}
+
+fn pins_that_were_removed_are_made_anew() -> Result<()> {
+    let stand = stand()?;
+    stand.agent.cli(&["flip", GROUP])?.expect(0)?;
+    let before = stand.agent.status()?;
+    fs::remove_dir_all(stand.agent.place().bpffs())?;
+    let noticed = || Ok(stand.agent.log().contains("the pins have been removed"));
+    until("the agent notices", noticed)?;
+    until_reached(&stand, "green")?;
+    until("the agent answers", || Ok(stand.agent.status().is_ok()))?;
+    let after = stand.agent.status()?;
+    ensure!(before["revision"] == after["revision"], "{before}\n{after}");
+    ensure!(after["previous"] == "blue", "{after}");
+    let pid = stand.agent.json(&["status"])?["agent"]["pid"].as_u64();
+    ensure!(pid == stand.agent.pid().map(u64::from), "another process");
+    Ok(())
+}
+
+fn after_a_boot_all_is_as_it_was() -> Result<()> {
+    let mut stand = stand()?;
+    let staged = ["stage", GROUP, "green", "--version", "v2"];
+    stand.agent.cli(&staged)?.expect(0)?;
+    stand.agent.cli(&["flip", GROUP])?.expect(0)?;
+    stand
+        .agent
+        .cli(&["apply", "--source", "4e1f\n0"])?
+        .expect(0)?;
+    let before = stand.agent.status()?;
+    let chosen = choices(&stand)?;
+    stand.agent.kill()?;
+    fs::remove_dir_all(stand.agent.place().bpffs())?;
+    stand.agent.start()?;
+    reached(&stand, "green")?;
+    let after = stand.agent.status()?;
+    for field in ["live", "previous", "revision", "since", "by", "rollback"] {
+        ensure!(before[field] == after[field], "{field}: {before}\n{after}");
+    }
+    let source = stand.agent.json(&["status"])?["agent"]["config_source"].clone();
+    ensure!(source == "4e1f 0", "{source}");
+    ensure!(after["colours"]["green"]["version"] == "v2", "{after}");
+    ensure!(choices(&stand)? == chosen, "clients go to other servers");
+    stand.agent.cli(&["audit", "verify"])?.expect(0)?;
+    Ok(())
+}
+
+fn from_the_configuration_alone_initial_is_live() -> Result<()> {
+    let mut stand = stand()?;
+    stand.agent.cli(&["flip", GROUP])?.expect(0)?;
+    stand.agent.kill()?;
+    fs::remove_dir_all(stand.agent.place().bpffs())?;
+    fs::remove_dir_all(stand.agent.place().state())?;
+    let log = stand.agent.log().len();
+    stand.agent.start()?;
+    reached(&stand, "blue")?;
+    let said = stand.agent.log().split_off(log);
+    ensure!(said.contains("blue is live, as `initial` says"), "{said}");
+    stand.agent.cli(&["flip", GROUP])?.expect(0)?;
+    reached(&stand, "green")
+}
+
+fn a_lost_record_leaves_the_kernel_in_charge() -> Result<()> {
+    let mut stand = stand()?;
+    stand.agent.cli(&["flip", GROUP])?.expect(0)?;
+    let chosen = choices(&stand)?;
+    stand.agent.kill()?;
+    fs::remove_dir_all(stand.agent.place().state())?;
+    reached(&stand, "green")?;
+    stand.agent.start()?;
+    reached(&stand, "green")?;
+    ensure!(choices(&stand)? == chosen, "clients go to other servers");
+    stand.agent.cli(&["flip", GROUP, "blue"])?.expect(0)?;
+    reached(&stand, "blue")
+}
+
+fn a_record_that_cannot_be_read_is_named() -> Result<()> {
+    let mut stand = stand()?;
+    stand.agent.cli(&["flip", GROUP])?.expect(0)?;
+    stand.agent.stop()?;
+    let file = stand.agent.place().state().join("state.db");
+    let good = fs::read(&file)?;
+    // The version that has written it stands at offset 60 (sqlite.org/fileformat.html, 1.3).
+    let mut newer = good.clone();
+    newer[60..64].copy_from_slice(&1000_u32.to_be_bytes());
+    for (content, advice) in [
+        (&newer[..], "a newer version of switcher has written it"),
+        (&b"no database"[..].repeat(100)[..], "move it away"),
+    ] {
+        fs::write(&file, content)?;
+        let refused = format!("{:#}", stand.agent.start().expect_err("it can't be read"));
+        ensure!(refused.contains(advice), "{refused}");
+        ensure!(refused.contains("state.db"), "{refused}");
+        reached(&stand, "green")?;
+    }
+    fs::write(&file, good)?;
+    stand.agent.start()?;
+    ensure!(stand.agent.status()?["revision"] == 1, "it was harmed");
+    reached(&stand, "green")
+}
+
+fn a_full_disk_blocks_flips_and_nothing_else() -> Result<()> {
+    let mut stand = Stand::without_agent(Mode::Local, true, settings(), &binary()?)?;
+    let disk = SmallDisk::mount(&stand.agent.place().state())?;
+    stand.agent.start()?;
+    stand.agent.cli(&["flip", GROUP])?.expect(0)?;
+    let load = Load::start(&stand.topology, &Plan::default())?;
+    disk.fill()?;
+    let refused = stand.agent.cli(&["flip", GROUP, "blue"])?;
+    ensure!(
+        refused.code == 1 && refused.stderr.contains("full"),
+        "{refused:?}"
+    );
+    reached(&stand, "green")?;
+    stand.agent.cli(&["rollback", GROUP])?.expect(0)?;
+    reached(&stand, "blue")?;
+    ensure!(stand.agent.status()?["live"] == "blue", "status differs");
+    disk.empty()?;
+    stand.agent.cli(&["flip", GROUP, "green"])?.expect(0)?;
+    reached(&stand, "green")?;
+    unharmed(load)?;
+    // What could not be recorded is found by whoever compares.
+    let verify = stand.agent.cli(&["audit", "verify"])?.expect(0)?;
+    ensure!(!verify.stdout.is_empty(), "nothing is said");
+    stand.agent.stop()?;
+    Ok(())
+}
+
+fn nobody_healthy_changes_nothing() -> Result<()> {
+    let stand = stand()?;
+    let load = Load::start(&stand.topology, &Plan::default())?;
+    for colour in ["blue", "green"] {
+        stand.servers.set_healthy(colour, false);
+    }
+    until("status shows both colours as unhealthy", || {
+        let status = stand.agent.status()?;
+        let colours = &status["colours"];
+        Ok(["blue", "green"]
+            .iter()
+            .all(|it| colours[it]["healthy"] == false))
+    })?;
+    let refused = stand.agent.cli(&["flip", GROUP])?.expect(6)?;
+    let said = &refused.stderr;
+    ensure!(
+        said.contains("not healthy") && said.contains("8012"),
+        "{said}"
+    );
+    reached(&stand, "blue")?;
+    let status = stand.agent.cli(&["status"])?.expect(0)?;
+    ensure!(
+        status.stdout.contains("no endpoint of blue is healthy"),
+        "{}",
+        status.stdout
+    );
+    for colour in ["blue", "green"] {
+        stand.servers.set_healthy(colour, true);
+    }
+    stand
+        .agent
+        .cli(&["wait", GROUP, "--for", "healthy=green", "--timeout", "20s"])?
+        .expect(0)?;
+    stand.agent.cli(&["flip", GROUP])?.expect(0)?;
+    reached(&stand, "green")?;
+    unharmed(load)
+}
+
+fn servers_that_flap_harm_nobody() -> Result<()> {
+    let stand = stand()?;
+    let load = Load::start(&stand.topology, &Plan::default())?;
+    for turn in 0..40_u16 {
+        let (server, healthy) = (turn % 2 + 1, turn % 3 == 0);
+        stand.servers.set_server_healthy("blue", server, healthy);
+        std::thread::sleep(Duration::from_millis(70));
+    }
+    for server in [1, 2] {
+        stand.servers.set_server_healthy("blue", server, true);
+    }
+    unharmed(load)?;
+    until("all buckets are back", || {
+        Ok(choices(&stand)?.len() == 2 && stand.agent.status()?["phase"] == "idle")
+    })?;
+    ensure!(
+        stand.agent.live()? == "blue",
+        "something was switched by itself"
+    );
+    stand.agent.cli(&["flip", GROUP])?.expect(0)?;
+    reached(&stand, "green")
+}
+
+/// Servers that some clients would meet now, and how many of them each.
+fn choices(stand: &Stand) -> Result<std::collections::BTreeMap<String, usize>> {
+    let mut chosen = std::collections::BTreeMap::new();
+    for port in 0..16 {
+        let source = format!("10.77.0.2:{}", 30_000 + port);
+        let vip = stand.topology.web().to_string();
+        let words = ["explain", GROUP, "tcp", &source, &vip, "--syn"];
+        let said = stand.agent.json(&words)?;
+        let endpoint = said["endpoint"].to_string();
+        *chosen.entry(endpoint).or_default() += 1;
+    }
+    Ok(chosen)
+}
+
+fn reached(stand: &Stand, colour: &str) -> Result<()> {
+    let found = answer(stand)?;
+    ensure!(found == colour, "{found} answers, not {colour}");
+    Ok(())
+}
+
+fn until_reached(stand: &Stand, colour: &str) -> Result<()> {
+    let reached = || Ok(answer(stand).is_ok_and(|found| found == colour));
+    until(&format!("{colour} answers"), reached)
+}
+
+fn answer(stand: &Stand) -> Result<String> {
+    let web = stand.topology.web();
+    let connection = stand.topology.client.inside(|| Connection::open(web))?;
+    connection?.colour()
+}
+
+fn until(what: &str, mut is_so: impl FnMut() -> Result<bool>) -> Result<()> {
+    let deadline = Instant::now() + PATIENCE;
+    while !is_so()? {
+        ensure!(Instant::now() < deadline, "not within {PATIENCE:?}: {what}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    Ok(())
+}
+
+fn unharmed(load: Load) -> Result<()> {
+    let report = load.stop()?;
+    let failures = report.failures();
+    println!("{}", report.summary());
+    ensure!(failures.is_empty(), "{:?}", failures.first());
+    Ok(())
+}
+
+/// A file system of a few hundred KiB.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    fn mount(at: &Path) -> Result<Self> {
+        fs::create_dir_all(at)?;
+        let place = at.display().to_string();
+        let options = ["-t", "tmpfs", "-o", "size=1m", "switcher-test", &place];
+        netns::run("mount", &options)?;
+        Ok(Self(at.to_owned()))
+    }
+
+    fn filler(&self) -> PathBuf {
+        self.0.join("filler")
+    }
+
+    fn fill(&self) -> Result<()> {
+        let mut size = 4096;
+        while let Ok(()) = fs::write(self.filler(), vec![0; size]) {
+            size += 4096;
+            ensure!(size < 1 << 21, "it does not get full");
+        }
+        Ok(())
+    }
+
+    fn empty(&self) -> Result<()> {
+        fs::remove_file(self.filler()).context("the filler")
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _left_to_the_next_boot =
+            netns::run("umount", &["--lazy", &self.0.display().to_string()]);
+    }
+}
+
+fn settings() -> Settings {
+    Settings {
+        servers: 2,
+        learn: Duration::from_millis(50),
+        interval: Duration::from_millis(50),
+        ..Settings::default()
+    }
+}
+
+fn stand() -> Result<Stand> {
+    let stand = Stand::new(Mode::Local, true, settings(), &binary()?)?;
+    let healthy = ["wait", GROUP, "--for", "healthy=green", "--timeout", "20s"];
+    stand.agent.cli(&healthy)?.expect(0)?;
+    Ok(stand)
+}
+
+fn run(name: &str, test: fn() -> Result<()>) {
+    if !privilege::is_root(name) {
+        return;
+    }
+    netns::sweep();
+    test().unwrap_or_else(|error| panic!("{error:#}"));
+}

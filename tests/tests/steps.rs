@@ -1,0 +1,248 @@
+//! `kill -9` at every step of a flip, and of an agent's start: a program in the kernel ends the agent at the first of
+//! its commits to disk and calls that change maps, then at the second, and so on until none is left.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use aya::maps::{Array, MapData};
+use aya::programs::RawTracePoint;
+use aya::{Ebpf, Pod};
+use nix::libc;
+use switcher_harness::agent::binary;
+use switcher_harness::config::{GROUP, Settings};
+use switcher_harness::load::Connection;
+use switcher_harness::{Load, Mode, Plan, Stand, netns, privilege};
+use switcher_tests_ebpf::Victim;
+
+const OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/killer"));
+/// What a commit is made of.
+const COMMIT: [i64; 2] = [libc::SYS_fdatasync, libc::SYS_fsync];
+/// Every operation on maps, programs and links.
+const BPF: i64 = libc::SYS_bpf;
+/// More than a flip takes.
+const STEPS: u32 = 200;
+
+#[test]
+fn flips_on_this_host() {
+    run("flips_on_this_host", || flips(Mode::Local));
+}
+
+#[test]
+fn flips_behind_this_host() {
+    run("flips_behind_this_host", || flips(Mode::Routed));
+}
+
+#[test]
+fn starts_of_agents() {
+    run("starts_of_agents", start);
+}
+
+fn flips(mode: Mode) -> Result<()> {
+    let mut stand = stand(mode)?;
+    let mut killer = Killer::new()?;
+    let load = Load::start(&stand.topology, &Plan::default())?;
+    let (mut undone, mut done) = (0, 0);
+    for step in 1..STEPS {
+        let before = stand.agent.live()?;
+        let to = other(&before);
+        killer.aim(stand.agent.pid(), step, &[COMMIT[0], COMMIT[1], BPF])?;
+        let flip = stand.agent.cli(&["flip", GROUP, to])?;
+        if !killer.has_struck()? {
+            killer.aim(None, 0, &[])?;
+            flip.expect(0)?;
+            println!("{mode}: killed {undone} times before the store, {done} times after it");
+            ensure!(undone > 0 && done > 0, "not before, or not after the store");
+            return unharmed(load);
+        }
+        killer.aim(None, 0, &[])?;
+        stand.agent.wait()?;
+        answered(&stand).with_context(|| format!("step {step}, without an agent"))?;
+        stand
+            .agent
+            .start()
+            .with_context(|| format!("step {step}"))?;
+        let after = stand.agent.live()?;
+        ensure!(
+            flip.code != 0 || after == to,
+            "step {step}: flip ended with 0, and {after} is live"
+        );
+        match after == to {
+            true => done += 1,
+            false => undone += 1,
+        }
+        ensure!(answered(&stand)? == after, "step {step}: {after} is not");
+        calm(&stand, other(&after)).with_context(|| format!("step {step}"))?;
+    }
+    anyhow::bail!("a flip takes more than {STEPS} steps")
+}
+
+/// An agent that finds a switch half made is killed as well: at each of its commits, and on its way through the
+/// kernel's maps.
+fn start() -> Result<()> {
+    let mut stand = stand(Mode::Local)?;
+    let mut killer = Killer::new()?;
+    let load = Load::start(&stand.topology, &Plan::default())?;
+    // The intent is committed, and the word not stored.
+    killer.aim(stand.agent.pid(), 1, &COMMIT)?;
+    stand.agent.cli(&["flip", GROUP])?;
+    ensure!(killer.has_struck()?, "a flip commits nothing");
+    stand.agent.wait()?;
+    let in_commits = (1..).map(|step| (step, &COMMIT[..]));
+    let killed = starts(&mut stand, &mut killer, in_commits)?;
+    let in_maps = (0..).map(|power| (3_u32.pow(power), &[BPF][..]));
+    let killed_there = starts(&mut stand, &mut killer, in_maps)?;
+    println!("killed {killed_there} times among maps, {killed} times in commits");
+    ensure!(killed > 0 && killed_there > 3, "a start does nothing");
+    let live = stand.agent.live()?;
+    ensure!(answered(&stand)? == live, "{live} is live by the record");
+    calm(&stand, other(&live))?;
+    stand.agent.cli(&["audit", "verify"])?.expect(0)?;
+    unharmed(load)
+}
+
+/// Starts agents until one is not killed, which goes on. Says how many were.
+fn starts<'a>(
+    stand: &mut Stand,
+    killer: &mut Killer,
+    steps: impl Iterator<Item = (u32, &'a [i64])>,
+) -> Result<u32> {
+    if stand.agent.pid().is_some() {
+        stand.agent.kill()?;
+    }
+    let mut killed = 0;
+    for (step, calls) in steps {
+        stand.agent.spawn()?;
+        killer.aim(stand.agent.pid(), step, calls)?;
+        let ended = until_up(stand)?;
+        killer.aim(None, 0, &[])?;
+        if !ended {
+            break;
+        }
+        killed += 1;
+        ensure!(killed < 50, "it never starts");
+        answered(stand).with_context(|| format!("step {step} of a start"))?;
+    }
+    Ok(killed)
+}
+
+/// Waits until the agent answers, or has ended: then true.
+fn until_up(stand: &mut Stand) -> Result<bool> {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while Instant::now() < deadline {
+        if stand.agent.has_ended()? {
+            stand.agent.wait()?;
+            return Ok(true);
+        }
+        if stand.agent.cli(&["status"])?.code == 0 {
+            return Ok(false);
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    anyhow::bail!("neither up nor down: {}", stand.agent.log())
+}
+
+/// Flips, once what was begun is finished or undone.
+fn calm(stand: &Stand, to: &str) -> Result<()> {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        let flip = stand.agent.cli(&["flip", GROUP, to])?;
+        if flip.code != 4 || Instant::now() > deadline {
+            flip.expect(0)?;
+            ensure!(answered(stand)? == to, "{to} is not reached");
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// The colour that a new client meets.
+fn answered(stand: &Stand) -> Result<String> {
+    let web = stand.topology.web();
+    let connection = stand.topology.client.inside(|| Connection::open(web))?;
+    connection?.colour()
+}
+
+fn other(colour: &str) -> &'static str {
+    match colour {
+        "blue" => "green",
+        _ => "blue",
+    }
+}
+
+fn unharmed(load: Load) -> Result<()> {
+    let report = load.stop()?;
+    let failures = report.failures();
+    println!("{}", report.summary());
+    ensure!(failures.is_empty(), "{:?}", failures.first());
+    Ok(())
+}
+
+/// Ends a process at a given call.
+struct Killer {
+    _object: Ebpf,
+    victim: Array<MapData, Element>,
+}
+
+#[repr(transparent)]
+#[derive(Clone, Copy)]
+struct Element(Victim);
+
+// SAFETY: numbers without padding.
+unsafe impl Pod for Element {}
+
+impl Killer {
+    fn new() -> Result<Self> {
+        let mut object = Ebpf::load(OBJECT)?;
+        let victim = object.take_map("VICTIM").context("not there")?;
+        let program = object.program_mut("kill_at").context("not there")?;
+        let program: &mut RawTracePoint = program.try_into()?;
+        program.load()?;
+        program.attach("sys_enter")?;
+        Ok(Self {
+            _object: object,
+            victim: victim.try_into()?,
+        })
+    }
+
+    /// From now on calls are counted.
+    fn aim(&mut self, process: Option<u32>, at: u32, calls: &[i64]) -> Result<()> {
+        let namespace = fs::metadata("/proc/self/ns/pid")?;
+        let mut numbers = [u32::MAX; 3];
+        for (place, call) in numbers.iter_mut().zip(calls) {
+            *place = u32::try_from(*call)?;
+        }
+        let victim = Victim {
+            device: namespace.dev(),
+            inode: namespace.ino(),
+            process: process.unwrap_or(0),
+            at,
+            count: 0,
+            calls: numbers,
+        };
+        Ok(self.victim.set(0, Element(victim), 0)?)
+    }
+
+    fn has_struck(&self) -> Result<bool> {
+        let Element(victim) = self.victim.get(&0, 0)?;
+        Ok(victim.count >= victim.at)
+    }
+}
+
+fn stand(mode: Mode) -> Result<Stand> {
+    let settings = Settings {
+        learn: Duration::from_millis(20),
+        interval: Duration::from_millis(100),
+        ..Settings::default()
+    };
+    Stand::new(mode, mode == Mode::Local, settings, &binary()?)
+}
+
+fn run(name: &str, test: impl FnOnce() -> Result<()>) {
+    if !privilege::is_root(name) {
+        return;
+    }
+    netns::sweep();
+    test().unwrap_or_else(|error| panic!("{error:#}"));
+}
