@@ -17,7 +17,8 @@ use crate::tables::{Stack, Tables, Way};
 use crate::verdict::Reason;
 
 /// Sends a packet to the endpoint with this id and address: the interface it leaves by. No verdict, of which the
-/// compiler might spill a part that was never set.
+/// compiler might spill a part that was never set. If it is `whole`, a TCP or UDP header may have a checksum that
+/// is still to be completed; who sends fragments or ICMP has done so.
 ///
 /// # Errors
 /// Why it has to be dropped.
@@ -27,6 +28,7 @@ pub(crate) fn relay<F: Frame + ?Sized, T: Tables, S: Stack>(
     packet: &Packet,
     id: u16,
     address: Address,
+    whole: bool,
     tables: &T,
     stack: &S,
 ) -> Result<u32, Reason> {
@@ -61,7 +63,7 @@ pub(crate) fn relay<F: Frame + ?Sized, T: Tables, S: Stack>(
     if mtu != 0 && u32::from(carriage.length) > mtu {
         return Err(Reason::TooBig);
     }
-    if parse::is_unfinished(frame, packet, carriage) {
+    if whole && parse::is_unfinished(frame, packet, carriage) {
         finish::finish(frame, packet, carriage).ok_or(Reason::Malformed)?;
     }
     rewrite::hop(frame, packet, hop).ok_or(Reason::Malformed)?;

@@ -2,49 +2,120 @@
 //! egress.
 //!
 //! About a reply: to the endpoint of the quoted flow, which is asked for without a trace. About a request: to the
-//! client, quoting the VIP that it has sent to.
+//! client, quoting the VIP that it has sent to. What is masqueraded changes at both ends, like its packets.
 
 use core::mem::MaybeUninit;
 
 use crate::abi::trace::how;
-use crate::abi::{Address, endpoint_flags, service_flags};
+use crate::abi::{Address, Endpoint, Service, endpoint_flags, service_flags};
 use crate::classify::{self, Class};
-use crate::forward::Onward;
-use crate::frame::Frame;
+use crate::dsr;
+use crate::forward::{Onward, out};
+use crate::frame::{Frame, Kept};
 use crate::icmp::{self, IcmpError, Turn};
+use crate::nat::{self, NatTables};
 use crate::pipeline;
 use crate::quiet::{Asked, Quiet};
+use crate::rewrite::{End, Hop};
 use crate::select;
 use crate::steer::Segment;
 use crate::tables::{Stack, Tables};
 use crate::verdict::{Reason, Verdict};
+
+/// An error, and what becomes of it.
+#[derive(Clone, Copy)]
+struct Matter {
+    error: IcmpError,
+    /// At one end.
+    turn: Turn,
+    /// At the other end, if both are replaced.
+    other: Turn,
+    both: bool,
+    /// The endpoint of the flow.
+    endpoint: u16,
+    /// Who takes it further.
+    via: Via,
+    /// The interface by which it is forwarded; 0 leaves it to the stack.
+    interface: u32,
+    /// Link addresses, if it is forwarded.
+    hop: Hop,
+}
+
+/// Who takes an error further.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Via {
+    /// This host's stack, whatever the way.
+    Host,
+    /// Whoever the way leads to.
+    Way,
+    /// The endpoint, which has the VIP itself.
+    Relay,
+}
+
+impl Kept for Matter {}
+
+impl Matter {
+    const NONE: Self = Self {
+        error: IcmpError::NONE,
+        turn: Turn::NONE,
+        other: Turn::NONE,
+        both: false,
+        endpoint: 0,
+        via: Via::Way,
+        interface: 0,
+        hop: Hop {
+            destination: [0; 6],
+            source: [0; 6],
+        },
+    };
+}
 
 /// An error comes in.
 ///
 /// # Errors
 /// Why it passes as it is.
 #[inline(always)]
-pub(crate) fn ingress<F: Frame + ?Sized, T: Tables, S: Stack>(
+pub(crate) fn ingress<F: Frame + ?Sized, T: NatTables, S: Stack>(
     frame: &mut F,
     tables: &T,
     stack: &S,
 ) -> Result<Verdict, Reason> {
     let mut place = MaybeUninit::uninit();
-    let error = frame
-        .keep(IcmpError::NONE, &mut place)
+    let matter = frame
+        .keep(Matter::NONE, &mut place)
         .ok_or(Reason::NotOurs)?;
-    error.read(frame)?;
-    let mut turn = Turn::NONE;
-    decide(error, &mut turn, tables, stack)?;
-    if !turn.local {
-        find_way(frame, error, &mut turn, tables, stack)?;
+    matter.error.read(frame)?;
+    decide(matter, tables, stack)?;
+    match matter.via {
+        Via::Host => {}
+        Via::Way => find_way(frame, matter, tables, stack)?,
+        Via::Relay => {
+            relay(frame, matter, tables, stack)?;
+            tables.count_reason(Reason::IcmpError);
+            return Ok(out(matter.interface, stack));
+        }
     }
-    emit(frame, error, &turn, tables)?;
-    Ok(match turn.interface {
+    emit(frame, matter, tables)?;
+    Ok(match matter.interface {
         0 => Verdict::Deliver,
-        same if same == stack.interface() => Verdict::Transmit,
-        other => Verdict::Redirect(other),
+        interface => out(interface, stack),
     })
+}
+
+/// To an endpoint that has the VIP, and has sent what is quoted as it is quoted.
+///
+/// A function of its own also in the programs, for its stack.
+#[inline(never)]
+fn relay<F: Frame + ?Sized, T: Tables, S: Stack>(
+    frame: &mut F,
+    matter: &mut Matter,
+    tables: &T,
+    stack: &S,
+) -> Result<(), Reason> {
+    let (id, address) = (matter.endpoint, matter.turn.outer);
+    let outer = &matter.error.outer;
+    matter.interface = dsr::relay(frame, outer, id, address, false, tables, stack)?;
+    Ok(())
 }
 
 /// How it goes on.
@@ -53,22 +124,21 @@ pub(crate) fn ingress<F: Frame + ?Sized, T: Tables, S: Stack>(
 #[inline(never)]
 fn find_way<F: Frame + ?Sized, T: Tables, S: Stack>(
     frame: &F,
-    error: &IcmpError,
-    turn: &mut Turn,
+    matter: &mut Matter,
     tables: &T,
     stack: &S,
 ) -> Result<(), Reason> {
     let onward = Onward {
-        address: turn.outer,
-        other: Address([0; 2]),
-        both: false,
-        end: turn.end,
-        endpoint: turn.endpoint,
+        address: matter.turn.outer,
+        other: matter.other.outer,
+        both: matter.both,
+        end: matter.turn.end,
+        endpoint: matter.endpoint,
         finished: true,
     };
-    let forth = onward.find(frame, &error.outer, tables, stack)?;
-    turn.hop = forth.hop;
-    turn.interface = forth.interface;
+    let forth = onward.find(frame, &matter.error.outer, tables, stack)?;
+    matter.hop = forth.hop;
+    matter.interface = forth.interface;
     Ok(())
 }
 
@@ -76,16 +146,16 @@ fn find_way<F: Frame + ?Sized, T: Tables, S: Stack>(
 ///
 /// A function of its own also in the programs, for its stack.
 #[inline(never)]
-fn decide<T: Tables, S: Stack>(
-    error: &IcmpError,
-    turn: &mut Turn,
+fn decide<T: NatTables, S: Stack>(
+    matter: &mut Matter,
     tables: &T,
     stack: &S,
 ) -> Result<(), Reason> {
-    let packet = &error.packet;
+    let packet = &matter.error.packet;
     match classify::incoming(packet, tables) {
-        Some(Class::Request(_, service)) if service.has(service_flags::MASQUERADE) => {
-            Err(Reason::NotOurs)
+        Some(Class::Request(index, service)) if service.has(service_flags::MASQUERADE) => {
+            stack.met(index, 0, how::REQUEST);
+            to_masqueraded(matter, index, service, tables)
         }
         Some(Class::Request(index, service)) => {
             let (quiet, asked) = (Quiet(tables), Asked(stack));
@@ -98,22 +168,74 @@ fn decide<T: Tables, S: Stack>(
             let id = steered.endpoint;
             stack.met(index, id, steered.how as u32);
             let endpoint = pipeline::endpoint(id, tables)?;
-            if pipeline::stays(endpoint, service) || endpoint.has(endpoint_flags::DSR) {
+            if pipeline::stays(endpoint, service) {
                 return Err(Reason::Untouched);
             }
-            *turn = error.to(id, endpoint.address, endpoint.port);
-            turn.local = !endpoint.has(endpoint_flags::ROUTED);
+            matter.endpoint = id;
+            matter.turn = matter.error.to(endpoint.address, endpoint.port);
+            matter.via = if endpoint.has(endpoint_flags::DSR) {
+                Via::Relay
+            } else if endpoint.has(endpoint_flags::ROUTED) {
+                Via::Way
+            } else {
+                Via::Host
+            };
             Ok(())
+        }
+        Some(Class::Reply(id, endpoint)) if endpoint.has(endpoint_flags::MASQUERADE) => {
+            stack.met(endpoint.service, id, how::REPLY);
+            from_masqueraded(matter, id, tables)
         }
         Some(Class::Reply(id, endpoint)) => {
             stack.met(endpoint.service, id, how::REPLY);
             let service = pipeline::answers_as(packet, id, endpoint, tables)?;
             let service = pipeline::face(service, tables)?;
-            *turn = error.from(id, service.address, service.port);
+            matter.endpoint = id;
+            matter.turn = matter.error.from(service.address, service.port);
             Ok(())
         }
         Some(Class::Direct(_)) | None => Err(Reason::NotOurs),
     }
+}
+
+/// About a reply: to the endpoint, from this host, which it has sent it to.
+#[inline(always)]
+fn to_masqueraded<T: NatTables>(
+    matter: &mut Matter,
+    index: u16,
+    service: &Service,
+    tables: &T,
+) -> Result<(), Reason> {
+    let flow = nat::request_quoted(&matter.error.packet, index, service, tables);
+    if !flow.exists {
+        return Err(Reason::NotOurs);
+    }
+    let flow = flow.entry;
+    let Endpoint { address, port, .. } = *pipeline::endpoint(flow.endpoint, tables)?;
+    matter.endpoint = flow.endpoint;
+    matter.turn = matter.error.to(address, port);
+    matter.other = Turn::new(End::Source, flow.source, flow.port, flow.source);
+    matter.both = true;
+    Ok(())
+}
+
+/// About a request: to the client.
+#[inline(always)]
+fn from_masqueraded<T: NatTables>(matter: &mut Matter, id: u16, tables: &T) -> Result<(), Reason> {
+    let client = nat::reply_quoted(&matter.error.packet, id, tables);
+    if !client.exists {
+        return Err(Reason::NotOurs);
+    }
+    let client = client.entry;
+    let service = pipeline::face(client.service, tables)?;
+    if nat::is_void(client.epoch, tables.udp_floor(service.group)) {
+        return Err(Reason::NotOurs);
+    }
+    matter.endpoint = id;
+    matter.turn = matter.error.from(service.address, service.port);
+    matter.other = matter.error.to(client.address, client.port);
+    matter.both = true;
+    Ok(())
 }
 
 /// An error goes out.
@@ -121,35 +243,87 @@ fn decide<T: Tables, S: Stack>(
 /// # Errors
 /// Why it passes as it is.
 #[inline(always)]
-pub(crate) fn egress<F: Frame + ?Sized, T: Tables, S: Stack>(
+pub(crate) fn egress<F: Frame + ?Sized, T: NatTables, S: Stack>(
     frame: &mut F,
     tables: &T,
     stack: &S,
 ) -> Result<Verdict, Reason> {
     let mut place = MaybeUninit::uninit();
-    let error = frame
-        .keep(IcmpError::NONE, &mut place)
+    let matter = frame
+        .keep(Matter::NONE, &mut place)
         .ok_or(Reason::NotOurs)?;
-    error.read(frame)?;
-    let packet = &error.packet;
-    let (id, endpoint) = classify::sender(packet, tables).ok_or(Reason::NotOurs)?;
-    stack.met(endpoint.service, id, how::REPLY);
-    let service = pipeline::answers_as(packet, id, endpoint, tables)?;
-    let service = pipeline::face(service, tables)?;
-    let turn = error.from(id, service.address, service.port);
-    emit(frame, error, &turn, tables)?;
+    matter.error.read(frame)?;
+    decide_egress(matter, tables, stack)?;
+    emit(frame, matter, tables)?;
     Ok(Verdict::Deliver)
 }
 
-/// Carries a translation out.
+/// A function of its own also in the programs, for its stack.
+#[inline(never)]
+fn decide_egress<T: NatTables, S: Stack>(
+    matter: &mut Matter,
+    tables: &T,
+    stack: &S,
+) -> Result<(), Reason> {
+    let packet = &matter.error.packet;
+    let Some((id, endpoint)) = classify::sender(packet, tables) else {
+        return leaves_for_masqueraded(matter, tables, stack);
+    };
+    let service = if endpoint.has(endpoint_flags::MASQUERADE) {
+        nat::leaves_as(packet, id, endpoint, tables, stack)?
+    } else {
+        stack.met(endpoint.service, id, how::REPLY);
+        pipeline::answers_as(packet, id, endpoint, tables)?
+    };
+    let service = pipeline::face(service, tables)?;
+    matter.turn = matter.error.from(service.address, service.port);
+    Ok(())
+}
+
+/// About a reply that the stack was to forward, or left to it by [`ingress`].
+#[inline(always)]
+fn leaves_for_masqueraded<T: NatTables, S: Stack>(
+    matter: &mut Matter,
+    tables: &T,
+    stack: &S,
+) -> Result<(), Reason> {
+    let packet = &matter.error.packet;
+    let (id, endpoint) = classify::receiver(packet, tables)
+        .filter(|(_, endpoint)| endpoint.has(endpoint_flags::MASQUERADE))
+        .ok_or(Reason::NotOurs)?;
+    let flow = nat::request_left(packet, id, endpoint, tables, stack);
+    if !flow.exists {
+        return Err(Reason::NotOurs);
+    }
+    let source: Address = flow.entry.source;
+    matter.turn = Turn::new(End::Source, source, flow.entry.port, source);
+    Ok(())
+}
+
+/// Carries a translation out. What the stack forwards keeps its source, as packets do; the egress hook then
+/// replaces it.
 #[inline(always)]
 fn emit<F: Frame + ?Sized, T: Tables>(
     frame: &mut F,
-    error: &IcmpError,
-    turn: &Turn,
+    matter: &Matter,
     tables: &T,
 ) -> Result<(), Reason> {
-    if !icmp::translate(frame, error, turn) {
+    let Matter {
+        error,
+        turn,
+        other,
+        both,
+        interface,
+        hop,
+        ..
+    } = matter;
+    let forwarded = *interface != 0;
+    let hop = forwarded.then_some(hop);
+    let is_due = |end| !*both || forwarded || end == End::Destination;
+    if is_due(turn.end) && !icmp::translate(frame, error, turn, hop) {
+        return Err(Reason::Malformed);
+    }
+    if *both && is_due(other.end) && !icmp::translate(frame, error, other, None) {
         return Err(Reason::Malformed);
     }
     tables.count_reason(Reason::IcmpError);

@@ -16,6 +16,17 @@ pub(crate) struct Step {
     pub(crate) via: Via,
 }
 
+impl Step {
+    /// The endpoint that it is remembered for; 0 if it goes to a client.
+    #[inline(always)]
+    pub(crate) const fn endpoint(&self) -> u16 {
+        match self.via {
+            Via::Endpoint(id) => id,
+            Via::Host | Via::Client => 0,
+        }
+    }
+}
+
 /// Who takes a packet further.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Via {

@@ -5,21 +5,25 @@
 //! its addresses are such that these may have to be changed ([`fragment_keys`](crate::abi::fragment)). A
 //! fragment whose first was not seen is dropped if it is for a VIP: it could go anywhere, and its receiver would
 //! keep it in vain. From an endpoint's address much may come that is no reply: that passes.
+//!
+//! The first fragment of a masqueraded packet makes or finds its flow like any packet: [`Head`].
 
 use core::mem::MaybeUninit;
 
 use crate::abi::fragment::{FRAGMENTS_LIFE, FragmentKey, Fragmented, fragmented};
 use crate::abi::trace::how;
-use crate::abi::{Address, AddressKey, Endpoint, TCP, UDP, endpoint_flags, service_flags};
+use crate::abi::{Address, AddressKey, Endpoint, Port, TCP, UDP, endpoint_flags, service_flags};
 use crate::classify::{self, Class};
-use crate::forward::Onward;
-use crate::frame::Frame;
+use crate::dsr;
+use crate::forward::{Onward, Step, out};
+use crate::frame::{Frame, Kept};
 use crate::layers::Layers;
+use crate::nat::{self, NatTables};
 use crate::parse::{self, Packet};
 use crate::pipeline;
-use crate::rewrite::{self, Edit, End};
+use crate::rewrite::{self, Edit, End, Hop};
 use crate::tables::{Count, Stack, Tables};
-use crate::verdict::{Reason, Verdict};
+use crate::verdict::{Reason, Stage, Verdict};
 
 /// A fragment comes in.
 ///
@@ -33,55 +37,126 @@ pub(crate) fn ingress<F: Frame + ?Sized, T: Tables, S: Stack>(
 ) -> Result<Verdict, Reason> {
     let mut place = MaybeUninit::uninit();
     let fragment = Fragment::read(frame, &mut place)?;
-    let packet = fragment.packet;
-    let said = if fragment.first {
-        let said = meet(frame, packet, tables, stack)?;
-        if said.kind == fragmented::REPLY || is_followed_to(packet, tables) {
-            fragment.remember(said, stack.now(), tables);
+    if fragment.first {
+        meet(frame, fragment, tables, stack)?;
+        if fragment.said.kind == MASQUERADED {
+            return Ok(Verdict::Continue(Stage::Nat));
         }
-        said
+        if fragment.said.kind == fragmented::REPLY || is_followed_to(&fragment.packet, tables) {
+            fragment.remember(stack.now(), tables);
+        }
+    } else if !fragment.recall(stack.now(), tables) {
+        if is_followed_to(&fragment.packet, tables) {
+            tables.count_reason(Reason::FragmentUnseen);
+            return Ok(Verdict::Drop(Reason::FragmentUnseen));
+        }
+        return Err(unseen_reply(&fragment.packet, tables));
     } else {
-        match fragment.known(stack.now(), tables) {
-            Some(said) => {
-                stack.met(said.service, said.id, how::FRAGMENT);
-                said
-            }
-            None if is_followed_to(packet, tables) => {
-                tables.count_reason(Reason::FragmentUnseen);
-                return Ok(Verdict::Drop(Reason::FragmentUnseen));
-            }
-            None => return Err(unseen_reply(packet, tables)),
-        }
-    };
-    let (edit, end) = match said.kind {
+        stack.met(fragment.said.service, fragment.said.id, how::FRAGMENT);
+    }
+    if relayed(fragment, tables)? {
+        relay(frame, fragment, tables, stack)?;
+    } else {
+        find_way(frame, fragment, tables, stack)?;
+        carry_out(frame, fragment, tables)?;
+    }
+    Ok(match fragment.interface {
+        0 => Verdict::Deliver,
+        interface => out(interface, stack),
+    })
+}
+
+/// Whether it goes to an endpoint that has the VIP.
+#[inline(always)]
+fn relayed<T: Tables>(fragment: &Fragment, tables: &T) -> Result<bool, Reason> {
+    let Fragmented { kind, id, .. } = fragment.said;
+    if kind != fragmented::REQUEST {
+        return Ok(false);
+    }
+    Ok(pipeline::endpoint(id, tables)?.has(endpoint_flags::DSR))
+}
+
+/// A function of its own also in the programs, for its stack.
+#[inline(never)]
+fn relay<F: Frame + ?Sized, T: Tables, S: Stack>(
+    frame: &mut F,
+    fragment: &mut Fragment,
+    tables: &T,
+    stack: &S,
+) -> Result<(), Reason> {
+    let address = request(frame, fragment, tables)?.address;
+    let (packet, id) = (&fragment.packet, fragment.said.id);
+    fragment.interface = dsr::relay(frame, packet, id, address, false, tables, stack)?;
+    Ok(())
+}
+
+/// How it goes on.
+///
+/// A function of its own also in the programs, for its stack.
+#[inline(never)]
+fn find_way<F: Frame + ?Sized, T: Tables, S: Stack>(
+    frame: &F,
+    fragment: &mut Fragment,
+    tables: &T,
+    stack: &S,
+) -> Result<(), Reason> {
+    let (packet, said) = (&fragment.packet, &fragment.said);
+    let (address, end) = match said.kind {
         fragmented::REQUEST => {
-            let endpoint = request(frame, &fragment, said.id, tables)?;
-            // The stack would take it for its own.
-            if endpoint.has(endpoint_flags::DSR) {
-                return Err(Reason::NoFragments);
+            let endpoint = pipeline::endpoint(said.id, tables)?;
+            if endpoint.flags & (endpoint_flags::ROUTED | endpoint_flags::MASQUERADE) == 0 {
+                return Ok(());
             }
-            let edit = Edit::to(packet, endpoint.address, endpoint.port);
-            if !endpoint.has(endpoint_flags::ROUTED) {
-                fragment.emit(frame, &edit).ok_or(Reason::Malformed)?;
-                return Ok(Verdict::Deliver);
-            }
-            (edit, End::Destination)
+            (endpoint.address, End::Destination)
         }
-        fragmented::REPLY => (reply(packet, said.service, tables)?, End::Source),
+        fragmented::REPLY => (pipeline::face(said.service, tables)?.address, End::Source),
         _ => return Err(Reason::NotOurs),
     };
     let onward = Onward {
-        address: edit.address,
-        other: Address([0; 2]),
-        both: false,
+        address,
+        other: said.other,
+        both: said.other != NOWHERE,
         end,
         endpoint: said.id,
         finished: true,
     };
     let forth = onward.find(frame, packet, tables, stack)?;
-    let (edit, verdict) = forth.act(edit, stack);
+    fragment.hop = forth.hop;
+    fragment.interface = forth.interface;
+    Ok(())
+}
+
+/// As the first fragment has said.
+///
+/// A function of its own also in the programs, for its stack.
+#[inline(never)]
+fn carry_out<F: Frame + ?Sized, T: Tables>(
+    frame: &mut F,
+    fragment: &Fragment,
+    tables: &T,
+) -> Result<(), Reason> {
+    let (packet, said) = (&fragment.packet, &fragment.said);
+    let edit = if said.kind == fragmented::REQUEST {
+        let endpoint = request(frame, fragment, tables)?;
+        Edit::to(packet, endpoint.address, endpoint.port)
+    } else {
+        reply(packet, said.service, tables)?
+    };
+    let mut edit = Edit {
+        both: said.other != NOWHERE,
+        other_address: said.other,
+        ..edit
+    };
+    let forwarded = fragment.interface != 0;
+    if edit.both && !forwarded {
+        edit.leave_source();
+    }
     fragment.emit(frame, &edit).ok_or(Reason::Malformed)?;
-    Ok(verdict)
+    // Apart from the edit, in which it would be an option: the compiler may move one that was never set.
+    if forwarded {
+        rewrite::hop(frame, packet, fragment.hop).ok_or(Reason::Malformed)?;
+    }
+    Ok(())
 }
 
 /// A fragment goes out.
@@ -89,58 +164,145 @@ pub(crate) fn ingress<F: Frame + ?Sized, T: Tables, S: Stack>(
 /// # Errors
 /// Why it passes as it is.
 #[inline(always)]
-pub(crate) fn egress<F: Frame + ?Sized, T: Tables, S: Stack>(
+pub(crate) fn egress<F: Frame + ?Sized, T: NatTables, S: Stack>(
     frame: &mut F,
     tables: &T,
     stack: &S,
 ) -> Result<Verdict, Reason> {
     let mut place = MaybeUninit::uninit();
     let fragment = Fragment::read(frame, &mut place)?;
-    let packet = fragment.packet;
-    let said = if fragment.first {
-        let said = match classify::sender(packet, tables) {
-            Some((id, endpoint)) => {
-                stack.met(endpoint.service, id, how::REPLY);
-                answer(packet, id, endpoint, tables)
-            }
-            None => PASSES,
-        };
-        if is_followed_from(packet, tables) {
-            fragment.remember(said, stack.now(), tables);
+    if fragment.first {
+        leaves(fragment, tables, stack);
+        let is_request = fragment.said.kind == fragmented::REQUEST;
+        if is_request || is_followed_from(&fragment.packet, tables) {
+            fragment.remember(stack.now(), tables);
         }
-        said
+    } else if !fragment.recall(stack.now(), tables) {
+        return Err(unseen_reply(&fragment.packet, tables));
     } else {
-        match fragment.known(stack.now(), tables) {
-            Some(said) => {
-                stack.met(said.service, said.id, how::FRAGMENT);
-                said
-            }
-            None => return Err(unseen_reply(packet, tables)),
-        }
-    };
-    if said.kind != fragmented::REPLY {
-        return Err(Reason::NotOurs);
+        stack.met(fragment.said.service, fragment.said.id, how::FRAGMENT);
     }
-    let edit = reply(packet, said.service, tables)?;
+    let (packet, said) = (&fragment.packet, &fragment.said);
+    let edit = match said.kind {
+        fragmented::REPLY => reply(packet, said.service, tables)?,
+        fragmented::REQUEST => Edit::from(packet, said.other, said.port),
+        _ => return Err(Reason::NotOurs),
+    };
     fragment.emit(frame, &edit).ok_or(Reason::Malformed)?;
     Ok(Verdict::Deliver)
 }
 
-/// A fragment of a TCP or UDP packet.
-struct Fragment<'a> {
-    /// Without ports, if it is not the first.
-    packet: &'a Packet,
-    first: bool,
-    /// Of the packet that it is part of.
+/// A whole packet, or the first fragment of one.
+#[derive(Clone, Copy)]
+pub(crate) struct Head {
+    pub(crate) packet: Packet,
+    /// As in the header.
     identification: u32,
+    is_fragment: bool,
 }
 
-impl<'a> Fragment<'a> {
+impl Kept for Head {}
+
+impl Head {
+    /// # Errors
+    /// Why there is nothing to be done about the frame.
     #[inline(always)]
-    fn read<F: Frame + ?Sized>(
+    pub(crate) fn read<'a, F: Frame + ?Sized>(
         frame: &F,
-        place: &'a mut MaybeUninit<Packet>,
-    ) -> Result<Self, Reason> {
+        place: &'a mut MaybeUninit<Self>,
+    ) -> Result<&'a Self, Reason> {
+        let layers = frame.layers(Layers::find(frame)?);
+        if !matches!(layers.protocol, TCP | UDP) {
+            return Err(Reason::Protocol);
+        }
+        let is_fragment = layers.fragment != 0;
+        let mut identification = 0;
+        if is_fragment {
+            let part = layers.fragment(frame).ok_or(Reason::Malformed)?;
+            if part.offset != 0 {
+                return Err(Reason::Fragment);
+            }
+            identification = part.id;
+        }
+        let head = Self {
+            packet: parse::packet(frame, &layers)?,
+            identification,
+            is_fragment,
+        };
+        Ok(frame.keep(head, place).ok_or(Reason::NotOurs)?)
+    }
+
+    /// Lets the other fragments, if there are any, go where a masqueraded request goes.
+    #[inline(always)]
+    pub(crate) fn request<T: Tables>(&self, step: &Result<Step, Reason>, now: u32, tables: &T) {
+        self.follow(step.as_ref(), fragmented::REQUEST, 0, now, tables);
+    }
+
+    /// Likewise a masqueraded reply, which comes from this service.
+    #[inline(always)]
+    pub(crate) fn reply<T: Tables>(
+        &self,
+        step: &Result<(Step, u16), Reason>,
+        now: u32,
+        tables: &T,
+    ) {
+        let service = step.as_ref().map_or(0, |(_, service)| *service);
+        let step = step.as_ref().map(|(step, _)| step);
+        self.follow(step, fragmented::REPLY, service, now, tables);
+    }
+
+    #[inline(always)]
+    fn follow<T: Tables>(
+        &self,
+        step: Result<&Step, &Reason>,
+        kind: u16,
+        service: u16,
+        now: u32,
+        tables: &T,
+    ) {
+        if !self.is_fragment {
+            return;
+        }
+        let said = match step {
+            Ok(step) => Fragmented {
+                kind,
+                id: step.endpoint(),
+                service,
+                other: step.edit.other_address,
+                ..PASSES
+            },
+            Err(reason) if reason.drops() => return,
+            Err(_passes) => PASSES,
+        };
+        let key = key(&self.packet, self.identification);
+        tables.set_fragments(&key, &Fragmented { seen: now, ..said });
+    }
+}
+
+/// A fragment of a TCP or UDP packet.
+#[derive(Clone, Copy)]
+struct Fragment {
+    /// Without ports, if it is not the first.
+    packet: Packet,
+    /// What the first one said.
+    said: Fragmented,
+    /// Of the packet that it is part of.
+    identification: u32,
+    first: bool,
+    /// By which it is forwarded; 0 leaves it to the stack.
+    interface: u32,
+    /// Link addresses, if it is forwarded.
+    hop: Hop,
+}
+
+impl Kept for Fragment {}
+
+impl Fragment {
+    #[inline(always)]
+    fn read<'a, F: Frame + ?Sized>(
+        frame: &F,
+        place: &'a mut MaybeUninit<Self>,
+    ) -> Result<&'a mut Self, Reason> {
         let layers = frame.layers(Layers::find(frame)?);
         let part = layers.fragment(frame).ok_or(Reason::Malformed)?;
         let first = part.offset == 0;
@@ -152,43 +314,39 @@ impl<'a> Fragment<'a> {
         } else {
             parse::bare(frame, &layers)?
         };
-        Ok(Self {
-            packet: frame.keep(packet, place).ok_or(Reason::NotOurs)?,
-            first,
+        let fragment = Self {
+            packet,
+            said: PASSES,
             identification: part.id,
-        })
+            first,
+            interface: 0,
+            hop: Hop {
+                destination: [0; 6],
+                source: [0; 6],
+            },
+        };
+        frame.keep(fragment, place).ok_or(Reason::NotOurs)
     }
 
-    #[inline(always)]
-    const fn key(&self) -> FragmentKey {
-        let Packet {
-            source,
-            destination,
-            protocol,
-            is_v6,
-            ..
-        } = *self.packet;
-        FragmentKey {
-            source,
-            destination,
-            identification: self.identification,
-            // Fragments of one IPv6 packet need not agree on what follows (RFC 8200, 4.5).
-            protocol: if is_v6 { 0 } else { protocol as u32 },
-        }
+    /// A function of its own also in the programs, for its stack.
+    #[inline(never)]
+    fn remember<T: Tables>(&mut self, now: u32, tables: &T) {
+        self.said.seen = now;
+        tables.set_fragments(&key(&self.packet, self.identification), &self.said);
     }
 
-    #[inline(always)]
-    fn remember<T: Tables>(&self, said: Fragmented, now: u32, tables: &T) {
-        tables.set_fragments(&self.key(), Fragmented { seen: now, ..said });
-    }
-
-    /// What the first one said, if that was not long ago.
-    #[inline(always)]
-    fn known<T: Tables>(&self, now: u32, tables: &T) -> Option<Fragmented> {
-        let said = tables.fragments(&self.key())?;
+    /// Finds out what the first one said. False if it has not been seen, or long ago.
+    ///
+    /// A function of its own also in the programs, for its stack.
+    #[inline(never)]
+    fn recall<T: Tables>(&mut self, now: u32, tables: &T) -> bool {
+        let Some(said) = tables.fragments(&key(&self.packet, self.identification)) else {
+            return false;
+        };
+        self.said = said;
         // Negative if another CPU, whose clock is ahead, has just seen it.
         let age = now.wrapping_sub(said.seen).cast_signed();
-        (age <= FRAGMENTS_LIFE.cast_signed()).then_some(said)
+        age <= FRAGMENTS_LIFE.cast_signed()
     }
 
     #[inline(always)]
@@ -201,63 +359,115 @@ impl<'a> Fragment<'a> {
     }
 }
 
+#[inline(always)]
+const fn key(packet: &Packet, identification: u32) -> FragmentKey {
+    let Packet {
+        source,
+        destination,
+        protocol,
+        is_v6,
+        ..
+    } = *packet;
+    FragmentKey {
+        source,
+        destination,
+        identification,
+        // Fragments of one IPv6 packet need not agree on what follows (RFC 8200, 4.5).
+        protocol: if is_v6 { 0 } else { protocol as u32 },
+    }
+}
+
 /// What is said of a packet that passes.
 const PASSES: Fragmented = Fragmented {
     kind: fragmented::PASSES,
     id: 0,
     service: 0,
-    reserved: 0,
+    port: Port(0),
     seen: 0,
+    reserved: 0,
+    other: NOWHERE,
 };
+
+/// What is said here of a packet that is masqueraded: never remembered.
+const MASQUERADED: u16 = u16::MAX;
+
+/// No address.
+const NOWHERE: Address = Address([0; 2]);
 
 /// What classification and steering say of a packet.
 #[inline(always)]
 fn meet<F: Frame + ?Sized, T: Tables, S: Stack>(
     frame: &F,
-    packet: &Packet,
+    fragment: &mut Fragment,
     tables: &T,
     stack: &S,
-) -> Result<Fragmented, Reason> {
+) -> Result<(), Reason> {
+    let Fragment { packet, said, .. } = fragment;
     match classify::incoming(packet, tables) {
         Some(Class::Request(_, service)) if service.has(service_flags::MASQUERADE) => {
-            Err(Reason::NatFragment)
+            said.kind = MASQUERADED;
         }
         Some(Class::Request(index, service)) => {
             stack.met(index, 0, how::REQUEST);
             let (id, endpoint) = pipeline::steer(frame, packet, index, service, tables, stack)?;
-            Ok(if pipeline::stays(endpoint, service) {
-                PASSES
-            } else {
-                Fragmented {
-                    kind: fragmented::REQUEST,
-                    id,
-                    ..PASSES
-                }
-            })
+            if !pipeline::stays(endpoint, service) {
+                said.kind = fragmented::REQUEST;
+                said.id = id;
+            }
+        }
+        Some(Class::Reply(_, endpoint)) if endpoint.has(endpoint_flags::MASQUERADE) => {
+            said.kind = MASQUERADED;
         }
         Some(Class::Reply(id, endpoint)) => {
             stack.met(endpoint.service, id, how::REPLY);
-            Ok(answer(packet, id, endpoint, tables))
+            let service = pipeline::answers_as(packet, id, endpoint, tables);
+            answer(said, id, service);
         }
         Some(Class::Direct(id)) => {
             stack.met(0, id, how::DIRECT);
             let _reason = pipeline::direct(frame, packet, id, tables);
-            Ok(PASSES)
         }
-        None => Ok(PASSES),
+        None => {}
+    }
+    Ok(())
+}
+
+/// What is to be done with a packet that leaves this host.
+#[inline(always)]
+fn leaves<T: NatTables, S: Stack>(fragment: &mut Fragment, tables: &T, stack: &S) {
+    let Fragment { packet, said, .. } = fragment;
+    if let Some((id, endpoint)) = classify::sender(packet, tables) {
+        let service = if endpoint.has(endpoint_flags::MASQUERADE) {
+            nat::leaves_as(packet, id, endpoint, tables, stack)
+        } else {
+            stack.met(endpoint.service, id, how::REPLY);
+            pipeline::answers_as(packet, id, endpoint, tables)
+        };
+        answer(said, id, service);
+        return;
+    }
+    let Some((id, endpoint)) = classify::receiver(packet, tables) else {
+        return;
+    };
+    if !endpoint.has(endpoint_flags::MASQUERADE) {
+        return;
+    }
+    let flow = nat::request_left(packet, id, endpoint, tables, stack);
+    if flow.exists {
+        said.kind = fragmented::REQUEST;
+        said.id = id;
+        said.port = flow.entry.port;
+        said.other = flow.entry.source;
     }
 }
 
+/// What is said of an endpoint's packet that answers as this service.
 #[inline(always)]
-fn answer<T: Tables>(packet: &Packet, id: u16, endpoint: &Endpoint, tables: &T) -> Fragmented {
-    match pipeline::answers_as(packet, id, endpoint, tables) {
-        Ok(service) => Fragmented {
-            kind: fragmented::REPLY,
-            id,
-            service,
-            ..PASSES
-        },
-        Err(_stays) => PASSES,
+const fn answer(said: &mut Fragmented, id: u16, service: Result<u16, Reason>) {
+    if let Ok(service) = service {
+        said.kind = fragmented::REPLY;
+        said.id = id;
+        said.service = service;
     }
 }
 
@@ -266,10 +476,9 @@ fn answer<T: Tables>(packet: &Packet, id: u16, endpoint: &Endpoint, tables: &T) 
 fn request<'a, F: Frame + ?Sized, T: Tables>(
     frame: &F,
     fragment: &Fragment,
-    id: u16,
     tables: &'a T,
 ) -> Result<&'a Endpoint, Reason> {
-    let endpoint = pipeline::endpoint(id, tables)?;
+    let endpoint = pipeline::endpoint(fragment.said.id, tables)?;
     if !fragment.first {
         let bytes = frame.length();
         let begins = false;

@@ -6,7 +6,7 @@
 
 use crate::abi::{Address, ICMP, ICMPV6, Port, TCP, UDP};
 use crate::checksum::{change16, update, update_udp};
-use crate::frame::{Frame, Kept};
+use crate::frame::Frame;
 use crate::layers::Layers;
 use crate::parse::{self, Packet};
 use crate::rewrite::{self, Edit, End, Hop, Places, field};
@@ -46,29 +46,18 @@ pub struct IcmpError {
     pub packet: Packet,
 }
 
-/// What becomes of an error: as with [`Edit`], but at both ends of the quote's flow.
-#[repr(C, align(8))]
+/// What becomes of one end of an error: as with [`Edit`], but at both ends of the quote's flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Turn {
     /// The new address in the quote.
     pub address: Address,
     /// The new address of the error itself.
     pub outer: Address,
-    /// Link addresses, if it is forwarded.
-    pub hop: Hop,
-    /// The interface by which it is forwarded; 0 leaves it to the stack.
-    pub interface: u32,
     /// The new port in the quote.
     pub port: Port,
-    /// The endpoint of the flow.
-    pub endpoint: u16,
-    /// Whether this host's stack takes it, whatever the way.
-    pub local: bool,
     /// Which address of the error is replaced; in the quote it is the other one.
     pub end: End,
 }
-
-impl Kept for IcmpError {}
 
 impl IcmpError {
     /// None yet.
@@ -99,42 +88,36 @@ impl IcmpError {
 
     /// To the endpoint that has sent what is quoted.
     #[inline(always)]
-    pub const fn to(&self, endpoint: u16, address: Address, port: Port) -> Turn {
-        Turn::new(End::Destination, endpoint, address, port, address)
+    pub const fn to(&self, address: Address, port: Port) -> Turn {
+        Turn::new(End::Destination, address, port, address)
     }
 
     /// To the client that has sent what is quoted, which knows the service only. What an endpoint says itself
     /// seems to come from the service, too.
     #[inline(always)]
-    pub fn from(&self, endpoint: u16, address: Address, port: Port) -> Turn {
+    pub fn from(&self, address: Address, port: Port) -> Turn {
         let is_endpoint = self.outer.source == self.packet.source;
         let outer = if is_endpoint {
             address
         } else {
             self.outer.source
         };
-        Turn::new(End::Source, endpoint, address, port, outer)
+        Turn::new(End::Source, address, port, outer)
     }
 }
 
 impl Turn {
     /// None yet.
-    pub const NONE: Self = Self::new(End::Source, 0, Address([0; 2]), Port(0), Address([0; 2]));
+    pub const NONE: Self = Self::new(End::Source, Address([0; 2]), Port(0), Address([0; 2]));
 
+    /// At this end of the error.
     #[inline(always)]
-    const fn new(end: End, endpoint: u16, address: Address, port: Port, outer: Address) -> Self {
+    pub const fn new(end: End, address: Address, port: Port, outer: Address) -> Self {
         Self {
             address,
             outer,
             port,
-            endpoint,
             end,
-            interface: 0,
-            local: false,
-            hop: Hop {
-                destination: [0; 6],
-                source: [0; 6],
-            },
         }
     }
 }
@@ -168,12 +151,18 @@ fn quoted<F: Frame + ?Sized>(frame: &F, layers: &Layers) -> Result<Packet, Reaso
     })
 }
 
-/// Translates an error. All checksums are updated by difference: the quote's, where they are quoted, are part of
-/// what the error's own covers. False if the frame is too short.
+/// Translates one end of an error, and makes it go one hop further, if that is given. All checksums are updated by
+/// difference: the quote's, where they are quoted, are part of what the error's own covers. False if the frame is
+/// too short.
 ///
 /// A function of its own also in the programs, for its stack.
 #[inline(never)]
-pub fn translate<F: Frame + ?Sized>(frame: &mut F, error: &IcmpError, turn: &Turn) -> bool {
+pub fn translate<F: Frame + ?Sized>(
+    frame: &mut F,
+    error: &IcmpError,
+    turn: &Turn,
+    hop: Option<&Hop>,
+) -> bool {
     let (mut outer, quote) = match turn.end {
         End::Source => (
             Edit::from(&error.outer, turn.outer, Port(0)),
@@ -184,9 +173,7 @@ pub fn translate<F: Frame + ?Sized>(frame: &mut F, error: &IcmpError, turn: &Tur
             Edit::to(&error.packet, turn.address, turn.port),
         ),
     };
-    if turn.interface != 0 {
-        outer.hop = Some(turn.hop);
-    }
+    outer.hop = hop.copied();
     // The quoted packet goes where the one that was turned round comes from.
     translate_both(frame, &outer, &quote.turned()).is_some()
 }

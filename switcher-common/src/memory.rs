@@ -247,8 +247,8 @@ impl Tables for Memory {
         self.fragments.borrow().get(key).copied()
     }
 
-    fn set_fragments(&self, key: &FragmentKey, said: Fragmented) {
-        self.fragments.borrow_mut().insert(*key, said);
+    fn set_fragments(&self, key: &FragmentKey, said: &Fragmented) {
+        self.fragments.borrow_mut().insert(*key, *said);
     }
 
     fn next_hop(&self, endpoint: u16) -> Option<NextHop> {

@@ -13,7 +13,7 @@ use crate::abi::{
 use crate::forward::{Step, Via};
 use crate::frame::Frame;
 use crate::parse::{self, Packet, TcpFlags};
-use crate::pipeline::count_flags;
+use crate::pipeline::{self, count_flags};
 use crate::rewrite::Edit;
 use crate::select;
 use crate::steer::{self, How, Segment};
@@ -118,7 +118,8 @@ pub(crate) fn request<F: Frame + ?Sized, T: NatTables, S: Stack>(
     })
 }
 
-/// An endpoint's packet, which is a reply if it goes to a port that a flow has.
+/// An endpoint's packet, which is a reply if it goes to a port that a flow has; and the index of the service
+/// that it seems to come from.
 #[inline(always)]
 pub(crate) fn reply<F: Frame + ?Sized, T: NatTables, S: Stack>(
     frame: &F,
@@ -127,15 +128,9 @@ pub(crate) fn reply<F: Frame + ?Sized, T: NatTables, S: Stack>(
     endpoint: &Endpoint,
     tables: &T,
     stack: &S,
-) -> Result<Step, Reason> {
+) -> Result<(Step, u16), Reason> {
     let sight = Sight::of(frame, packet, stack.now());
-    let port = NatPort {
-        source: packet.destination,
-        port: packet.destination_port,
-        endpoint: id,
-        reserved: 0,
-    };
-    let found = tables.nat_client(&port, |client| sight.after(client.server));
+    let found = tables.nat_client(&port_of(packet, id), |client| sight.after(client.server));
     if !found.exists {
         return Err(Reason::NotOurs);
     }
@@ -152,10 +147,34 @@ pub(crate) fn reply<F: Frame + ?Sized, T: NatTables, S: Stack>(
     }
     count_flags(sight.flags, endpoint, tables);
     let edit = Edit::from(packet, service.address, service.port);
-    Ok(Step {
+    let step = Step {
         edit: edit.and(client.address, client.port),
         via: Via::Client,
-    })
+    };
+    Ok((step, client.service))
+}
+
+/// The flow of a client's packet that is only quoted: it leaves no trace.
+#[inline(always)]
+pub(crate) fn request_quoted<T: NatTables>(
+    packet: &Packet,
+    index: u16,
+    service: &Service,
+    tables: &T,
+) -> Found<NatFlow> {
+    let key = FlowKey::nat(packet.source, packet.source_port, index);
+    let flow = tables.nat_flow(&key, |flow| flow.client);
+    let void = is_void(flow.entry.epoch, tables.udp_floor(service.group));
+    Found {
+        exists: flow.exists && !void,
+        ..flow
+    }
+}
+
+/// Likewise, whom an endpoint's packet is for.
+#[inline(always)]
+pub(crate) fn reply_quoted<T: NatTables>(packet: &Packet, id: u16, tables: &T) -> Found<NatClient> {
+    tables.nat_client(&port_of(packet, id), |client| client.server)
 }
 
 /// A request that the stack forwards, on its way out: it gets this host's address.
@@ -167,13 +186,28 @@ pub(crate) fn request_leaves<T: NatTables, S: Stack>(
     tables: &T,
     stack: &S,
 ) -> Result<Edit, Reason> {
-    let key = face(packet.source, packet.source_port, id, endpoint, tables);
-    let flow = flow_at(&key, id, tables);
+    let flow = request_left(packet, id, endpoint, tables, stack);
     if !flow.exists {
         return Err(Reason::NotOurs);
     }
-    stack.met(key.id, id, How::Tag as u32);
     Ok(Edit::from(packet, flow.entry.source, flow.entry.port))
+}
+
+/// The flow of a request that the stack forwards.
+#[inline(always)]
+pub(crate) fn request_left<T: NatTables, S: Stack>(
+    packet: &Packet,
+    id: u16,
+    endpoint: &Endpoint,
+    tables: &T,
+    stack: &S,
+) -> Found<NatFlow> {
+    let key = face(packet.source, packet.source_port, id, endpoint, tables);
+    let flow = flow_at(&key, id, tables);
+    if flow.exists {
+        stack.met(key.id, id, How::Tag as u32);
+    }
+    flow
 }
 
 /// A reply that the stack forwards, on its way out: it gets the service's address.
@@ -185,17 +219,38 @@ pub(crate) fn reply_leaves<T: NatTables, S: Stack>(
     tables: &T,
     stack: &S,
 ) -> Result<Edit, Reason> {
+    let service = pipeline::face(leaves_as(packet, id, endpoint, tables, stack)?, tables)?;
+    Ok(Edit::from(packet, service.address, service.port))
+}
+
+/// The service or preview whose address a reply gets that the stack forwards.
+#[inline(always)]
+pub(crate) fn leaves_as<T: NatTables, S: Stack>(
+    packet: &Packet,
+    id: u16,
+    endpoint: &Endpoint,
+    tables: &T,
+    stack: &S,
+) -> Result<u16, Reason> {
     let (client, port) = (packet.destination, packet.destination_port);
     let key = face(client, port, id, endpoint, tables);
-    if !flow_at(&key, id, tables).exists {
-        return Err(Reason::NotOurs);
+    if flow_at(&key, id, tables).exists {
+        stack.met(key.id, id, how::REPLY);
+        Ok(key.id)
+    } else {
+        Err(Reason::NotOurs)
     }
-    let service = tables
-        .service(key.id)
-        .filter(|service| service.has(service_flags::PRESENT))
-        .ok_or(Reason::NotOurs)?;
-    stack.met(key.id, id, how::REPLY);
-    Ok(Edit::from(packet, service.address, service.port))
+}
+
+/// The port of this host that an endpoint's packet goes to.
+#[inline(always)]
+const fn port_of(packet: &Packet, endpoint: u16) -> NatPort {
+    NatPort {
+        source: packet.destination,
+        port: packet.destination_port,
+        endpoint,
+        reserved: 0,
+    }
 }
 
 /// Where a packet of a client would go, for whoever only asks.

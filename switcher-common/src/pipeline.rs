@@ -12,7 +12,7 @@ use crate::classify::{self, Class};
 use crate::dsr;
 use crate::error;
 use crate::forward::{Step, Via, out, send};
-use crate::fragment;
+use crate::fragment::{self, Head};
 use crate::frame::Frame;
 use crate::nat::{self, NatTables};
 use crate::parse::{self, Packet, TcpFlags};
@@ -85,7 +85,7 @@ pub fn fragments<F: Frame + ?Sized, T: Tables, S: Stack>(
 
 /// ICMP, of which only errors are anybody's business: [`Stage::Errors`].
 #[inline(always)]
-pub fn errors<F: Frame + ?Sized, T: Tables, S: Stack>(
+pub fn errors<F: Frame + ?Sized, T: NatTables, S: Stack>(
     frame: &mut F,
     tables: &T,
     stack: &S,
@@ -103,24 +103,25 @@ pub fn nat<F: Frame + ?Sized, T: NatTables, S: Stack>(
     tables: &T,
     stack: &S,
 ) -> Verdict {
-    let packet = match parse::parse(frame) {
-        Ok(packet) => packet,
+    let mut place = MaybeUninit::uninit();
+    let head = match Head::read(frame, &mut place) {
+        Ok(head) => head,
         Err(reason) => return pass(reason, tables),
     };
-    let mut place = MaybeUninit::uninit();
-    let Some(packet) = frame.keep(packet, &mut place) else {
-        return Verdict::Pass(Reason::NotOurs);
-    };
+    let packet = &head.packet;
     match classify::incoming(packet, tables) {
         None | Some(Class::Direct(_)) => Verdict::Pass(Reason::NotOurs),
         Some(Class::Request(index, service)) => {
             stack.met(index, 0, how::REQUEST);
             let step = nat::request(frame, packet, index, service, tables, stack);
+            head.request(&step, stack.now(), tables);
             finish(frame, packet, step, tables, stack)
         }
         Some(Class::Reply(id, endpoint)) => {
             stack.met(endpoint.service, id, how::REPLY);
             let step = nat::reply(frame, packet, id, endpoint, tables, stack);
+            head.reply(&step, stack.now(), tables);
+            let step = step.map(|(step, _)| step);
             finish(frame, packet, step, tables, stack)
         }
     }
@@ -152,7 +153,7 @@ pub fn tunnel<F: Frame + ?Sized, T: Tables, S: Stack>(
     if endpoint.has(endpoint_flags::UNTOUCHED) {
         return Verdict::Pass(Reason::Untouched);
     }
-    match dsr::relay(frame, packet, id, endpoint.address, tables, stack) {
+    match dsr::relay(frame, packet, id, endpoint.address, true, tables, stack) {
         Ok(interface) => out(interface, stack),
         Err(reason) => pass(reason, tables),
     }
@@ -165,7 +166,10 @@ pub fn run<F: Frame + ?Sized, T: NatTables, S: Stack>(
     stack: &S,
 ) -> Verdict {
     match ingress(frame, tables, stack) {
-        Verdict::Continue(Stage::Fragments) => fragments(frame, tables, stack),
+        Verdict::Continue(Stage::Fragments) => match fragments(frame, tables, stack) {
+            Verdict::Continue(Stage::Nat) => nat(frame, tables, stack),
+            verdict => verdict,
+        },
         Verdict::Continue(Stage::Errors) => errors(frame, tables, stack),
         Verdict::Continue(Stage::Nat) => nat(frame, tables, stack),
         Verdict::Continue(Stage::Tunnel) => tunnel(frame, tables, stack),
@@ -215,7 +219,7 @@ pub fn egress<F: Frame + ?Sized, T: NatTables, S: Stack>(
 
 /// [`egress`] for fragments and ICMP errors.
 #[inline(always)]
-pub fn odd_egress<F: Frame + ?Sized, T: Tables, S: Stack>(
+pub fn odd_egress<F: Frame + ?Sized, T: NatTables, S: Stack>(
     frame: &mut F,
     tables: &T,
     stack: &S,

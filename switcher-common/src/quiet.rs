@@ -117,7 +117,7 @@ impl<T: Tables> Tables for Quiet<'_, T> {
     }
 
     #[inline(always)]
-    fn set_fragments(&self, _: &FragmentKey, _: Fragmented) {}
+    fn set_fragments(&self, _: &FragmentKey, _: &Fragmented) {}
 
     #[inline(always)]
     fn next_hop(&self, endpoint: u16) -> Option<NextHop> {

@@ -232,7 +232,19 @@ pub fn in_place<F: Frame + ?Sized>(frame: &mut F, edit: &Edit) -> Option<()> {
 /// Carries out `edit` on a packet without a transport header.
 #[inline(always)]
 pub(crate) fn header<F: Frame + ?Sized>(frame: &mut F, edit: &Edit) -> Option<()> {
-    let change = replace_address(frame, edit)?;
+    let mut change = replace_address(frame, edit)?;
+    if edit.both {
+        let end = edit.end.other();
+        let address = edit.other_address;
+        change += replace_address(
+            frame,
+            &Edit {
+                end,
+                address,
+                ..*edit
+            },
+        )?;
+    }
     finish_header(frame, edit, change)
 }
 

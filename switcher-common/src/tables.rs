@@ -63,7 +63,7 @@ pub trait Tables {
     /// What the first fragment of a packet said, however long ago.
     fn fragments(&self, key: &FragmentKey) -> Option<Fragmented>;
     /// Remembers what a first fragment said. The oldest makes room.
-    fn set_fragments(&self, key: &FragmentKey, said: Fragmented);
+    fn set_fragments(&self, key: &FragmentKey, said: &Fragmented);
 
     /// The last answer of the FIB for an endpoint, fresh or not.
     fn next_hop(&self, endpoint: u16) -> Option<NextHop>;

@@ -152,8 +152,6 @@ reasons! {
     TooBig = "too-big",
     /// Dropped likewise: at the end of its time to live.
     Expired = "expired",
-    /// Dropped likewise: a fragment.
-    NoFragments = "no-fragments",
     /// A segment of a masqueraded service that opens no connection and belongs to none that is known: the
     /// stack resets it.
     UnknownFlow = "unknown-flow",
@@ -163,8 +161,6 @@ reasons! {
     NatExhausted = "nat-exhausted",
     /// Dropped: no room is left in the map of masqueraded flows.
     NatFull = "nat-full",
-    /// Dropped: part of a masqueraded service's packet, whose other parts have no ports.
-    NatFragment = "nat-fragment",
 }
 
 impl Reason {
@@ -199,10 +195,8 @@ impl Reason {
                 | Self::NoNeighbour
                 | Self::TooBig
                 | Self::Expired
-                | Self::NoFragments
                 | Self::NatExhausted
                 | Self::NatFull
-                | Self::NatFragment
         )
     }
 }

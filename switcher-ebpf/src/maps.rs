@@ -279,7 +279,7 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
-    fn set_fragments(&self, key: &FragmentKey, said: Fragmented) {
+    fn set_fragments(&self, key: &FragmentKey, said: &Fragmented) {
         let _full = FRAGMENTS.insert(key, said, 0);
     }
 

@@ -1,12 +1,13 @@
 //! Fragments of frames, and ICMP errors about them, from scratch: every checksum computed in full, by other
 //! means than the code under test.
 
-use std::net::{IpAddr, SocketAddrV6};
+use std::net::{IpAddr, Ipv4Addr, SocketAddrV6};
 
 use switcher_common::abi::{ICMP, ICMPV6, UDP};
 use switcher_common::rewrite::Hop;
 
-use crate::frame::{RECEIVER, SENDER, sum};
+use crate::frame::{Build, RECEIVER, SENDER, six, sum};
+use crate::town::State;
 
 /// Offset of the IP header: frames here have no VLAN tags.
 const L3: usize = 14;
@@ -120,6 +121,84 @@ impl IcmpError {
     pub fn quoting(mut self, whole: &[u8], bytes: usize) -> Self {
         self.quote = quote(whole, bytes);
         self
+    }
+}
+
+/// The family in which a case happens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6, with the addresses of [`six`].
+    V6,
+}
+
+impl Family {
+    /// A case's sentence.
+    pub fn says(self, sentence: &'static str) -> &'static str {
+        match self {
+            Self::V4 => sentence,
+            Self::V6 => format!("IPv6: {sentence}").leak(),
+        }
+    }
+
+    /// What a case starts from.
+    pub fn state(self, state: State) -> State {
+        match self {
+            Self::V4 => state,
+            Self::V6 => state.in_v6(),
+        }
+    }
+
+    /// The three fragments of a packet.
+    ///
+    /// # Panics
+    /// When it has not three.
+    pub fn pieces(self, whole: &Build, bytes: usize, identification: u32) -> [Vec<u8>; 3] {
+        let all = fragments(&self.whole(whole), bytes, identification);
+        all.try_into().expect("three fragments")
+    }
+
+    /// A router's word that a packet is too big, for whoever has sent it.
+    pub fn too_big(self, whole: &Build, from: Ipv4Addr, bytes: usize) -> Vec<u8> {
+        self.error(whole, from, [[3, 4], [2, 0]], 1280, bytes)
+    }
+
+    /// Likewise that nobody listens.
+    pub fn no_port(self, whole: &Build, from: Ipv4Addr, bytes: usize) -> Vec<u8> {
+        self.error(whole, from, [[3, 3], [1, 4]], 0, bytes)
+    }
+
+    fn error(
+        self,
+        whole: &Build,
+        from: Ipv4Addr,
+        kinds: [[u8; 2]; 2],
+        rest: u32,
+        bytes: usize,
+    ) -> Vec<u8> {
+        let error = IcmpError {
+            source: self.address(from),
+            destination: self.address(*whole.source.ip()),
+            kind: kinds[usize::from(self == Self::V6)],
+            rest,
+            quote: Vec::new(),
+        };
+        error.quoting(&self.whole(whole), bytes).bytes()
+    }
+
+    fn whole(self, whole: &Build) -> Vec<u8> {
+        match self {
+            Self::V4 => whole.bytes(),
+            Self::V6 => whole.clone().in_v6(&[]).bytes(),
+        }
+    }
+
+    fn address(self, address: Ipv4Addr) -> IpAddr {
+        match self {
+            Self::V4 => address.into(),
+            Self::V6 => six(address).into(),
+        }
     }
 }
 

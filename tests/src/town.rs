@@ -7,12 +7,14 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
 
 use switcher_common::abi::fragment::{FragmentKey, Fragmented, fragment_keys};
-use switcher_common::abi::nat::{Activity, NAT_ADDRESSES, NatClient, NatFlow, NatSource, activity};
+use switcher_common::abi::nat::{
+    Activity, NAT_ADDRESSES, NatClient, NatFlow, NatPort, NatSource, activity,
+};
 use switcher_common::abi::{
     Address, AddressKey, Endpoint, FlowKey, Note, Port, Service, TCP, TableRef, Tag, Times, UDP,
     address_kind, endpoint_flags, flow_space, note_kind, service_flags,
 };
-use switcher_common::memory::{FlowMap, Memory, Told};
+use switcher_common::memory::{FlowMap, Memory, Nat, Told};
 use switcher_common::rewrite::Hop;
 use switcher_common::steer::{self, Ownership};
 use switcher_common::tables::Route;
@@ -208,6 +210,8 @@ impl State {
             windows,
             udp_flows,
             notes,
+            fragments,
+            nat,
             ..
         } = &mut self.memory;
         *addresses = std::mem::take(addresses)
@@ -230,6 +234,12 @@ impl State {
         }
         let notes = notes.get_mut();
         *notes = keys_in_v6(std::mem::take(notes));
+        let fragments = fragments.get_mut();
+        *fragments = std::mem::take(fragments)
+            .into_iter()
+            .map(fragments_in_v6)
+            .collect();
+        nat_in_v6(nat);
         self.told = told_in_v6(self.told);
         self
     }
@@ -413,6 +423,40 @@ fn keys_in_v6<T>(map: BTreeMap<FlowKey, T>) -> BTreeMap<FlowKey, T> {
         ..key
     };
     map.into_iter().map(|(old, it)| (key(old), it)).collect()
+}
+
+/// As [`State::fragmented`] makes them.
+fn fragments_in_v6((key, said): (FragmentKey, Fragmented)) -> (FragmentKey, Fragmented) {
+    let identification = u16::from_be(key.identification as u16);
+    let key = FragmentKey {
+        source: in_v6(key.source),
+        destination: in_v6(key.destination),
+        identification: u32::from(identification).to_be(),
+        protocol: 0,
+    };
+    let other = match said.other {
+        Address([0, 0]) => said.other,
+        address => in_v6(address),
+    };
+    (key, Fragmented { other, ..said })
+}
+
+fn nat_in_v6(nat: &mut Nat) {
+    for source in nat.sources.values_mut() {
+        source.addresses = source.addresses.map(in_v6);
+    }
+    let flows = nat.flows.get_mut();
+    *flows = keys_in_v6(std::mem::take(flows));
+    for flow in flows.values_mut() {
+        flow.source = in_v6(flow.source);
+    }
+    let ports = nat.ports.get_mut();
+    let six = |(port, client): (NatPort, NatClient)| {
+        let source = in_v6(port.source);
+        let address = in_v6(client.address);
+        (NatPort { source, ..port }, NatClient { address, ..client })
+    };
+    *ports = std::mem::take(ports).into_iter().map(six).collect();
 }
 
 /// An interface with a smaller MTU than IPv6 allows has no routes.

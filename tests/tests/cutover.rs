@@ -97,14 +97,29 @@ fn jumbo_frames_routed() {
     run("jumbo_frames_routed", || jumbo(Mode::Routed));
 }
 
+#[test]
+fn jumbo_frames_masquerade() {
+    run("jumbo_frames_masquerade", || jumbo(Mode::Masquerade));
+}
+
+#[test]
+fn jumbo_frames_dsr() {
+    run("jumbo_frames_dsr", || jumbo(Mode::Dsr));
+}
+
 /// Frames of more than a page, which native XDP sees in parts: TCP segments of downloads, and datagrams both
 /// ways.
 fn jumbo(mode: Mode) -> Result<()> {
     let settings = Settings {
         mtu: 9000,
+        agent: match mode {
+            Mode::Masquerade => "[agent.masquerade]\nports = \"10000-19999\"",
+            Mode::Local | Mode::Routed | Mode::Dsr => "",
+        },
         ..settings("native")
     };
     let stand = Stand::new(mode, false, settings.clone(), &binary()?)?;
+    let receivers = Receivers::attach(&stand.topology)?;
     let text = "x".repeat(8800);
     let answer = stand.topology.client.inside(|| -> Result<String> {
         let socket = UdpSocket::bind("0.0.0.0:0")?;
@@ -115,7 +130,7 @@ fn jumbo(mode: Mode) -> Result<()> {
         Ok(String::from_utf8(buffer[..length].to_vec())?)
     })??;
     ensure!(answer.ends_with(&text), "the datagram came back changed");
-    drop(stand);
+    drop((receivers, stand));
     switches_under_load(mode, settings, false, FEW)
 }
 

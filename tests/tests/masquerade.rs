@@ -34,10 +34,11 @@ macro_rules! tests {
 }
 
 tests! {
-    flips_under_load_native_with_offloads: super::flips("native", true);
-    flips_under_load_native_without_offloads: super::flips("native", false);
-    flips_under_load_generic_without_offloads: super::flips("generic", false);
-    flips_under_load_tc_with_offloads: super::flips("tc", true);
+    flips_under_load_native_with_offloads: super::flips("native", true, false);
+    flips_under_load_native_without_offloads: super::flips("native", false, false);
+    flips_under_load_generic_without_offloads: super::flips("generic", false, false);
+    flips_under_load_in_v6: super::flips("native", false, true);
+    flips_under_load_tc_with_offloads: super::flips("tc", true, false);
     flows_outlive_the_agent: super::flows_outlive_the_agent();
     a_hard_rollback_ends_what_the_colour_has: super::a_hard_rollback_ends_what_the_colour_has();
     a_flow_too_many_is_refused_and_seen: super::a_flow_too_many_is_refused_and_seen();
@@ -45,8 +46,12 @@ tests! {
 }
 
 /// Connections of all kinds stay where they began, and new ones follow each switch at once.
-fn flips(xdp: &'static str, offloads: bool) -> Result<()> {
-    let stand = stand(xdp, offloads, PORTS)?;
+fn flips(xdp: &'static str, offloads: bool, v6: bool) -> Result<()> {
+    let settings = Settings {
+        v6,
+        ..settings(xdp, PORTS)
+    };
+    let stand = Stand::new(Mode::Masquerade, offloads, settings, &binary()?)?;
     let before = Counters::read(&stand.topology.client)?;
     let plan = Plan {
         download: Duration::from_secs(3),
@@ -248,14 +253,17 @@ fn unharmed(report: &Report) -> Result<()> {
 }
 
 fn stand(xdp: &'static str, offloads: bool, agent: &'static str) -> Result<Stand> {
-    let settings = Settings {
+    Stand::new(Mode::Masquerade, offloads, settings(xdp, agent), &binary()?)
+}
+
+fn settings(xdp: &'static str, agent: &'static str) -> Settings {
+    Settings {
         xdp,
         agent,
         servers: if agent == FEW { 1 } else { 2 },
         health: "none",
         ..Settings::default()
-    };
-    Stand::new(Mode::Masquerade, offloads, settings, &binary()?)
+    }
 }
 
 /// One at a time: each has as many clients as the processors bear.

@@ -4,12 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use switcher_common::abi::Counters;
 use switcher_common::pipeline;
-use switcher_common::verdict::Reason;
+use switcher_common::rewrite::Hop;
+use switcher_common::verdict::{Reason, Verdict};
 use switcher_tests::cases::{self, Case, Hook, Remembered};
 use switcher_tests::frame::{Build, flag, sound};
+use switcher_tests::pieces::{Family, forwarded};
 use switcher_tests::town::{
-    AWAY, CELL, CLIENT, GROUP, MASK, Masked, SHOP, State, WEB, endpoint, id, nat_key, udp_key,
-    window_key,
+    AWAY, BELL, CELL, CLIENT, GATEWAY, GROUP, INSIDE, Interface, MASK, Masked, OUTSIDE, RADIO,
+    SHOP, State, WEB, endpoint, flow_tag, id, link_of, nat_key, udp_key, window_key,
 };
 
 #[test]
@@ -29,6 +31,55 @@ fn sentences_are_unique() {
     }
     seen.retain(|_, times| *times > 2);
     assert!(seen.is_empty(), "{seen:?}");
+}
+
+/// What the first fragment of a packet leaves behind is what the others need.
+#[test]
+fn fragments_follow_the_first_one() {
+    let [radio, red, bell] = [endpoint(RADIO, 0), endpoint(AWAY, 2), endpoint(BELL, 0)];
+    let from = |interface: Interface, neighbour| Hop {
+        destination: link_of(neighbour),
+        source: interface.link,
+    };
+    let udp = |source, destination| of_150_bytes(Build::udp(source, destination));
+    let tcp = |source, destination| of_150_bytes(Build::tcp(source, destination, flag::ACK));
+    let inside = Some(from(INSIDE, *radio.ip()));
+    let outside = Some(from(OUTSIDE, GATEWAY));
+    let beside = Some(from(OUTSIDE, *bell.ip()));
+    for family in [Family::V4, Family::V6] {
+        for (comes, goes, hop) in [
+            (udp(CLIENT, RADIO), udp(MASK, radio), inside),
+            (udp(radio, MASK), udp(RADIO, CLIENT), outside),
+            // Left to the stack, which sends them on.
+            (tcp(CLIENT, AWAY), tcp(MASK, red), None),
+            (udp(CLIENT, BELL), udp(CLIENT, BELL), beside),
+        ] {
+            let flow = |vip, colour| Masked::at(id(vip, colour), MASK.port());
+            let state = State::new(cases::open())
+                .masks(MASK.port(), 1)
+                .masked(CLIENT, RADIO, flow(RADIO, 0))
+                .masked(CLIENT, AWAY, flow(AWAY, 2))
+                .udp(CLIENT, BELL, flow_tag(id(BELL, 0)));
+            let state = family.state(state);
+            let [comes, goes] = [comes, goes].map(|whole| family.pieces(&whole, 64, 7));
+            for (mut frame, goes) in comes.into_iter().zip(goes) {
+                let frame = frame.as_mut_slice();
+                if pipeline::run(frame, &state.memory, &state.told) == Verdict::Deliver {
+                    let left = pipeline::run_egress(frame, &state.memory, &state.told);
+                    assert_eq!(left, Verdict::Deliver);
+                }
+                let goes = hop.map_or(goes.clone(), |hop| forwarded(goes, hop));
+                assert_eq!(frame, goes);
+            }
+        }
+    }
+}
+
+fn of_150_bytes(whole: Build) -> Build {
+    Build {
+        payload: (0..150).collect(),
+        ..whole
+    }
 }
 
 /// `kernel` shows that the program counts what the core counts; so whatever is counted is counted there, too.

@@ -3,18 +3,20 @@
 //! ```text
 //! far ---1500--- narrow ---1280--- client ---1500--- switch ---1500, later 1200--- backends
 //! ```
+//!
+//! In IPv6, whose smallest MTU is 1280, the first is of 1400 bytes and the second of 1280.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream, UdpSocket};
-use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use switcher_common::abi::TICK_SHIFT;
 use switcher_harness::agent::binary;
 use switcher_harness::config::{GROUP, Settings};
-use switcher_harness::topology::COLOURS;
+use switcher_harness::topology::{COLOURS, INTERFACE, six};
 use switcher_harness::{Mode, Namespace, Stand, netns, privilege, servers};
+use switcher_tests::receiver::Receivers;
 
 /// What is sent each way.
 const BYTES: usize = 1_000_000;
@@ -27,59 +29,75 @@ const REMEMBERED: Duration =
     Duration::from_nanos(2 << TICK_SHIFT).saturating_add(Duration::from_millis(100));
 /// How long anything may take: the first packets of a path are repeated a few times.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// How long a datagram's answer may take before it is sent again.
+const MOMENT: Duration = Duration::from_millis(300);
 
-#[test]
-fn local() {
-    run("paths::local", Mode::Local, "native");
+macro_rules! paths {
+    ($($name:ident: $mode:ident v6 $v6:literal;)+) => {$(
+        #[test]
+        fn $name() {
+            run(stringify!($name), Mode::$mode, $v6, "native");
+        }
+    )+};
 }
 
-#[test]
-fn routed() {
-    run("paths::routed", Mode::Routed, "native");
+paths! {
+    local: Local v6 false;
+    local_v6: Local v6 true;
+    routed: Routed v6 false;
+    routed_v6: Routed v6 true;
+    masquerade: Masquerade v6 false;
+    masquerade_v6: Masquerade v6 true;
+    dsr: Dsr v6 false;
+    dsr_v6: Dsr v6 true;
 }
 
 /// There the packets of clients beside the switch are large, and what has to fit is a segment of them.
 #[test]
 fn routed_at_tc() {
-    run("paths::routed_at_tc", Mode::Routed, "tc");
+    run("paths::routed_at_tc", Mode::Routed, false, "tc");
 }
 
-fn run(name: &str, mode: Mode, xdp: &'static str) {
+fn run(name: &str, mode: Mode, v6: bool, xdp: &'static str) {
     if !privilege::is_root(name) {
         return;
     }
-    static ALONE: Mutex<()> = Mutex::new(());
-    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     netns::sweep();
-    paths(mode, xdp).unwrap_or_else(|error| panic!("{error:#}"));
+    paths(mode, v6, xdp).unwrap_or_else(|error| panic!("{error:#}"));
 }
 
-fn paths(mode: Mode, xdp: &'static str) -> Result<()> {
+fn paths(mode: Mode, v6: bool, xdp: &'static str) -> Result<()> {
     let settings = Settings {
+        v6,
         xdp,
+        agent: match mode {
+            Mode::Masquerade => "[agent.masquerade]\nports = \"10000-19999\"",
+            Mode::Local | Mode::Routed | Mode::Dsr => "",
+        },
         ..Settings::default()
     };
-    let offloads = xdp == "tc";
-    let stand = Stand::new(mode, offloads, settings, &binary()?)?;
-    let way = Way::new(&stand)?;
+    let stand = Stand::new(mode, xdp == "tc", settings, &binary()?)?;
+    let _receivers = Receivers::attach(&stand.topology)?;
+    let way = Way::new(&stand, if v6 { 1400 } else { 1280 })?;
     let (web, echo) = (stand.topology.web(), stand.topology.echo());
 
     let before = reason(&stand, "icmp-error")?;
-    way.far.inside(|| download(web))?.context("download")?;
+    // The first, so that both ends believe in larger segments, and find out.
+    way.far.inside(|| upload(web))?.context("upload")?;
     let after = reason(&stand, "icmp-error")?;
     ensure!(
         after > before,
         "no router has said that a packet is too big"
     );
-    way.far.inside(|| upload(web))?.context("upload")?;
+    way.far.inside(|| download(web))?.context("download")?;
 
-    if mode == Mode::Routed {
+    if matches!(mode, Mode::Routed | Mode::Masquerade) {
         let client = &stand.topology.client;
         let before = reason(&stand, "left-to-stack")?;
         client.inside(|| upload(web))?.context("upload from near")?;
         let left = reason(&stand, "left-to-stack")? - before;
         ensure!(left < FEW, "{left} packets were too large for the program");
-        narrow_behind(&stand)?;
+        narrow_behind(&stand, if v6 { 1280 } else { 1200 })?;
         // Until then the program goes by what the FIB has said before.
         std::thread::sleep(REMEMBERED);
         for from in [&way.far, client] {
@@ -97,17 +115,33 @@ fn paths(mode: Mode, xdp: &'static str) -> Result<()> {
 }
 
 /// The links to the backends become narrow. These know, but tell the other end that they take more.
-fn narrow_behind(stand: &Stand) -> Result<()> {
+fn narrow_behind(stand: &Stand, mtu: u16) -> Result<()> {
     let topology = &stand.topology;
     for (number, backend) in (1..).zip(&topology.backends) {
         topology
             .switch
-            .ip(&format!("link set be{number} mtu 1200"))?;
-        backend.ip(&format!(
-            "route replace default via 10.77.1{number}.1 mtu 1200 advmss 1460"
-        ))?;
+            .ip(&format!("link set be{number} mtu {mtu}"))?;
+        let gateway = Ipv4Addr::new(10, 77, 10 + number, 1);
+        let (gateway, bits) = family(gateway, topology.v6);
+        let to = match topology.mode {
+            Mode::Routed => format!("default via {gateway}"),
+            _ => format!("{gateway}/{bits} dev {INTERFACE}"),
+        };
+        let route = format!("route replace {to} mtu {mtu} advmss 1420");
+        backend.ip(&match topology.v6 {
+            true => format!("-6 {route}"),
+            false => route,
+        })?;
     }
     Ok(())
+}
+
+/// An address in a topology's family, and the bits of it that are the host's.
+fn family(address: Ipv4Addr, v6: bool) -> (IpAddr, u8) {
+    match v6 {
+        true => (six(address).into(), 128),
+        false => (address.into(), 32),
+    }
 }
 
 /// A flow of datagrams that take many fragments stays with its colour through a flip, and a new one goes to the
@@ -129,22 +163,47 @@ fn datagrams(stand: &Stand, way: &Way, echo: SocketAddr) -> Result<()> {
 }
 
 fn socket(echo: SocketAddr) -> Result<UdpSocket> {
-    let socket = UdpSocket::bind("0.0.0.0:0")?;
+    let any: IpAddr = match echo {
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let socket = UdpSocket::bind((any, 0))?;
     socket.connect(echo)?;
-    socket.set_read_timeout(Some(PATIENCE))?;
+    socket.set_read_timeout(Some(MOMENT))?;
     Ok(socket)
 }
 
+/// Asks until it is answered: in IPv6 nobody on the way makes fragments, and who has sent a datagram that was too
+/// large learns it from the loss of it.
 fn ask(socket: &UdpSocket, colour: &str, number: u32) -> Result<()> {
     let text = format!("{number:04}").repeat(1000);
+    let patience = Instant::now() + PATIENCE;
+    loop {
+        socket.send(text.as_bytes())?;
+        match answer(socket, &text) {
+            Ok(by) => {
+                ensure!(by == colour, "{colour} was expected, not {by}");
+                return Ok(());
+            }
+            Err(error) if Instant::now() > patience => {
+                return Err(error.context(format!("{colour} has not answered {number}")));
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+/// Who has answered this text. Answers to earlier ones may come late.
+fn answer(socket: &UdpSocket, text: &str) -> Result<String> {
     let mut answer = vec![0; 1 << 16];
-    socket.send(text.as_bytes())?;
-    let size = socket.recv(&mut answer).context("waiting for an answer")?;
-    let answer = std::str::from_utf8(&answer[..size])?;
-    let by = servers::colour_of(answer).context("no colour in the answer")?;
-    ensure!(by == colour, "{colour} was expected, not {by}");
-    ensure!(answer.ends_with(&text), "{number} came back changed");
-    Ok(())
+    loop {
+        let size = socket.recv(&mut answer)?;
+        let answer = std::str::from_utf8(&answer[..size])?;
+        let by = servers::colour_of(answer).context("no colour in the answer")?;
+        if answer.ends_with(text) {
+            return Ok(by.to_owned());
+        }
+    }
 }
 
 fn connect(web: SocketAddr) -> Result<TcpStream> {
@@ -201,26 +260,40 @@ struct Way {
 }
 
 impl Way {
-    fn new(stand: &Stand) -> Result<Self> {
+    fn new(stand: &Stand, mtu: u32) -> Result<Self> {
         let (far, narrow) = (Namespace::new("far")?, Namespace::new("narrow")?);
-        let near = &stand.topology.client;
+        let topology = &stand.topology;
+        let near = &topology.client;
+        let [far_end, far_side] = [2, 1].map(|last| Ipv4Addr::new(10, 77, 30, last));
+        let [near_side, near_end] = [1, 2].map(|last| Ipv4Addr::new(10, 77, 31, last));
+        link((&far, INTERFACE, far_end), (&narrow, "far", far_side), 1500)?;
         link(
-            (&far, "eth0", "10.77.30.2"),
-            (&narrow, "far", "10.77.30.1"),
-            1500,
+            (&narrow, "near", near_side),
+            (near, "narrow", near_end),
+            mtu,
         )?;
-        link(
-            (&narrow, "near", "10.77.31.1"),
-            (near, "narrow", "10.77.31.2"),
-            1280,
-        )?;
-        far.ip("route add default via 10.77.30.1")?;
-        narrow.ip("route add default via 10.77.31.2")?;
-        near.ip("route add 10.77.30.0/24 via 10.77.31.1")?;
-        let switch = &stand.topology.switch;
-        switch.ip("route add 10.77.30.0/24 via 10.77.0.2")?;
         for router in [&narrow, near] {
             router.sysctl("ipv4/ip_forward", "1")?;
+            router.sysctl("ipv6/conf/all/forwarding", "1")?;
+        }
+        let route = |from: &Namespace, to: &str, via: Ipv4Addr| match topology.v6 {
+            true => from.ip(&format!("-6 route add {to} via {}", six(via))),
+            false => from.ip(&format!("route add {to} via {via}")),
+        };
+        let away = match topology.v6 {
+            true => format!("{}/120", six(Ipv4Addr::new(10, 77, 30, 0))),
+            false => "10.77.30.0/24".to_owned(),
+        };
+        route(&far, "default", far_side)?;
+        route(&narrow, "default", near_end)?;
+        route(near, &away, near_side)?;
+        // Who is on one link with the router: the switch, and who answers clients directly.
+        let mut beside = vec![&topology.switch];
+        if topology.mode.keeps_vip() {
+            beside.extend(&topology.backends);
+        }
+        for host in beside {
+            route(host, &away, Ipv4Addr::new(10, 77, 0, 2))?;
         }
         Ok(Self {
             far,
@@ -230,7 +303,11 @@ impl Way {
 }
 
 /// A veth pair on which frames carry whole checksums and are no larger than on a wire.
-fn link(left: (&Namespace, &str, &str), right: (&Namespace, &str, &str), mtu: u32) -> Result<()> {
+fn link(
+    left: (&Namespace, &str, Ipv4Addr),
+    right: (&Namespace, &str, Ipv4Addr),
+    mtu: u32,
+) -> Result<()> {
     left.0.ip(&format!(
         "link add {} mtu {mtu} type veth peer name {} mtu {mtu} netns {}",
         left.1,
@@ -239,6 +316,8 @@ fn link(left: (&Namespace, &str, &str), right: (&Namespace, &str, &str), mtu: u3
     ))?;
     for (namespace, device, address) in [left, right] {
         namespace.ip(&format!("address add {address}/24 dev {device}"))?;
+        let v6 = six(address);
+        namespace.ip(&format!("address add {v6}/120 dev {device} nodad"))?;
         namespace.ip(&format!("link set {device} up"))?;
         let off = [
             "-K", device, "rx", "off", "tx", "off", "tso", "off", "gso", "off",

@@ -46,12 +46,16 @@ pub struct Fragmented {
     pub id: u16,
     /// For a reply the index of the service whose address it gets.
     pub service: u16,
-    /// Zero.
-    pub reserved: u16,
+    /// For a masqueraded request that the stack forwards, the port that it gets.
+    pub port: Port,
     /// Tick of the first fragment.
     pub seen: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// Of what is masqueraded, the new address of the other end; else zero.
+    pub other: Address,
 }
-const _: () = assert!(size_of::<Fragmented>() == 12);
+const _: () = assert!(size_of::<Fragmented>() == 32);
 
 impl AddressKey {
     /// The key by which the program knows that packets of a protocol to an address may have to be
@@ -81,15 +85,16 @@ impl AddressKey {
 
 /// What has to be published so that fragments between clients of `face`, a service or preview, and
 /// `endpoint` find their way. Nothing if only ports change on it: fragments without ports can then pass, and
-/// in any order.
-pub fn fragment_keys(face: &Service, endpoint: &Endpoint) -> Option<[AddressKey; 2]> {
+/// in any order. Where the endpoint answers clients directly, nothing for the way back.
+pub fn fragment_keys(face: &Service, endpoint: &Endpoint) -> [Option<AddressKey>; 2] {
     const AT_HOME: u8 = endpoint_flags::PRESENT | endpoint_flags::UNTOUCHED;
     if face.address == endpoint.address && endpoint.flags & !AT_HOME == 0 {
-        return None;
+        return [None; 2];
     }
     let protocol = face.protocol;
-    Some([
-        AddressKey::fragments_to(face.address, protocol),
-        AddressKey::fragments_from(endpoint.address, protocol),
-    ])
+    let from = AddressKey::fragments_from(endpoint.address, protocol);
+    [
+        Some(AddressKey::fragments_to(face.address, protocol)),
+        (!endpoint.has(endpoint_flags::DSR)).then_some(from),
+    ]
 }

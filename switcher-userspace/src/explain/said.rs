@@ -108,8 +108,6 @@ pub(super) const fn because(reason: Reason) -> &'static str {
         | Reason::IcmpError
         | Reason::FragmentUnseen
         | Reason::TooBig
-        | Reason::Expired
-        | Reason::NoFragments
-        | Reason::NatFragment => reason.label(),
+        | Reason::Expired => reason.label(),
     }
 }

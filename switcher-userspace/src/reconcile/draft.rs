@@ -35,6 +35,8 @@ pub(super) struct DraftService {
     pub(super) tables: BTreeMap<Mix, Buckets>,
     /// Keys of its endpoints.
     pub(super) keys: BTreeMap<AddressKey, u16>,
+    /// Its endpoints that answer clients directly. They have no keys: one may serve several VIPs.
+    pub(super) direct: Vec<u16>,
 }
 
 impl Planner {
@@ -121,6 +123,7 @@ impl Planner {
             shares: BTreeMap::new(),
             tables: BTreeMap::new(),
             keys: BTreeMap::new(),
+            direct: Vec::new(),
         };
         for (number, colour) in colours {
             let endpoints = want.endpoints.get(colour).map_or(&[][..], Vec::as_slice);
@@ -173,9 +176,9 @@ impl Planner {
             let key = endpoint_key(&endpoint);
             let published = self.have().addresses.get(&key) == Some(&id);
             let first = !service.keys.contains_key(&key);
-            // Endpoints that answer clients directly are not looked out for, and may serve several VIPs.
-            let direct = endpoint.has(endpoint_flags::DSR);
-            if !direct && (published || first) {
+            if endpoint.has(endpoint_flags::DSR) {
+                service.direct.push(id);
+            } else if published || first {
                 service.keys.insert(key, id);
             }
             let share = Share {

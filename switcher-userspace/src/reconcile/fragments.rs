@@ -1,4 +1,4 @@
-//! Addresses whose fragments the program has to follow, because they change on the way.
+//! Addresses whose fragments the program has to follow, because they go elsewhere or change on the way.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,11 +16,11 @@ impl Planner {
         let faces: Vec<&Service> = faces
             .filter_map(|(index, ..)| Some(&have.services.get(&index)?.service))
             .collect();
-        let endpoints = service.keys.values();
+        let endpoints = service.keys.values().chain(&service.direct);
         let endpoints = endpoints.filter_map(|id| have.endpoints.get(id));
         endpoints
             .flat_map(|endpoint| faces.iter().map(move |face| (*face, endpoint)))
-            .filter_map(|(face, endpoint)| fragment_keys(face, endpoint))
+            .flat_map(|(face, endpoint)| fragment_keys(face, endpoint))
             .flatten()
             .collect()
     }
@@ -38,7 +38,7 @@ impl Planner {
         let stays = stays.filter(|(id, _)| !retired.contains(id));
         let keys = stays.flat_map(|(_, endpoint)| {
             let faces = faces.get(&endpoint.service).into_iter().flatten();
-            faces.filter_map(move |face| fragment_keys(face, endpoint))
+            faces.flat_map(move |face| fragment_keys(face, endpoint))
         });
         keys.flatten().collect()
     }

@@ -86,18 +86,24 @@ fn fragments_are_followed_where_addresses_change() {
 fn endpoints_that_answer_for_themselves_are_not_looked_out_for() {
     let mut want = want(&[("blue", &[81]), ("green", &[82])], None);
     let routed = after(&Have::default(), &want);
-    let endpoints = |have: &Have| {
+    let of_kind = |have: &Have, kind| {
         let keys = have.addresses.keys();
-        keys.filter(|key| key.kind == address_kind::ENDPOINT)
-            .count()
+        keys.filter(|key| key.kind == kind).count()
     };
+    let endpoints = |have: &Have| of_kind(have, address_kind::ENDPOINT);
     assert_eq!(endpoints(&routed), 2);
     let services = group(&mut want).services.values_mut();
     for endpoint in services.flat_map(|it| it.endpoints.values_mut()).flatten() {
         endpoint.flags = endpoint_flags::PRESENT | endpoint_flags::DSR;
     }
-    assert_eq!(endpoints(&after(&Have::default(), &want)), 0);
+    let direct = after(&Have::default(), &want);
+    assert_eq!(endpoints(&direct), 0);
     assert_eq!(endpoints(&after(&routed, &want)), 0, "withdrawn");
+    // Fragments to the VIP follow their first one, and none come back.
+    assert_eq!(of_kind(&direct, address_kind::FRAGMENTS_TO), 1);
+    assert_eq!(of_kind(&direct, address_kind::FRAGMENTS_FROM), 0);
+    let again = plan(&direct, &want, SEED).expect("nothing is in the way");
+    assert!(again.is_empty());
 }
 
 #[test]

@@ -23,7 +23,7 @@ const IPV6_INSIDE: u8 = 41;
 static SOURCES: HashMap<[u8; 16], u64> = HashMap::with_max_entries(65536, 0);
 
 /// Being there is enough: a veth with a program takes what its peer transmits by XDP.
-#[xdp]
+#[xdp(frags)]
 fn pass(_context: XdpContext) -> u32 {
     xdp_action::XDP_PASS
 }

@@ -219,12 +219,22 @@ impl Topology {
         add(&self.switch, INTERFACE, gateway, 120)?;
         add(&self.switch, INTERFACE, VIP, 128)?;
         route(&self.client, gateway)?;
+        if self.mode.keeps_vip() {
+            for (own, host) in neighbours().zip(&self.backends) {
+                add(host, INTERFACE, own, 120)?;
+                add(host, "lo", VIP, 128)?;
+            }
+            self.v6 = true;
+            return Ok(());
+        }
         for (number, host) in (1u16..).zip(&self.backends) {
             let [a, b, c, _] = backend(number).octets();
             let gateway = Ipv4Addr::new(a, b, c, 1);
             add(&self.switch, &format!("be{number}"), gateway, 120)?;
             add(host, INTERFACE, backend(number), 120)?;
-            route(host, gateway)?;
+            if self.mode == Mode::Routed {
+                route(host, gateway)?;
+            }
         }
         self.v6 = true;
         Ok(())
@@ -306,7 +316,7 @@ impl Topology {
     #[must_use]
     pub fn listens(&self, server: &Endpoint) -> (SocketAddr, SocketAddr) {
         match self.mode.keeps_vip() {
-            true => ((Ipv4Addr::UNSPECIFIED, WEB).into(), self.echo()),
+            true => ((unspecified(self.v6), WEB).into(), self.echo()),
             false => (server.web, server.echo),
         }
     }
@@ -484,6 +494,22 @@ fn backend(number: u16) -> Ipv4Addr {
 
 /// Hosts of a colour that are on one link with clients.
 const NEIGHBOURS: u16 = 2;
+
+/// The address that stands for all of a host's.
+fn unspecified(v6: bool) -> IpAddr {
+    match v6 {
+        true => Ipv6Addr::UNSPECIFIED.into(),
+        false => Ipv4Addr::UNSPECIFIED.into(),
+    }
+}
+
+/// The addresses of all hosts that are on one link with clients, in the order in which they are made.
+fn neighbours() -> impl Iterator<Item = Ipv4Addr> {
+    (1..=NEIGHBOURS).flat_map(|number| {
+        let places = (1u16..).zip(COLOURS);
+        places.map(move |(place, _)| neighbour(number, place))
+    })
+}
 
 /// The address of a colour's server `number`, from 1, that is on one link with clients.
 fn neighbour(number: u16, place: u16) -> Ipv4Addr {

@@ -1,5 +1,7 @@
 //! Services whose endpoints have the VIP themselves: only link addresses change.
 
+mod odd;
+
 use switcher_common::verdict::{Reason, Verdict};
 
 use super::{Case, open, steady};
@@ -7,6 +9,11 @@ use crate::frame::{Build, flag};
 use crate::town::{
     BELL, CLIENT, DOOR, Interface, NARROW, OUTSIDE, State, endpoint, flow_tag, id, link_of,
 };
+
+/// Those that no builder makes.
+pub(super) fn odd() -> Vec<Case> {
+    odd::cases()
+}
 
 pub(super) fn cases() -> Vec<Case> {
     let ack = Build::tcp(CLIENT, DOOR, flag::ACK);

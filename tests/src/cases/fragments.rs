@@ -10,8 +10,8 @@ use super::{Case, open, steady};
 use crate::frame::{Build, flag};
 use crate::pieces::{forwarded, fragments};
 use crate::town::{
-    AWAY, CALLS, CELL, CLIENT, DOOR, FAR, GATEWAY, INSIDE, Interface, NOW, OUTSIDE, SHOP, State,
-    WEB, endpoint, id, link_of, service,
+    CALLS, CELL, CLIENT, FAR, GATEWAY, INSIDE, Interface, NOW, OUTSIDE, SHOP, State, WEB, endpoint,
+    id, link_of, service,
 };
 
 /// Bytes of a fragment.
@@ -28,14 +28,7 @@ pub(super) fn cases() -> Vec<Case> {
         payload: (0..150).collect(),
         ..Build::tcp(CLIENT, SHOP, flag::ACK)
     };
-    [
-        requests(&call),
-        routed(&order),
-        replies(),
-        strangers(&call),
-        refused(),
-    ]
-    .concat()
+    [requests(&call), routed(&order), replies(), strangers(&call)].concat()
 }
 
 /// The three fragments of a frame.
@@ -327,32 +320,6 @@ fn strangers(call: &Build) -> Vec<Case> {
             not_ours,
         )
         .outgoing(),
-    ]
-}
-
-/// Services whose packets have to be whole.
-fn refused() -> Vec<Case> {
-    let first = |vip| {
-        let whole = Build {
-            payload: (0..150).collect(),
-            ..Build::tcp(CLIENT, vip, flag::ACK)
-        };
-        let [first, ..] = pieces(&whole);
-        first
-    };
-    vec![
-        as_it_is(
-            "a fragment for an endpoint that has the VIP: the stack would take it for its own",
-            State::new(steady()),
-            first(DOOR),
-            Verdict::Drop(Reason::NoFragments),
-        ),
-        as_it_is(
-            "a fragment for a masqueraded service",
-            State::new(steady()),
-            first(AWAY),
-            Verdict::Drop(Reason::NatFragment),
-        ),
     ]
 }
 

@@ -82,6 +82,7 @@ pub fn all() -> Vec<Case> {
         udp::cases(),
         exceptions::cases(),
         replies::cases(),
+        nat::cases(),
     ]
     .concat();
     let twins = layers::twins(&plain);
@@ -94,8 +95,10 @@ pub fn all() -> Vec<Case> {
         layers::cases(),
         fragments::cases(),
         errors::cases(),
+        nat::odd(),
+        dsr::odd(),
+        // The last, since what it adds to the town stays in the kernel's maps.
         six::cases(),
-        nat::cases(),
     ]
     .concat()
 }

@@ -1,5 +1,8 @@
 //! Services in `masquerade`: a client's flow goes on as one of this host's own.
 
+mod errors;
+mod fragments;
+
 use std::net::SocketAddrV4;
 
 use switcher_common::abi::Note;
@@ -28,6 +31,11 @@ pub(super) fn cases() -> Vec<Case> {
         datagrams(),
     ]
     .concat()
+}
+
+/// Those that no builder makes.
+pub(super) fn odd() -> Vec<Case> {
+    [errors::cases(), fragments::cases()].concat()
 }
 
 fn begun() -> Vec<Case> {
