@@ -1,11 +1,13 @@
 //! Traffic goes on whatever becomes of the agent.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
+use aya::programs::ProgramInfo;
 use switcher::datapath::pins::Pins;
 use switcher_harness::agent::{Output, binary};
 use switcher_harness::chance::Chance;
@@ -48,9 +50,11 @@ fn killed_and_started_again_under_load() -> Result<()> {
         stand.agent.cli(&["flip", GROUP])?.expect(0)?;
         std::thread::sleep(WHILE);
         let before = stand.agent.status()?;
+        let programs = programs(&stand)?;
         stand.agent.kill()?;
         std::thread::sleep(WHILE);
         stand.agent.start()?;
+        ensure!(programs == self::programs(&stand)?, "{mode}: loaded again");
         let after = stand.agent.status()?;
         for field in ["live", "previous", "revision", "epoch"] {
             ensure!(
@@ -97,6 +101,21 @@ fn replaced_by_another_binary_under_load() -> Result<()> {
         unharmed(&format!("{mode}, replaced"), &load.stop()?)?;
     }
     Ok(())
+}
+
+/// The ids of the pinned programs. One that is loaded gets another.
+fn programs(stand: &Stand) -> Result<BTreeMap<PathBuf, u32>> {
+    let pins = Pins::new(stand.agent.place().bpffs());
+    let mut programs = BTreeMap::new();
+    for object in pins.objects() {
+        for pin in std::fs::read_dir(pins.programs(&object))? {
+            let pin = pin?.path();
+            let id = ProgramInfo::from_pin(&pin)?.id();
+            programs.insert(pin, id);
+        }
+    }
+    ensure!(!programs.is_empty(), "no program is pinned");
+    Ok(programs)
 }
 
 /// So that the next agent loads programs of its own and gives them to the links.

@@ -205,7 +205,8 @@ impl Programs {
     fn pinned(&self, name: &str) -> Option<ProgramFd> {
         let info = ProgramInfo::from_pin(self.pin(name)).ok()?;
         let used = info.map_ids().ok()??;
-        let ours = used.iter().all(|id| self.maps.contains(id));
+        let ours = |id: &u32| self.maps.contains(id) || is_constant(*id);
+        let ours = used.iter().all(ours);
         ours.then(|| info.fd().ok())?
     }
 
@@ -241,6 +242,15 @@ impl Programs {
         )?;
         Ok(self.read.insert(object))
     }
+}
+
+/// Whether a map only holds constants of a program, which come with it.
+fn is_constant(id: u32) -> bool {
+    let info = MapInfo::from_id(id);
+    info.is_ok_and(|info| {
+        info.name_as_str()
+            .is_some_and(|name| name.starts_with(".rodata"))
+    })
 }
 
 /// Loads a program. A signal ends the verifier's walk with EAGAIN, which says nothing of the program.
