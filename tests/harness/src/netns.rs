@@ -28,6 +28,8 @@ impl Namespace {
         let name = format!("{}-{role}", unique::name(PREFIX));
         run("ip", &["netns", "add", &name])?;
         let namespace = Self { name };
+        // Nobody else has its addresses, and to make sure of that takes IPv6 a second or two.
+        let _kernel_without_v6 = namespace.sysctl("ipv6/conf/default/accept_dad", "0");
         run("ip", &["-n", &namespace.name, "link", "set", "lo", "up"])?;
         Ok(namespace)
     }
