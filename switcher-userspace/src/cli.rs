@@ -386,8 +386,11 @@ pub struct CanaryArgs {
     /// The colour that is to have a share
     pub colour: String,
     /// Its share of new connections, in percent: 1 to 99
-    #[arg(value_parser = clap::value_parser!(u8).range(1..=99))]
-    pub percent: u8,
+    #[arg(value_parser = clap::value_parser!(u8).range(1..=99), required_unless_present = "policy")]
+    pub percent: Option<u8>,
+    /// Let the share grow by itself as the configuration says, up to the flip, while the colour does well
+    #[arg(long, conflicts_with = "percent")]
+    pub policy: bool,
     /// Don't ask for the colour's health; this is recorded
     #[arg(long)]
     pub force: bool,

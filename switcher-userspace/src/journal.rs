@@ -20,7 +20,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params};
 
 pub use audit::{AuditRecord, BadRecord, Entry, EntryKind, Verified, verify};
-pub use gates::{DecisionRecord, FreezeRecord, GatesRecord};
+pub use gates::{DecisionRecord, FreezeRecord, GatesRecord, RolloutRecord};
 pub use receipt::{BakeRecord, Receipt, TrafficRecord};
 pub use record::{Answer, CutoverRecord, GroupRecord, Stage, Who};
 

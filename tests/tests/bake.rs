@@ -92,6 +92,85 @@ fn who_does_not_answer_is_no_colour_to_stay_with() {
     });
 }
 
+/// Its share is taken back when it does badly; when it does well it grows, also under another agent.
+#[test]
+fn a_canary_grows_by_itself_or_is_taken_back() {
+    run("a_canary_grows_by_itself_or_is_taken_back", || {
+        let settings = Settings {
+            agent: CANARY,
+            interval: Duration::from_millis(100),
+            ..Settings::default()
+        };
+        let mut stand = Stand::new(Mode::Local, true, settings, &binary()?)?;
+        ask(&stand, 20)?;
+        until(&stand, |it| it["colours"]["green"]["healthy"] == true)?;
+        stand.servers.set_resetting("green", true);
+        let rollout = by_policy(&stand);
+        until(&stand, |it| it["canary"]["percent"] == 50)?;
+        for _ in 0..200 {
+            if rollout.is_finished() {
+                break;
+            }
+            ask_in_vain(&stand)?;
+        }
+        let rollout = rollout
+            .join()
+            .map_err(|_| anyhow::anyhow!("it panicked"))??;
+        rollout.expect(7)?;
+        ask(&stand, 20)?;
+        let history = stand.agent.json(&["history", GROUP])?;
+        let reason = history[0]["reason"].as_str().unwrap_or_default();
+        ensure!(
+            history[0]["actor"] == "agent" && reason.contains("resets: "),
+            "{history:#}"
+        );
+        stand.servers.set_resetting("green", false);
+        until(&stand, |it| it["phase"] == "idle")?;
+
+        let config = std::fs::read_to_string(stand.agent.place().config())?;
+        stand.agent.write_config(&config.replace("60s", "700ms"))?;
+        stand.agent.cli(&["apply"])?.expect(0)?;
+        let begun = stand.agent.cli(&["canary", GROUP, "green", "--policy"])?;
+        begun.expect(0)?;
+        stand.agent.kill()?;
+        stand.agent.start()?;
+        let wait = ["wait", GROUP, "--for", "baked", "--timeout", "50s"];
+        stand.agent.cli(&wait)?.expect(0)?;
+        ensure!(stand.agent.live()? == "green");
+        ask(&stand, 5)?;
+        let history = stand.agent.json(&["history", GROUP])?;
+        let shares: Vec<&Value> = (0..3).map(|it| &history[it]["percent"]).collect();
+        ensure!(
+            history[0]["kind"] == "flip" && shares[1..] == [90, 50],
+            "{history:#}"
+        );
+        Ok(())
+    });
+}
+
+const CANARY: &str = "
+[groups.shop.bake]
+for = \"300ms\"
+sample = 10
+
+[groups.shop.canary]
+steps = [{ percent = 50, hold = \"60s\" }, { percent = 90, hold = \"60s\" }]
+";
+
+fn by_policy(stand: &Stand) -> JoinHandle<Result<Output>> {
+    let words = [
+        "canary",
+        GROUP,
+        "green",
+        "--policy",
+        "--wait",
+        "baked",
+        "--timeout",
+        "50s",
+    ];
+    stand.agent.cli_in_background(&words)
+}
+
 /// Listens, and takes nobody but the first.
 fn deaf(address: SocketAddr) -> Result<std::os::fd::OwnedFd> {
     let socket = socket(

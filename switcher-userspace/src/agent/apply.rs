@@ -278,6 +278,7 @@ impl Runner {
             state,
             wake: None,
             automatic: super::automatic::Automatic::default(),
+            steps: super::rollout::Steps::default(),
             gate: None,
             records: open
                 .into_iter()

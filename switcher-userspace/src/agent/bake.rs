@@ -9,7 +9,9 @@ use super::Runner;
 use super::group::Activity;
 use crate::health::Verdict as Health;
 use crate::journal::{BakeRecord, CutoverRecord, Who};
-use crate::release::{Bake, Blocker, Cutover, Event, Kind, Observed, Stage, Traffic, Verdict};
+use crate::release::{
+    Bake, Blocker, Cutover, Event, Kind, Observed, Share, Stage, Traffic, Verdict,
+};
 
 /// What is usual for a colour is what the last one or two of these have seen.
 const USUAL: Duration = Duration::from_secs(300);
@@ -49,17 +51,33 @@ impl Runner {
         Event::Observed(observed)
     }
 
+    /// Looks how a canary does, against what is usual for the live colour.
+    pub(super) fn observe_canary(&mut self, name: &str, share: &Share, limits: &Bake) -> Observed {
+        self.sample();
+        let usual = |runner: &Self| {
+            let live = runner.groups.get(name)?.activity.get(&share.live)?;
+            Some(live.usual(limits))
+        };
+        let usual = usual(self).unwrap_or_default();
+        let seen = self.observed_since(name, &share.colour, usual);
+        seen.unwrap_or_default()
+    }
+
     fn observed(&mut self, name: &str, id: &str) -> Option<Observed> {
-        let group = self.groups.get(name)?;
-        let record = group.records.get(id)?;
+        let record = self.groups.get(name)?.records.get(id)?;
         let (to, before) = (record.to.clone(), record.receipt.bake.as_ref()?.before);
+        self.observed_since(name, &to, before.into())
+    }
+
+    fn observed_since(&mut self, name: &str, to: &str, before: Traffic) -> Option<Observed> {
+        let group = self.groups.get(name)?;
         if group.switched_at.is_none() {
-            self.begin_bake(name, &to);
+            self.begin_bake(name, to);
         }
         let group = self.groups.get(name)?;
-        let now = group.activity.get(&to).map(|it| it.tcp).unwrap_or_default();
+        let now = group.activity.get(to).map(|it| it.tcp).unwrap_or_default();
         let then = group.switched_at.unwrap_or_default();
-        let (failing, unknown) = match self.health.verdict(name, &to) {
+        let (failing, unknown) = match self.health.verdict(name, to) {
             Health::Healthy => (Vec::new(), false),
             Health::Unhealthy(blockers) => (blockers, false),
             Health::Unknown(_) => (Vec::new(), true),
@@ -73,7 +91,7 @@ impl Runner {
             failing,
             unknown,
             seen: traffic(since(now, then)),
-            before: before.into(),
+            before,
             way_back: way_back.collect(),
         })
     }

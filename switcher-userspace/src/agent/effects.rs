@@ -262,7 +262,7 @@ impl Runner {
                 }
                 let record = record.clone();
                 let written = self.journal.put_cutover(&record, Some(&group.record()));
-                if record.receipt.bake.is_some() {
+                if record.receipt.bake.is_some() || record.receipt.policy {
                     self.begin_bake(name, &record.to);
                 }
                 written

@@ -10,8 +10,8 @@ use super::clock::Clock;
 use super::group::Group;
 use crate::api::model::{FreezeStatus, GateStatus};
 use crate::config::GroupConfig;
-use crate::journal::{DecisionRecord, FreezeRecord, GatesRecord};
-use crate::release::{self, Blocker, Decision, Freeze, Gates, Outcome};
+use crate::journal::{DecisionRecord, FreezeRecord, GatesRecord, RolloutRecord};
+use crate::release::{self, Blocker, Decision, Freeze, Gates, Outcome, Rollout};
 
 impl Runner {
     /// What was decided of a group before this agent, and how often it has switched lately.
@@ -48,6 +48,10 @@ impl Runner {
                 .unwrap_or_default(),
             switches: switches.into_iter().map(then).collect(),
             declined: record.map(|it| it.declined.clone()).unwrap_or_default(),
+            rollout: record.and_then(|it| it.rollout.as_ref()).map(|it| Rollout {
+                colour: it.colour.clone(),
+                since: then(it.since),
+            }),
         }
     }
 
@@ -124,5 +128,9 @@ pub(super) fn gates_record(gates: &Gates) -> GatesRecord {
         }),
         decisions: gates.decisions.iter().map(decided).collect(),
         declined: gates.declined.clone(),
+        rollout: gates.rollout.as_ref().map(|it| RolloutRecord {
+            colour: it.colour.clone(),
+            since: Clock.wall(it.since),
+        }),
     }
 }

@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 
 use super::automatic::Automatic;
 use super::gates::gates_record;
+use super::rollout::Steps;
 use crate::api::model::{ChangeAnswer, ChangeRequest};
 use crate::datapath::{Flows, GroupIndex};
 use crate::exit::Failure;
@@ -28,6 +29,8 @@ pub(super) struct Group {
     pub(super) wake: Option<Millis>,
     /// A flip that nobody orders.
     pub(super) automatic: Automatic,
+    /// A canary that goes on by itself.
+    pub(super) steps: Steps,
     /// The health it waits for.
     pub(super) gate: Option<Gate>,
     /// Cut-overs that aren't over.

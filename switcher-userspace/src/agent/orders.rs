@@ -275,6 +275,9 @@ impl Asked {
             (Verb::Flip, Some(to)) => format!("flip {group} to {to}"),
             (Verb::Flip, None) => format!("flip {group}"),
             (Verb::Rollback, _) => format!("roll back {group}"),
+            (Verb::Canary, Some(to)) if self.request.policy => {
+                format!("let {to} of {group} have shares by policy")
+            }
             (Verb::Canary, to) => format!(
                 "send {} % of {group} to {}",
                 self.request.percent.unwrap_or_default(),
@@ -315,6 +318,7 @@ impl Asked {
             ("open", request.open.is_some(), gate),
             ("close_rollback", request.close_rollback, schema),
             ("percent", request.percent.is_some(), canary),
+            ("policy", request.policy, canary),
             ("force", request.force, flip || canary),
             ("hard", request.hard, self.verb == Verb::Rollback),
             ("at", request.at.is_some(), flip),
@@ -334,8 +338,9 @@ impl Asked {
             }
         }
         let share = request.percent.filter(|percent| (1..=99).contains(percent));
-        if canary && (request.to.is_none() || share.is_none()) {
-            let why = "a canary takes a colour `to` and a `percent` from 1 to 99";
+        let one = share.is_some() != request.policy;
+        if canary && (request.to.is_none() || !one || request.policy && request.percent.is_some()) {
+            let why = "a canary takes a colour `to`, and a `percent` from 1 to 99 or `policy`";
             let advice = "use `flip` for all new connections, `abort` for none";
             return Err(Failure::new(Exit::Usage, "", why.to_owned()).advise(advice));
         }
@@ -376,7 +381,10 @@ impl Runner {
     ) -> Result<Event, Failure> {
         let terms = match verb {
             Verb::Flip => self.terms(name, &request)?,
-            _ => Terms::default(),
+            _ => Terms {
+                policy: request.policy,
+                ..Terms::default()
+            },
         };
         let by = match &request.duration {
             Some(text) => duration("for", text)?,
@@ -440,7 +448,11 @@ impl Runner {
                 by: who.actor.clone(),
             },
             Verb::Canary => {
-                return self.canary(name, order, percent.unwrap_or_default(), dry_run);
+                let percent = match percent {
+                    Some(percent) => percent,
+                    None => self.first_share(name, order.to.as_deref().unwrap_or_default())?,
+                };
+                return self.canary(name, order, percent, dry_run);
             }
         })
     }

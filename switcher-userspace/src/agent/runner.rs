@@ -148,6 +148,7 @@ impl Runner {
         self.changes.send_modify(|count| *count += 1);
         self.ask_gate(&group);
         self.observe_now(&group);
+        self.look_at_canary(&group);
         self.unwell.insert(group);
     }
 
@@ -232,6 +233,7 @@ impl Runner {
             self.feed(&name, Event::PauseOver);
         }
         self.flip_by_itself();
+        self.advance_canaries();
         if self.looked.elapsed() >= LOOK_EVERY {
             self.looked = Instant::now();
             self.look();
@@ -251,6 +253,7 @@ impl Runner {
             .chain(coming)
             .chain(gates)
             .chain(pauses)
+            .chain(self.next_step())
             .map(|at| self.clock.until(at))
             .fold(look, Ord::min)
     }

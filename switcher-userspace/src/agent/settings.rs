@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::config::{Config, Drain, GroupConfig, Health, HealthKind, Program};
-use crate::release::{Bake, FlapBudget, GateRule};
+use crate::release::{Bake, FlapBudget, GateRule, Hold};
 
 /// What changes from one configuration to the next, in sentences. Groups that come or go are the
 /// planner's to tell.
@@ -36,6 +36,7 @@ fn of_group(name: &str, from: &GroupConfig, to: &GroupConfig) -> Vec<String> {
     let before = confirm(from.confirm_within);
     changed("confirm_within", before, confirm(to.confirm_within));
     changed("bake", bake(from.bake), bake(to.bake));
+    changed("canary", canary(&from.canary), canary(&to.canary));
     let Drain {
         arm,
         learn,
@@ -113,6 +114,14 @@ fn bake(bake: Option<Bake>) -> String {
         format!("{time} (resets {resets} %, failed {failed} %, of {sample})")
     };
     bake.map_or_else(|| "none".to_owned(), limits)
+}
+
+fn canary(holds: &[Hold]) -> String {
+    let one = |hold: &Hold| format!("{} % for {}", hold.percent, said(hold.time));
+    match holds {
+        [] => "by hand".to_owned(),
+        holds => holds.iter().map(one).collect::<Vec<_>>().join(", "),
+    }
 }
 
 fn budget(budget: Option<FlapBudget>) -> String {

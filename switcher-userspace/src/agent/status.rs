@@ -24,7 +24,7 @@ use crate::datapath::{Colour, GroupIndex, Hold};
 use crate::exit::{Exit, Failure};
 use crate::health::{Target, Verdict};
 use crate::journal::CutoverRecord;
-use crate::release::{Stage, Window, no_previous};
+use crate::release::{self, Advance, Stage, Window, no_previous};
 
 /// Counting flows takes time with many of them; a count serves for this long.
 const COUNT_KEEPS: Duration = Duration::from_secs(1);
@@ -214,6 +214,7 @@ impl Runner {
             canary: state.canary().map(|share| CanaryStatus {
                 colour: share.colour.clone(),
                 percent: share.percent,
+                policy: release::rollout(state).is_some(),
             }),
             cutover,
         })
@@ -416,6 +417,18 @@ impl Runner {
             Stage::Idle | Stage::Draining(_) if group.state.paused_until().is_some() => {
                 let until = group.state.paused_until().unwrap_or_default();
                 at(until, "new connections are let in again".to_owned())
+            }
+            Stage::Idle | Stage::Draining(_) if release::rollout(&group.state).is_some() => {
+                let (then, next) = release::next_share(&group.state)?;
+                let (_, share) = release::rollout(&group.state)?;
+                let what = match next {
+                    Advance::Step { percent } => format!("{percent} % of new connections"),
+                    Advance::Finish | Advance::Back { .. } => "all new connections".to_owned(),
+                };
+                at(
+                    then,
+                    format!("{} gets {what} if it does well", share.colour),
+                )
             }
             Stage::Idle => {
                 let (to, then) = group.automatic.coming.as_ref()?;

@@ -27,6 +27,7 @@ impl Runner {
         Ok(Terms {
             // Whoever skips checks does not want to be called back by them.
             bake: bake.filter(|_| !request.no_bake && !request.force),
+            policy: false,
             at: at.transpose()?,
             confirm: asked
                 .transpose()?

@@ -5,7 +5,7 @@ use crate::api::model::ChangeAnswer;
 use crate::cli::WaitCondition;
 use crate::exit::{Exit, Failure};
 use crate::health::Verdict;
-use crate::release::{End, GroupState, Stage};
+use crate::release::{self, End, GroupState, Kind, Stage};
 
 /// Whether a condition holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,8 +49,10 @@ impl Runner {
             }
             WaitCondition::Baked => {
                 self.undone(name, cutover)?;
+                self.gone_back(name, cutover)?;
                 let watched = state.window().is_some_and(|window| window.bake.is_some());
-                over(!before_settled(state) && !watched, state)
+                let grows = release::rollout(state).is_some();
+                over(!before_settled(state) && !watched && !grows, state)
             }
             WaitCondition::Idle => {
                 let held = state.paused_until().is_some() || state.canary().is_some();
@@ -84,8 +86,14 @@ impl Runner {
     /// The cut-over that is going on: what somebody who waits means.
     #[must_use]
     pub fn under_way(&self, name: &str) -> Option<String> {
-        let cutover = self.groups.get(name)?.state.cutover()?;
-        Some(cutover.id.clone()).filter(|id| !id.is_empty())
+        let state = &self.groups.get(name)?.state;
+        if let Some(cutover) = state.cutover() {
+            return Some(cutover.id.clone()).filter(|id| !id.is_empty());
+        }
+        // A canary that goes on by itself has made its last step, and others will follow.
+        release::rollout(state)?;
+        let last = self.journal.history(Some(name), 1).ok()?.pop()?;
+        Some(last.id)
     }
 
     /// What has become of a cut-over that an order was answered for.
@@ -96,6 +104,24 @@ impl Runner {
             .records
             .contains_key(id)
             .then(|| group.answer(id, false))
+    }
+
+    /// That a canary that went on by itself was taken back later.
+    fn gone_back(&self, name: &str, cutover: Option<&str>) -> Result<(), Failure> {
+        let begun = cutover.and_then(|id| self.journal.cutover(id).ok().flatten());
+        let last = self.journal.history(Some(name), 1).ok();
+        let last = last.and_then(|mut it| it.pop());
+        let (Some(begun), Some(last)) = (begun, last) else {
+            return Ok(());
+        };
+        let undone = last.kind == Kind::Rollback && last.from == begun.to;
+        if !begun.receipt.policy || !undone {
+            return Ok(());
+        }
+        let (id, by, to) = (&begun.id, &last.id, &begun.to);
+        let why = format!("{to} was taken back by cut-over {by}, after canary {id}");
+        Err(Failure::new(Exit::RolledBack, "", why)
+            .advise(format!("`switcher show {by}` says by whom and why")))
     }
 
     /// That the cut-over waited for was stopped or undone.

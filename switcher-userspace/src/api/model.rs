@@ -150,6 +150,9 @@ pub struct CanaryStatus {
     pub colour: String,
     /// Its share, in percent.
     pub percent: u8,
+    /// It grows by itself.
+    #[serde(default)]
+    pub policy: bool,
 }
 
 /// A manual gate.
@@ -292,6 +295,9 @@ pub struct ChangeRequest {
     /// Canary: the share of new connections, 1 to 99.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub percent: Option<u8>,
+    /// Canary: its share grows by itself, as the group's configuration says.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub policy: bool,
     /// Flip and canary: don't ask for its health.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub force: bool,

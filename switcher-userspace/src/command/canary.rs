@@ -1,4 +1,4 @@
-//! `switcher canary GROUP COLOUR PERCENT`.
+//! `switcher canary GROUP COLOUR PERCENT`, or `--policy`.
 
 use super::change;
 use crate::api::model::ChangeRequest;
@@ -11,13 +11,15 @@ pub(super) fn run(globals: &Globals, output: &Output, args: CanaryArgs) -> Resul
         group,
         colour,
         percent,
+        policy,
         force,
         change,
         wait,
     } = args;
     let request = ChangeRequest {
         to: Some(colour),
-        percent: Some(percent),
+        percent,
+        policy,
         force,
         ..change::request(change)
     };

@@ -143,7 +143,8 @@ fn describe_group(output: &Output, group: &GroupStatus, now: Timestamp) -> Strin
     }
     if let Some(canary) = &group.canary {
         let (colour, percent) = (&canary.colour, canary.percent);
-        text += &format!("  canary: {percent} % of new connections go to {colour}\n");
+        let grows = if canary.policy { ", by policy" } else { "" };
+        text += &format!("  canary: {percent} % of new connections go to {colour}{grows}\n");
     }
     if let Some(window) = &group.window {
         let flows = window

@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use switcher_common::abi::nat::DEFAULT_NAT_FLOWS;
 
-use crate::release::{Bake, FlapBudget, GateRule, Policy};
+use crate::release::{Bake, FlapBudget, GateRule, Hold, Policy};
 
 /// A checked configuration: every name resolves, every limit holds, every default is filled in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -118,6 +118,8 @@ pub struct GroupConfig {
     pub freeze: Option<String>,
     /// For how long a flip's colour is watched afterwards, and what is doing badly; not at all if none.
     pub bake: Option<Bake>,
+    /// How a canary grows by itself; it does not if empty.
+    pub canary: Vec<Hold>,
     /// Manual gates by name.
     pub gates: BTreeMap<String, GateRule>,
     /// How often the live colour may change; any number of times if none.
@@ -193,6 +195,7 @@ impl GroupConfig {
             gates: self.gates.clone(),
             budget: self.flap_budget,
             automatic: self.automatic_after,
+            canary: self.canary.clone(),
             freeze: self.freeze.clone(),
         }
     }

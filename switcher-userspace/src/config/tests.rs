@@ -7,7 +7,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::release::{Bake, FlapBudget, GateRule, Policy};
+use crate::release::{Bake, FlapBudget, GateRule, Hold, Policy};
 
 /// The file that cases start from.
 const BASE: &str = include_str!("tests/base.toml");
@@ -113,6 +113,12 @@ fn everything_typed_is_meant() {
             within: Duration::from_secs(3600),
         }),
         automatic: Some(Duration::from_secs(120)),
+        canary: [(5, 120), (50, 300)]
+            .map(|(percent, seconds)| Hold {
+                percent,
+                time: Duration::from_secs(seconds),
+            })
+            .to_vec(),
         freeze: Some("year-end accounts".to_owned()),
     };
     assert_eq!(shop.policy(), policy);

@@ -2,6 +2,7 @@
 
 mod agent;
 mod bake;
+mod canary;
 mod gates;
 mod group;
 mod masquerade;
@@ -9,6 +10,7 @@ mod service;
 
 pub(super) use agent::{TypedAgent, TypedInterface};
 pub(super) use bake::TypedBake;
+pub(super) use canary::TypedHold;
 pub(super) use gates::{TypedBudget, TypedGate};
 pub(super) use group::{TypedDrain, TypedGroup, TypedHealth, TypedKind};
 pub(super) use masquerade::TypedMasquerade;

@@ -15,6 +15,8 @@ pub struct GatesRecord {
     pub decisions: BTreeMap<String, DecisionRecord>,
     /// Colours that are not flipped to by themselves.
     pub declined: BTreeSet<String>,
+    /// A canary that goes on by itself.
+    pub rollout: Option<RolloutRecord>,
 }
 
 impl GatesRecord {
@@ -24,8 +26,20 @@ impl GatesRecord {
         let decisions = gates.decisions.values_mut().map(|it| &mut it.until);
         let frozen = gates.frozen.as_mut().map(|it| &mut it.until);
         decisions.chain(frozen).for_each(|until| *until = None);
+        if let Some(rollout) = &mut gates.rollout {
+            rollout.since = Timestamp::default();
+        }
         gates
     }
+}
+
+/// A canary that goes on by itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RolloutRecord {
+    /// Its colour.
+    pub colour: String,
+    /// Since when it has the share that it has.
+    pub since: Timestamp,
 }
 
 /// Why nobody flips.

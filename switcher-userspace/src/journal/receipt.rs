@@ -13,6 +13,9 @@ pub struct Receipt {
     /// How the new colour was watched, if it was to be.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bake: Option<BakeRecord>,
+    /// It is a canary that grows by itself.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub policy: bool,
 }
 
 /// How the new colour was watched after the switch.

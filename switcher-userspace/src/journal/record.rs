@@ -222,7 +222,7 @@ impl CutoverRecord {
             slot,
             forced,
             hard,
-            terms: _,
+            terms,
             percent,
         } = cutover.clone();
         let Who { actor, reason } = who;
@@ -250,7 +250,10 @@ impl CutoverRecord {
             at: None,
             confirm_by: None,
             confirmed: None,
-            receipt: Receipt::default(),
+            receipt: Receipt {
+                policy: terms.policy,
+                ..Receipt::default()
+            },
         }
     }
 
@@ -293,6 +296,7 @@ impl CutoverRecord {
             hard,
             terms: Terms {
                 bake: bake.as_ref().map(BakeRecord::limits),
+                policy: receipt.policy,
                 ..Terms::default()
             },
             percent,

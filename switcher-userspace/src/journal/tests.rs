@@ -291,6 +291,10 @@ fn group() -> GroupRecord {
                 },
             )]),
             declined: ["green".into()].into(),
+            rollout: Some(RolloutRecord {
+                colour: "green".into(),
+                since: at(4),
+            }),
         },
     }
 }

@@ -28,6 +28,15 @@ pub struct Bake {
     pub sample: u32,
 }
 
+/// What is doing badly where the configuration does not say. More than usual by that much is no chance with so
+/// many connections.
+pub const DEFAULT_BAKE: Bake = Bake {
+    time: Duration::from_secs(300),
+    resets: 10,
+    failed: 10,
+    sample: 50,
+};
+
 /// A switch that is being watched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Baking {

@@ -8,6 +8,7 @@ use humantime::format_duration;
 use super::asked::{answer, preconditions};
 use super::event::{Blocker, Effect, Order, Outcome, Refusal, Why};
 use super::preparing;
+use super::rollout::{Hold, Rollout};
 use super::state::{Cutover, End, GroupState, Kind, Millis, Preparing, Stage};
 
 /// What a group's configuration demands before a switch, and what people have decided.
@@ -23,6 +24,8 @@ pub struct Gates {
     pub switches: Vec<Millis>,
     /// Colours that are not flipped to by themselves: somebody has stopped that.
     pub declined: BTreeSet<String>,
+    /// A canary that goes on by itself: somebody has ordered that.
+    pub rollout: Option<Rollout>,
 }
 
 /// What the configuration demands before a switch.
@@ -34,6 +37,8 @@ pub struct Policy {
     pub budget: Option<FlapBudget>,
     /// A staged release becomes live by itself when its checks have passed for this long.
     pub automatic: Option<Duration>,
+    /// How a canary grows by itself, its shares in ascending order.
+    pub canary: Vec<Hold>,
     /// Why nobody flips, as long as the configuration says so.
     pub freeze: Option<String>,
 }

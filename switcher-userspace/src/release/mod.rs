@@ -50,7 +50,8 @@
 //! unless it is forced or a way back.
 //!
 //! A canary passes the same states, and is *holding* in idle and draining: the word's slot then has tables in
-//! which another colour has a share. `flip` finishes it; `rollback` and `abort` end it.
+//! which another colour has a share. `flip` finishes it; `rollback` and `abort` end it. By policy
+//! ([`advance`]) these are ordered by the runner.
 //!
 //! A group has a live colour in every state. `Abort` wins until the word is stored; from then on it is a
 //! rollback. The runner carries out effects in order, and answers the ones that ask something
@@ -68,6 +69,7 @@ mod pause;
 mod preparing;
 mod releases;
 mod resume;
+mod rollout;
 mod scheduled;
 mod staging;
 mod state;
@@ -77,12 +79,13 @@ mod window;
 
 pub use asked::{next_flip, no_previous};
 pub use automatic::automatic;
-pub use baking::{Bake, Baking, Observed, Traffic, Verdict, troubles};
+pub use baking::{Bake, Baking, DEFAULT_BAKE, Observed, Traffic, Verdict, troubles};
 pub use event::{Blocker, Count, Effect, Event, Order, Outcome, Record, Refusal, Why};
 pub use foresee::{Foreseen, foresee};
 pub use gates::{DEFAULT_BUDGET, Decision, FlapBudget, Freeze, GateRule, Gates, Policy, blockers};
 pub use releases::{Release, Releases, Role, SchemaRange};
 pub use resume::{Found, Intent, resume};
+pub use rollout::{Advance, Hold, Rollout, advance, next_share, rollout, step_above};
 pub use state::{
     Cutover, End, GroupState, Kind, Millis, Preparing, Share, Stage, Terms, Timing, Window,
     ready_slots, shared_slots,

@@ -11,6 +11,7 @@ use super::event::{Effect, Outcome, Record};
 use super::gates::Gates;
 use super::preparing::superseded;
 use super::releases::Releases;
+use super::rollout;
 use super::scheduled::way_back;
 use super::state::{
     Cutover, End, GroupState, Kind, Millis, Preparing, Stage, Terms, Timing, Window, ready_slots,
@@ -110,6 +111,7 @@ pub fn resume(
         };
         if stored {
             state.make_live(&live, now);
+            rollout::switched(&mut state, &cutover, now);
             let id = cutover.id.clone();
             bake = baking::begins(&cutover, now).map(|bake| (id.clone(), bake));
             effects.push(Effect::Record(Record::Switched { id }));
@@ -234,7 +236,7 @@ fn wait_for(
         at: Some(at),
         confirm: (until != Times::NEVER)
             .then(|| std::time::Duration::from_nanos(until - state.times.activate_at)),
-        bake: cutover.terms.bake,
+        ..cutover.terms
     };
     let timing = state.timing;
     state.stage = Stage::Preparing(Preparing {

@@ -144,6 +144,8 @@ pub struct Terms {
     pub confirm: Option<Duration>,
     /// It is watched, and undone if its colour does badly.
     pub bake: Option<Bake>,
+    /// For a canary: its share grows by itself.
+    pub policy: bool,
 }
 
 /// What a cut-over is.

@@ -6,7 +6,7 @@ use switcher_common::word::{Phase, flags};
 
 use super::event::{COUNT_EVERY, Count, Effect, Outcome, Record};
 use super::state::{End, GroupState, Millis, Stage, Window};
-use super::{baking, confirming};
+use super::{baking, confirming, rollout};
 
 /// The percentage of the flow map from which on no more flows are learnt.
 ///
@@ -20,6 +20,7 @@ const HOLD: Duration = Duration::from_millis(2_200);
 pub(super) fn settled(state: &mut GroupState, mut window: Window, now: Millis) -> Vec<Effect> {
     let id = window.cutover.id.clone();
     window.bake = baking::begins(&window.cutover, now);
+    rollout::switched(state, &window.cutover, now);
     let mut effects = vec![
         Effect::Record(Record::Switched { id: id.clone() }),
         Effect::Reply {

@@ -226,3 +226,124 @@ async fn until_tidy(stand: &Stand) {
         .expect("looks");
     assert_eq!(stand.kernel.lock().state().groups[&0].slots.len(), 2);
 }
+
+const STEPS: &str = "canary = { steps = [{ percent = 5, hold = \"300ms\" }, { percent = 50, hold = \"300ms\" }] }\n\
+                     bake = { for = \"300ms\", sample = 20 }";
+
+fn by_policy() -> ChangeRequest {
+    ChangeRequest {
+        to: Some("green".into()),
+        policy: true,
+        ..ChangeRequest::default()
+    }
+}
+
+fn with_steps() -> String {
+    let text = config(&[8001], &[8002]);
+    text.replace(
+        "initial = \"blue\"",
+        &format!("initial = \"blue\"\n{STEPS}"),
+    )
+}
+
+/// As whoever waits for the end of a canary by policy.
+async fn baked(stand: &Stand, id: Option<String>) -> Result<crate::agent::Met, Failure> {
+    let condition = crate::cli::WaitCondition::Baked;
+    let met =
+        move |runner: &mut crate::agent::Runner| runner.met("shop", &condition, id.as_deref());
+    stand.agent.ask(met).await.expect("answers")
+}
+
+#[tokio::test]
+async fn by_policy_it_goes_on_by_itself_also_in_another_agent() {
+    let text = with_steps();
+    let stand = Stand::new(&text);
+    let begun = stand
+        .order(Verb::Canary, by_policy())
+        .await
+        .expect("begins");
+    assert_eq!(begun.percent, Some(5));
+    let status = stand.status().await;
+    assert!(status.canary.is_some_and(|it| it.policy));
+    let next = status.next.expect("another step").what;
+    assert_eq!(next, "green gets 50 % of new connections if it does well");
+    let met = baked(&stand, begun.id.clone()).await;
+    assert!(matches!(met, Ok(crate::agent::Met::NotYet(_))), "{met:?}");
+    let stand = stand.restart(&text);
+    let mut shares = std::collections::BTreeSet::new();
+    for _ in 0..500 {
+        let status = stand.status().await;
+        shares.extend(status.canary.map(|it| it.percent));
+        if status.live == "green" && status.phase == "idle" {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    assert!(shares.contains(&50), "{shares:?}");
+    assert_eq!(stand.status().await.live, "green");
+    let met = baked(&stand, begun.id).await;
+    assert_eq!(met, Ok(crate::agent::Met::Yes));
+    let history = stand.agent.ask(|runner| runner.history(None, 10)).await;
+    let history = history.expect("answers").expect("reads");
+    let told: Vec<_> = history.iter().map(|it| (it.kind, &*it.actor)).collect();
+    assert_eq!(
+        told,
+        [
+            (Kind::Flip, "agent"),
+            (Kind::Canary, "agent"),
+            (Kind::Canary, "tester")
+        ]
+    );
+    let reason = history[0].reason.as_deref();
+    assert_eq!(reason, Some("it did well with 50 %"));
+    let bake = history[0].receipt.bake.as_ref().expect("was watched");
+    assert_eq!(bake.verdict, crate::release::Verdict::Passed);
+}
+
+#[tokio::test]
+async fn by_policy_it_is_taken_back_if_it_does_badly() {
+    let stand = Stand::new(&with_steps().replace("300ms", "20s"));
+    let begun = stand
+        .order(Verb::Canary, by_policy())
+        .await
+        .expect("begins");
+    let id = stand.kernel.endpoint(8002);
+    {
+        let mut memory = stand.kernel.lock();
+        let cell = memory.state().endpoints[&id].counter;
+        let counters = switcher_common::abi::Counters {
+            connections: 30,
+            answers: 30,
+            resets: 10,
+            ..Default::default()
+        };
+        memory.counters.insert(cell, counters);
+    }
+    let status = stand.phase("idle").await;
+    assert_eq!((status.live.as_str(), status.canary), ("blue", None));
+    let met = baked(&stand, begun.id).await;
+    assert_eq!(met.map_err(|it| it.exit), Err(Exit::RolledBack));
+    let history = stand.agent.ask(|runner| runner.history(None, 1)).await;
+    let back = history.expect("answers").expect("reads").remove(0);
+    assert_eq!((back.kind, &*back.actor), (Kind::Rollback, "agent"));
+    let reason = back.reason.unwrap_or_default();
+    assert!(
+        reason.starts_with("green did badly with 5 %: resets: 10 of 30"),
+        "{reason}"
+    );
+}
+
+#[tokio::test]
+async fn without_a_policy_there_is_none() {
+    let stand = Stand::new(&config(&[8001], &[8002]));
+    let refused = stand.order(Verb::Canary, by_policy()).await;
+    let refused = refused.expect_err("nothing is configured");
+    assert_eq!(refused.exit, Exit::Usage);
+    assert!(refused.advice.contains("steps"), "{refused}");
+    let both = ChangeRequest {
+        percent: Some(5),
+        ..by_policy()
+    };
+    let refused = stand.order(Verb::Canary, both).await.expect_err("which?");
+    assert_eq!(refused.exit, Exit::Usage);
+}

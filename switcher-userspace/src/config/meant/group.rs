@@ -9,13 +9,13 @@ use super::colours::colours;
 use crate::config::report::{Place, Report, Typed};
 use crate::config::typed::{
     TypedBake, TypedBudget, TypedColour, TypedDrain, TypedEndpoint, TypedGate, TypedGroup,
-    TypedHealth, TypedKind, TypedService,
+    TypedHealth, TypedHold, TypedKind, TypedService,
 };
 use crate::config::{
     Drain, EndpointConfig, Forward, GroupConfig, HashMode, Health, HealthKind, Program, Protocol,
     ServiceConfig, UdpMode,
 };
-use crate::release::{Bake, FlapBudget, GateRule};
+use crate::release::{Bake, DEFAULT_BAKE, FlapBudget, GateRule, Hold};
 
 const ARM: Duration = Duration::from_secs(3);
 const LEARN: Duration = Duration::from_secs(2 * 60);
@@ -24,10 +24,6 @@ const HEALTH_INTERVAL: Duration = Duration::from_secs(1);
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(1);
 const RISE: u32 = 2;
 const FALL: u32 = 3;
-/// Of a hundred connections; more than usual by that much is no chance at fifty of them.
-const BAKE_RESETS: u32 = 10;
-const BAKE_FAILED: u32 = 10;
-const BAKE_SAMPLE: u32 = 50;
 
 /// The group, or nothing if a part could not be understood; which is reported.
 pub(super) fn mean(group: TypedGroup, report: &Report<'_>) -> Option<GroupConfig> {
@@ -40,6 +36,7 @@ pub(super) fn mean(group: TypedGroup, report: &Report<'_>) -> Option<GroupConfig
         confirm_within,
         freeze,
         bake,
+        canary,
         gates,
         flap_budget,
         automatic_after,
@@ -69,6 +66,7 @@ pub(super) fn mean(group: TypedGroup, report: &Report<'_>) -> Option<GroupConfig
         confirm_within: confirm_within.map(|typed| typed.value),
         freeze: freeze.map(|typed| typed.value),
         bake: bake.and_then(mean_bake),
+        canary: canary.map(|it| mean_canary(it, report)).unwrap_or_default(),
         gates: gates.into_iter().map(gate).collect(),
         flap_budget: flap_budget.and_then(budget),
         automatic_after: automatic_after.map(|typed| typed.value),
@@ -94,10 +92,32 @@ fn mean_bake(typed: TypedBake) -> Option<Bake> {
     let or = |typed: Option<Typed<u32>>, default| typed.map_or(default, |typed| typed.value);
     Some(Bake {
         time: typed.time?.value,
-        resets: or(typed.resets, BAKE_RESETS),
-        failed: or(typed.failed, BAKE_FAILED),
-        sample: or(typed.sample, BAKE_SAMPLE),
+        resets: or(typed.resets, DEFAULT_BAKE.resets),
+        failed: or(typed.failed, DEFAULT_BAKE.failed),
+        sample: or(typed.sample, DEFAULT_BAKE.sample),
     })
+}
+
+/// Each share larger than the one before.
+fn mean_canary(typed: Vec<TypedHold>, report: &Report<'_>) -> Vec<Hold> {
+    let mut holds: Vec<Hold> = Vec::new();
+    for TypedHold { percent, time } in typed {
+        let (Some(percent), Some(time)) = (percent, time) else {
+            continue;
+        };
+        if holds
+            .last()
+            .is_some_and(|last| last.percent >= percent.value)
+        {
+            let message = format!("{} % is no larger share than the one before", percent.value);
+            report.error(&percent.at, message, "order the steps by their shares");
+        }
+        holds.push(Hold {
+            percent: percent.value,
+            time: time.value,
+        });
+    }
+    holds
 }
 
 fn budget(typed: TypedBudget) -> Option<FlapBudget> {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::bake::TypedBake;
+use super::canary::{self, TypedHold};
 use super::gates::{self, TypedBudget, TypedGate};
 use super::{TypedService, check_name};
 use crate::config::report::Typed;
@@ -21,6 +22,7 @@ pub(in crate::config) struct TypedGroup {
     pub(in crate::config) confirm_within: Option<Typed<Duration>>,
     pub(in crate::config) freeze: Option<Typed<String>>,
     pub(in crate::config) bake: Option<TypedBake>,
+    pub(in crate::config) canary: Option<Vec<TypedHold>>,
     pub(in crate::config) gates: Vec<TypedGate>,
     pub(in crate::config) flap_budget: Option<TypedBudget>,
     pub(in crate::config) automatic_after: Option<Typed<Duration>>,
@@ -73,6 +75,7 @@ impl TypedGroup {
                 .value("freeze")
                 .and_then(|value| value.parse(FREEZE, scalar::line)),
             bake: section.value("bake").and_then(TypedBake::read),
+            canary: section.section("canary").map(canary::read),
             gates: section
                 .section("gates")
                 .map(|section| gates::read(&section))

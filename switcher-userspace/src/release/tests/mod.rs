@@ -8,6 +8,7 @@ mod gates;
 mod random;
 mod resume;
 mod rollback;
+mod rollout;
 mod staging;
 mod timed;
 mod together;

@@ -23,6 +23,7 @@ enum Do {
         to: &'static str,
         percent: u8,
         slot: u8,
+        policy: bool,
     },
     Abort,
     Confirm,
@@ -86,9 +87,15 @@ fn anything() -> impl Strategy<Value = Do> {
         (
             prop_oneof![Just("green"), Just("blue"), Just("red")],
             1_u8..3,
-            5_u8..8
+            5_u8..8,
+            any::<bool>()
         )
-            .prop_map(|(to, percent, slot)| Do::Canary { to, percent, slot }),
+            .prop_map(|(to, percent, slot, policy)| Do::Canary {
+                to,
+                percent,
+                slot,
+                policy,
+            }),
         Just(Do::Abort),
         Just(Do::Confirm),
         Just(Do::Extend),
@@ -247,6 +254,9 @@ impl Kernel {
             let back = state.cutover().expect("it is under way");
             assert_eq!((back.kind, &back.from), (Kind::Rollback, &before.live));
         }
+        if let Some((rollout, share)) = rollout(state) {
+            assert!(share.live == state.live && rollout.since <= self.now);
+        }
         let staged = state.releases.is_staged(&state.live);
         assert!(!staged, "what is live does not wait to be: {state:?}");
         let changed = u64::from(before.live != state.live);
@@ -376,6 +386,7 @@ impl Kernel {
                 terms: Terms {
                     at: at.map(|at| Millis(self.now.0 + at)),
                     confirm: confirm.map(Duration::from_millis),
+                    policy: false,
                     bake: bake.map(|time| Bake {
                         time: Duration::from_millis(time),
                         ..limits()
@@ -399,13 +410,22 @@ impl Kernel {
                     slot,
                 }
             }
-            Do::Canary { to, percent, slot } => {
+            Do::Canary {
+                to,
+                percent,
+                slot,
+                policy,
+            } => {
                 if state.word.in_use() & 1 << slot != 0 {
                     return None;
                 }
                 self.tables.push(slot);
                 let order = Order {
                     to: Some(to.into()),
+                    terms: Terms {
+                        policy,
+                        ..Terms::default()
+                    },
                     ..self.order()
                 };
                 Event::Canary {
