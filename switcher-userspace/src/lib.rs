@@ -13,6 +13,7 @@ pub mod explain;
 pub mod health;
 pub mod host;
 pub mod journal;
+pub mod listen;
 pub mod maglev;
 pub mod neighbours;
 pub mod output;

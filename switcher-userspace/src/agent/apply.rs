@@ -395,6 +395,7 @@ impl Runner {
             ("interfaces", now.interfaces != new.interfaces),
             ("socket", now.socket != new.socket),
             ("state_dir", now.state_dir != new.state_dir),
+            ("listen", now.listen != new.listen),
             ("bpffs", now.bpffs != new.bpffs),
             ("masquerade", now.masquerade != new.masquerade),
             ("local_clients", now.local_clients != new.local_clients),

@@ -33,7 +33,7 @@ pub(super) struct Comparisons {
     /// When something was repaired.
     pub(super) repairs: Vec<Millis>,
     /// What was said of it last.
-    said: Vec<Difference>,
+    pub(super) said: Vec<Difference>,
 }
 
 impl Default for Comparisons {

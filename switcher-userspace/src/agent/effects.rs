@@ -170,6 +170,9 @@ impl Runner {
         };
         match settled {
             Ok(_) => {
+                if let Some(took) = took {
+                    self.meters.settled(took);
+                }
                 let micros = took.map(|took| u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
                 record.store_to_settled_us = micros;
             }
@@ -287,6 +290,7 @@ impl Runner {
                 {
                     bake.verdict = Verdict::Ended;
                 }
+                self.meters.ended(&record);
                 let end = end.name();
                 info!(
                     group = name,

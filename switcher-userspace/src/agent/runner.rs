@@ -18,6 +18,7 @@ use crate::config::Config;
 use crate::datapath::{Attachment, Datapath, Have};
 use crate::health::{Book, Monitor, Report, Verdict};
 use crate::journal::Journal;
+use crate::listen::meters::Meters;
 use crate::neighbours::Neighbours;
 use crate::release::{Event, Stage, ready_slots, shared_slots, step};
 
@@ -65,6 +66,8 @@ pub struct Runner {
     pub(super) changes: watch::Sender<u64>,
     pub(super) attachments: Vec<Attachment>,
     pub(super) looked: Instant,
+    /// What is counted as it happens.
+    pub(super) meters: Meters,
     /// Nothing of it is pinned any more.
     pub(super) bereft: bool,
     /// How kernel, record and configuration were compared.

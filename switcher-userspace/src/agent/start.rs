@@ -92,6 +92,7 @@ fn runner(setup: Setup, changes: watch::Sender<u64>, handle: Handle) -> anyhow::
         under_way: BTreeSet::new(),
         changes,
         looked: Instant::now(),
+        meters: crate::listen::meters::Meters::default(),
         bereft: false,
         comparisons: super::drift::Comparisons::default(),
     })

@@ -31,6 +31,16 @@ pub struct Status {
     pub reasons: BTreeMap<String, u64>,
 }
 
+impl Status {
+    /// What keeps traffic from being steered as it is configured.
+    pub fn unready(&self) -> impl Iterator<Item = String> {
+        let interfaces = self.interfaces.iter().filter(|it| !it.attached);
+        let lost = interfaces.map(|it| format!("{}: its traffic is not steered", it.name));
+        let pending = self.agent.pending.iter();
+        lost.chain(pending.map(|why| format!("not in the kernel yet: {why}")))
+    }
+}
+
 /// Flows that go on as this host's own.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MasqueradeStatus {
@@ -491,6 +501,16 @@ pub enum DifferenceKind {
 }
 
 impl DifferenceKind {
+    /// All of them.
+    pub const ALL: [Self; 6] = [
+        Self::Interface,
+        Self::Program,
+        Self::Word,
+        Self::Kernel,
+        Self::Record,
+        Self::Config,
+    ];
+
     /// As in JSON.
     #[must_use]
     pub const fn name(self) -> &'static str {

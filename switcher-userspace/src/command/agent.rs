@@ -23,6 +23,7 @@ use crate::datapath::kernel::KernelDatapath;
 use crate::exit::{Exit, Failure};
 use crate::host::OwnAddresses;
 use crate::journal::{Journal, Who};
+use crate::listen;
 
 /// How long the host's addresses are remembered.
 const ADDRESSES_KEEP: Duration = Duration::from_secs(1);
@@ -66,6 +67,10 @@ async fn serve(config: Config, file: &Path) -> anyhow::Result<Ended> {
     // Before anything that takes time: until somebody listens, a SIGHUP ends the process.
     let signals = Signals::listen()?;
     let socket = config.agent.socket.clone();
+    let public = match config.agent.listen {
+        Some(address) => Some(listen::bind(address).await?),
+        None => None,
+    };
     let journal = Journal::open(&config.agent.state_dir)?;
     let kernel = KernelDatapath::open(&config.agent, journal.seed()?)?;
     let setup = Setup {
@@ -79,6 +84,10 @@ async fn serve(config: Config, file: &Path) -> anyhow::Result<Ended> {
     };
     let (agent, thread) = start(setup)?;
     let listener = api::bind(&socket)?;
+    if let Some(public) = public {
+        // Ends with the runtime.
+        tokio::spawn(listen::serve(public, agent.clone()));
+    }
     info!(socket = %socket.display(), version = env!("CARGO_PKG_VERSION"), "ready");
     until_stopped(signals, listener, &agent, thread).await
 }

@@ -35,6 +35,8 @@ pub struct AgentConfig {
     pub bpffs: PathBuf,
     /// Capacity of the window's flow map, in flows.
     pub flows: u32,
+    /// Where metrics and states can be read by everybody; nowhere if none.
+    pub listen: Option<SocketAddr>,
     /// Whether sockets of this host are steered, too.
     pub local_clients: bool,
     /// Whether the agent repairs what somebody else has changed in the kernel and in its records.

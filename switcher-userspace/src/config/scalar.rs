@@ -69,6 +69,19 @@ pub(super) fn socket_path(text: &str) -> Parsed<PathBuf> {
     path(text)
 }
 
+/// An address and port to listen at.
+pub(super) fn listen(text: &str) -> Parsed<SocketAddr> {
+    let address = text.parse().ok();
+    address
+        .filter(|address: &SocketAddr| address.port() != 0)
+        .ok_or_else(|| {
+            Complaint::new(
+                format_args!("{text:?} is not an address with a port"),
+                "write \"127.0.0.1:9464\" for this host alone, or \"[::]:9464\" for everybody",
+            )
+        })
+}
+
 /// The name of a user.
 pub(super) fn user(text: &str) -> Parsed<String> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || "-_.@$".contains(c);

@@ -23,6 +23,7 @@ fn defaults_are_filled_in() {
         state_dir: "/var/lib/switcher".into(),
         bpffs: "/sys/fs/bpf/switcher".into(),
         flows: 1_048_576,
+        listen: None,
         local_clients: true,
         repair: true,
         cgroup: None,
@@ -74,6 +75,7 @@ fn everything_typed_is_meant() {
     assert_eq!(config.agent.bpffs, PathBuf::from("/tmp/bpf"));
     assert_eq!(config.agent.flows, 4096);
     assert!(!config.agent.local_clients && !config.agent.repair);
+    assert_eq!(config.agent.listen, "[::]:9464".parse().ok());
     assert_eq!(config.agent.cgroup, Some("/tmp/cgroup".into()));
 
     let masquerade = Masquerade {

@@ -62,6 +62,7 @@ impl Lab {
             state_dir: self.state.path().into(),
             bpffs: self.bpffs.clone(),
             flows: 4096,
+            listen: None,
             local_clients: false,
             repair: true,
             cgroup: None,

@@ -1,16 +1,66 @@
 //! Commands that change nothing.
 
-use std::io::ErrorKind;
-use std::net::TcpStream;
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
 use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use switcher_harness::Stand;
 use switcher_harness::agent::binary;
-use switcher_harness::config::GROUP;
+use switcher_harness::config::{GROUP, Settings};
+use switcher_harness::load::Connection;
+use switcher_harness::{Mode, Stand};
 
 use crate::{fields, run, stand};
+
+#[test]
+fn metrics_are_read_from_another_host() {
+    run("metrics_are_read_from_another_host", || {
+        let settings = Settings {
+            agent: "listen = \"10.77.0.1:9464\"",
+            ..Settings::default()
+        };
+        let mut stand = Stand::new(Mode::Local, true, settings, &binary()?)?;
+        stand.agent.cli(&["flip", GROUP])?.expect(0)?;
+        let web = stand.topology.web();
+        let answer = stand
+            .topology
+            .client
+            .inside(|| Connection::open(web))??
+            .colour()?;
+        ensure!(answer == "green", "{answer} answers");
+        let metrics = public(&stand, "/metrics")?;
+        for line in [
+            "switcher_group_live{group=\"shop\",colour=\"green\"} 1.0",
+            "switcher_connections_total{group=\"shop\",colour=\"green\"} 1",
+            "switcher_interface_attached{interface=\"eth0\",xdp=\"native\"} 1.0",
+        ] {
+            ensure!(metrics.contains(line), "{line} is not in\n{metrics}");
+        }
+        ensure!(public(&stand, "/live/shop/green")?.starts_with("HTTP/1.1 200"));
+        ensure!(public(&stand, "/live/shop/blue")?.starts_with("HTTP/1.1 503"));
+        ensure!(public(&stand, "/readyz")?.starts_with("HTTP/1.1 200"));
+        stand.agent.kill()?;
+        let taken = || TcpListener::bind("10.77.0.1:9464");
+        let _taken = stand.topology.switch.inside(taken)??;
+        let refused = format!("{:#}", stand.agent.start().expect_err("the port is taken"));
+        ensure!(refused.contains("10.77.0.1:9464"), "{refused}");
+        Ok(())
+    });
+}
+
+/// What a client is answered at `agent.listen`.
+fn public(stand: &Stand, path: &str) -> Result<String> {
+    let connect = || TcpStream::connect("10.77.0.1:9464");
+    let mut stream = stand.topology.client.inside(connect)??;
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    )?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
+}
 
 #[test]
 fn status_has_the_promised_fields() {

@@ -1,5 +1,6 @@
 //! Section `[agent]`.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use crate::config::XdpMode;
@@ -16,6 +17,7 @@ const MODES: &[(&str, XdpMode)] = &[
     ("generic", XdpMode::Generic),
     ("tc", XdpMode::Tc),
 ];
+const LISTEN: &str = "write an address and a port: \"127.0.0.1:9464\" or \"[::]:9464\"";
 const PATH: &str = "write an absolute path";
 
 #[derive(Default)]
@@ -26,6 +28,7 @@ pub(in crate::config) struct TypedAgent {
     pub(in crate::config) state_dir: Option<PathBuf>,
     pub(in crate::config) bpffs: Option<PathBuf>,
     pub(in crate::config) flows: Option<u32>,
+    pub(in crate::config) listen: Option<SocketAddr>,
     pub(in crate::config) local_clients: Option<bool>,
     pub(in crate::config) repair: Option<bool>,
     pub(in crate::config) cgroup: Option<PathBuf>,
@@ -54,6 +57,10 @@ impl TypedAgent {
                 .value("flows")
                 .and_then(|value| value.integer(FLOWS))
                 .map(bare),
+            listen: section
+                .value("listen")
+                .and_then(|value| value.parse(LISTEN, scalar::listen))
+                .map(bare),
             repair: section
                 .value("repair")
                 .and_then(|value| value.boolean())
@@ -68,7 +75,7 @@ impl TypedAgent {
                 .map(TypedMasquerade::read)
                 .unwrap_or_default(),
         };
-        section.unavailable(&["listen", "api", "roles"]);
+        section.unavailable(&["api", "roles"]);
         section.finish();
         agent
     }

@@ -1,0 +1,183 @@
+//! What is read, by hand.
+
+use std::collections::BTreeSet;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+use super::*;
+use crate::agent::Verb;
+use crate::agent::tests::{Stand, config};
+use crate::api::model::ChangeRequest;
+use crate::datapath::{Attachment, Hold};
+
+#[tokio::test]
+async fn metrics_follow_a_flip() {
+    let (stand, public) = start().await;
+    let (head, before) = get(public, "/metrics").await;
+    assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+    assert!(head.contains("openmetrics-text"), "{head}");
+    let has =
+        |text: &str, line: &str| assert!(text.contains(&format!("\n{line}\n")), "{line}:\n{text}");
+    has(
+        &before,
+        r#"switcher_group_live{group="shop",colour="blue"} 1.0"#,
+    );
+    has(
+        &before,
+        r#"switcher_group_live{group="shop",colour="green"} 0.0"#,
+    );
+    has(
+        &before,
+        r#"switcher_group_phase{group="shop",phase="idle"} 1.0"#,
+    );
+    has(&before, r#"switcher_drift{kind="kernel"} 0.0"#);
+    has(&before, r#"switcher_drops_total{reason="paused"} 0"#);
+    assert!(before.ends_with("# EOF\n"), "{before}");
+    stand.flip().await.expect("flips");
+    stand.phase("idle").await;
+    tokio::time::sleep(KEEPS).await;
+    let (_, after) = get(public, "/metrics").await;
+    has(
+        &after,
+        r#"switcher_group_live{group="shop",colour="green"} 1.0"#,
+    );
+    has(&after, r#"switcher_rollback_eligible{group="shop"} 1.0"#);
+    has(
+        &after,
+        r#"switcher_cutovers_total{group="shop",kind="flip",result="succeeded"} 1"#,
+    );
+    has(&after, "switcher_store_to_settled_seconds_count 1");
+    well_formed(&after);
+}
+
+#[tokio::test]
+async fn dashboard_and_alerts_ask_for_what_there_is() {
+    let (stand, public) = start().await;
+    attach(&stand, Hold::Attached);
+    stand.flip().await.expect("flips");
+    stand.phase("idle").await;
+    let confirmed = ChangeRequest {
+        confirm_within: Some("1h".into()),
+        ..ChangeRequest::default()
+    };
+    stand.order(Verb::Flip, confirmed).await.expect("flips");
+    stand.phase("confirming").await;
+    let (_, text) = get(public, "/metrics").await;
+    let there = names(&text);
+    let dashboard = include_str!("../../../examples/monitoring/dashboard.json");
+    let alerts = include_str!("../../../examples/monitoring/alerts.yml");
+    let _json: serde_json::Value = serde_json::from_str(dashboard).expect("is JSON");
+    let _yaml: serde_yaml_ng::Value = serde_yaml_ng::from_str(alerts).expect("is YAML");
+    for asked in names(dashboard).union(&names(alerts)) {
+        assert!(there.contains(asked), "{asked} is nowhere in\n{text}");
+    }
+    assert!(names(dashboard).len() > 10 && names(alerts).len() > 6);
+}
+
+/// Names of metrics in a text.
+fn names(text: &str) -> BTreeSet<&str> {
+    let of_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let words = text.split(|c| !of_name(c));
+    words.filter(|word| word.starts_with("switcher_")).collect()
+}
+
+#[tokio::test]
+async fn balancers_are_told_who_is_live() {
+    let (stand, public) = start().await;
+    let status = async |path| get(public, path).await.0[9..12].to_owned();
+    assert_eq!(status("/live/shop/blue").await, "200");
+    assert_eq!(status("/live/shop/green").await, "503");
+    assert_eq!(status("/live/shop/mauve").await, "404");
+    assert_eq!(status("/live/shoes/blue").await, "404");
+    stand.flip().await.expect("flips");
+    assert_eq!(status("/live/shop/blue").await, "503");
+    assert_eq!(status("/live/shop/green").await, "200");
+    assert_eq!(status("/v1/status").await, "404");
+    let (head, _) = ask(public, "POST", "/live/shop/blue").await;
+    assert!(head.starts_with("HTTP/1.1 405"), "{head}");
+}
+
+#[tokio::test]
+async fn what_is_missing_is_not_ready() {
+    let (stand, public) = start().await;
+    assert!(get(public, "/readyz").await.0.starts_with("HTTP/1.1 200"));
+    attach(&stand, Hold::Absent);
+    let (head, body) = get(public, "/readyz").await;
+    assert!(head.starts_with("HTTP/1.1 503"), "{head}");
+    assert!(body.contains("eth7: its traffic is not steered"), "{body}");
+    assert_eq!(get(public, "/healthz").await.1, "ok\n");
+    let _left = stand.stop();
+    assert!(get(public, "/healthz").await.0.starts_with("HTTP/1.1 503"));
+}
+
+#[tokio::test]
+async fn silent_connections_leave_room_for_others() {
+    let (_stand, public) = start().await;
+    let mut silent = Vec::new();
+    for _ in 0..CONNECTIONS - 1 {
+        silent.push(TcpStream::connect(public).await.expect("connects"));
+    }
+    let (head, _) = get(public, "/healthz").await;
+    assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+}
+
+#[tokio::test]
+async fn an_address_in_use_is_named() {
+    let taken = bind(([127, 0, 0, 1], 0).into()).await.expect("is free");
+    let address = taken.local_addr().expect("is bound");
+    let error = bind(address).await.expect_err("is taken");
+    let said = format!("{error:#}");
+    assert!(
+        said.contains("agent.listen") && said.contains("in use"),
+        "{said}"
+    );
+}
+
+/// Every sample has its family's name before it, and comes once.
+fn well_formed(text: &str) {
+    let mut families = BTreeSet::new();
+    let mut samples = BTreeSet::new();
+    for line in text.lines() {
+        if let Some(family) = line.strip_prefix("# TYPE ") {
+            let (name, _) = family.split_once(' ').expect("a name and a type");
+            assert!(families.insert(name), "twice: {name}");
+        } else if !line.starts_with('#') {
+            let (series, value) = line.rsplit_once(' ').expect("a series and a value");
+            assert!(value.parse::<f64>().is_ok(), "{line}");
+            assert!(samples.insert(series), "twice: {line}");
+            let name = series.split('{').next().unwrap_or(series);
+            let family = families.iter().any(|family| name.starts_with(family));
+            assert!(family && name.starts_with("switcher_"), "{line}");
+        }
+    }
+}
+
+fn attach(stand: &Stand, hold: Hold) {
+    stand.kernel.lock().attachments = vec![Attachment {
+        interface: "eth7".into(),
+        xdp: "native".into(),
+        hold,
+    }];
+}
+
+async fn start() -> (Stand, SocketAddr) {
+    let stand = Stand::new(&config(&[8001], &[8002]));
+    let listener = bind(([127, 0, 0, 1], 0).into()).await.expect("is free");
+    let address = listener.local_addr().expect("is bound");
+    tokio::spawn(serve(listener, stand.agent.clone()));
+    (stand, address)
+}
+
+async fn get(public: SocketAddr, path: &str) -> (String, String) {
+    ask(public, "GET", path).await
+}
+
+async fn ask(public: SocketAddr, method: &str, path: &str) -> (String, String) {
+    let mut stream = TcpStream::connect(public).await.expect("connects");
+    let request = format!("{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.expect("writes");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.expect("reads");
+    let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
+    (head.to_owned(), body.to_owned())
+}
