@@ -23,6 +23,7 @@ mod orders;
 mod pause;
 mod programs;
 mod recall;
+mod receipt;
 mod rollout;
 mod runner;
 mod settings;

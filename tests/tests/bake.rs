@@ -283,6 +283,28 @@ fn well(stand: &Stand) -> Result<()> {
     let id = id(&kept.expect(0)?.json()?)?;
     let shown = stand.agent.json(&["show", &id])?;
     ensure!(shown["receipt"]["bake"]["verdict"] == "passed", "{shown:#}");
+    until(stand, |it| it["phase"] == "idle")?;
+    let shown = stand.agent.json(&["show", &id])?;
+    let receipt = &shown["receipt"];
+    for field in [
+        "first_packet_at",
+        "last_packet_to_old_at",
+        "drained",
+        "word_after",
+    ] {
+        ensure!(receipt[field].is_string(), "no {field}: {shown:#}");
+    }
+    ensure!(receipt["word_before"] != receipt["word_after"], "{shown:#}");
+    let count = |colour: &str, when: &str| {
+        let counted = &receipt["traffic"][colour][when]["connections"];
+        counted.as_u64().unwrap_or_default()
+    };
+    let green = count("green", "after") - count("green", "before");
+    ensure!(green >= 12, "{shown:#}");
+    let table = stand.agent.cli(&["show", &id])?.expect(0)?.stdout;
+    for part in ["health: all of 2 endpoints", "word  ", "green: "] {
+        ensure!(table.contains(part), "no {part} in {table}");
+    }
     ensure!(stand.agent.live()? == "green");
     Ok(())
 }

@@ -18,9 +18,8 @@ const USUAL: Duration = Duration::from_secs(300);
 
 impl Runner {
     /// What is kept of a cut-over that is to be watched: above all what was usual before it.
-    pub(super) fn bake_record(&mut self, name: &str, cutover: &Cutover) -> Option<BakeRecord> {
+    pub(super) fn bake_record(&self, name: &str, cutover: &Cutover) -> Option<BakeRecord> {
         let limits = cutover.terms.bake?;
-        self.sample();
         let group = self.groups.get(name)?;
         let before = group.activity.get(&cutover.from);
         let before = before.map(|it| it.usual(&limits)).unwrap_or_default();
@@ -29,7 +28,7 @@ impl Runner {
 
     /// The watch begins, or goes on in another agent: from here on the new colour's traffic counts.
     pub(super) fn begin_bake(&mut self, name: &str, to: &str) {
-        self.sample();
+        self.sample_of(Some(name));
         if let Some(group) = self.groups.get_mut(name) {
             let seen = group.activity.get(to).map(|it| it.tcp);
             group.switched_at = Some(seen.unwrap_or_default());
@@ -38,7 +37,7 @@ impl Runner {
 
     /// Looks how the live colour does.
     pub(super) fn observe(&mut self, name: &str, id: &str) -> Event {
-        self.sample();
+        self.sample_of(Some(name));
         let observed = self.observed(name, id).unwrap_or_default();
         if let Some(record) = self
             .groups
@@ -53,7 +52,7 @@ impl Runner {
 
     /// Looks how a canary does, against what is usual for the live colour.
     pub(super) fn observe_canary(&mut self, name: &str, share: &Share, limits: &Bake) -> Observed {
-        self.sample();
+        self.sample_of(Some(name));
         let usual = |runner: &Self| {
             let live = runner.groups.get(name)?.activity.get(&share.live)?;
             Some(live.usual(limits))

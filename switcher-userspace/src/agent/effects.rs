@@ -118,7 +118,7 @@ impl Runner {
         window: bool,
         recorded: bool,
     ) -> anyhow::Result<()> {
-        let bake = self.bake_record(name, cutover);
+        let receipt = self.receipt(name, cutover);
         let Some(group) = self.groups.get_mut(name) else {
             return Ok(());
         };
@@ -130,7 +130,7 @@ impl Runner {
         let who = who.unwrap_or_else(|| by_itself(cutover));
         let mut record = CutoverRecord::new(name, cutover, who, Timestamp::now());
         record.at = cutover.terms.at.map(|at| self.clock.wall(at));
-        record.receipt.bake = bake;
+        record.receipt = receipt;
         info!(
             group = name,
             cutover = cutover.id,
@@ -237,6 +237,10 @@ impl Runner {
         let now = Timestamp::now();
         let written = match record {
             Record::Switched { id } => {
+                self.note_live(name, &id);
+                let Some(group) = self.groups.get_mut(name) else {
+                    return;
+                };
                 let watched = group.state.window().and_then(|window| window.bake);
                 let Some(record) = group.records.get_mut(&id) else {
                     return;
@@ -278,6 +282,10 @@ impl Runner {
                 self.journal.put_cutover(&record.clone(), None)
             }
             Record::Ended { id, end, leftovers } => {
+                self.note_ended(name, end, &id);
+                let Some(group) = self.groups.get_mut(name) else {
+                    return;
+                };
                 let Some(mut record) = group.records.remove(&id) else {
                     return;
                 };

@@ -320,16 +320,27 @@ impl Runner {
 
     /// Reads counters, and notices where packets have come.
     pub(super) fn sample(&mut self) {
+        self.sample_of(None);
+    }
+
+    /// The same of one group alone.
+    pub(super) fn sample_of(&mut self, only: Option<&str>) {
         let now = Timestamp::now();
         // Of each cell, whether it counts TCP with its answers.
         let mut cells: HashMap<_, BTreeMap<u32, bool>> = HashMap::new();
+        let index = only.and_then(|name| Some(self.groups.get(name)?.index));
         for (id, endpoint) in &self.have.endpoints {
-            let place = cells.entry(self.place_of(*id)).or_default();
+            let place = self.place_of(*id);
+            if only.is_some() && place.map(|(group, _)| group) != index {
+                continue;
+            }
+            let place = cells.entry(place).or_default();
             let answers = endpoint.protocol == TCP && !endpoint.has(endpoint_flags::DSR);
             place.insert(endpoint.counter, answers);
         }
         let mut activity = BTreeMap::new();
-        for group in self.groups.values() {
+        let wanted = |group: &&Group| only.is_none_or(|only| only == group.name);
+        for group in self.groups.values().filter(wanted) {
             let Some(config) = self.config.groups.get(&group.name) else {
                 continue;
             };

@@ -7,8 +7,8 @@ use super::history::result;
 use crate::cli::Globals;
 use crate::client::{Client, converse, encode};
 use crate::exit::{Exit, Failure};
-use crate::journal::{BakeRecord, CutoverRecord, TrafficRecord};
-use crate::output::{Cell, Output, Tint, table};
+use crate::journal::{BakeRecord, ColourTraffic, CutoverRecord, Totals, TrafficRecord};
+use crate::output::{Cell, Output, Tint, human_count, table};
 use crate::release::Verdict;
 
 pub(super) fn run(globals: &Globals, output: &Output, id: &str) -> Result<Exit, Failure> {
@@ -65,9 +65,7 @@ fn describe(output: &Output, record: &CutoverRecord) -> String {
             .into_iter()
             .filter_map(|(name, at)| Some((name, time(Some(at?)).into()))),
     );
-    if let Some(bake) = &record.receipt.bake {
-        rows.extend(watched(bake));
-    }
+    rows.extend(receipt(record));
     if record.leftovers > 0 {
         let left = format!("{} connections were left at the deadline", record.leftovers);
         rows.push(("leftovers", Cell::new(left, Tint::Warning)));
@@ -79,6 +77,47 @@ fn describe(output: &Output, record: &CutoverRecord) -> String {
     // The header is empty.
     text.split_once('\n')
         .map_or(text.clone(), |(_, rest)| rest.to_owned())
+}
+
+/// What else there is to know.
+fn receipt(record: &CutoverRecord) -> Vec<(&'static str, Cell)> {
+    let receipt = &record.receipt;
+    let mut rows = Vec::new();
+    if let (Some(before), Some(after)) = (&receipt.word_before, &receipt.word_after) {
+        rows.push(("word", format!("{before} -> {after}").into()));
+    }
+    let times = [
+        ("drained", receipt.drained),
+        ("first packet", receipt.first_packet_at),
+        ("last to old", receipt.last_packet_to_old_at),
+    ];
+    let times = times.into_iter();
+    rows.extend(times.filter_map(|(name, at)| Some((name, at?.to_string().into()))));
+    rows.extend(receipt.gates.iter().map(|gate| {
+        let (skipped, tint) = match gate.passed {
+            true => ("", Tint::Plain),
+            false => ("skipped: ", Tint::Warning),
+        };
+        let text = format!("{}: {skipped}{}", gate.what, gate.why);
+        ("gate", Cell::new(text, tint))
+    }));
+    rows.extend(receipt.bake.iter().flat_map(watched));
+    // What is not over has no traffic yet.
+    let over = receipt.traffic.iter().filter(|_| record.ended.is_some());
+    rows.extend(over.map(|(colour, traffic)| ("traffic", so_much(colour, traffic).into())));
+    rows
+}
+
+fn so_much(colour: &str, traffic: &ColourTraffic) -> String {
+    let ColourTraffic { before, after } = traffic;
+    let more = |of: fn(&Totals) -> u64| human_count(of(after).saturating_sub(of(before)));
+    format!(
+        "{colour}: {} packets, {} connections, {} resets meanwhile; {} packets before",
+        more(|it| it.packets),
+        more(|it| it.connections),
+        more(|it| it.resets),
+        human_count(before.packets)
+    )
 }
 
 /// How the new colour was watched, and what was seen.

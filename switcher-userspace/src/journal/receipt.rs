@@ -1,8 +1,11 @@
 //! What there is to know of a cut-over afterwards, beside its times.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use rusqlite::Error;
 use serde::{Deserialize, Serialize};
+use switcher_common::abi::Counters;
 
 use crate::release::{Bake, Traffic, Verdict};
 
@@ -16,6 +19,71 @@ pub struct Receipt {
     /// It is a canary that grows by itself.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub policy: bool,
+    /// The steering word when it was asked for, in hexadecimal.
+    pub word_before: Option<String>,
+    /// The word when it was live.
+    pub word_after: Option<String>,
+    /// What it had to pass, and what it was let through in spite of.
+    pub gates: Vec<GateRecord>,
+    /// Counters by colour.
+    pub traffic: BTreeMap<String, ColourTraffic>,
+    /// When the first new connection met the switch.
+    pub first_packet_at: Option<Timestamp>,
+    /// When the agent last saw packets to the old colour.
+    pub last_packet_to_old_at: Option<Timestamp>,
+    /// When no flow of the old colour was left, or none was let be any longer.
+    pub drained: Option<Timestamp>,
+}
+
+/// Something that a switch had to pass.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GateRecord {
+    /// What it is.
+    pub what: String,
+    /// Whether it was passed; else it was skipped.
+    pub passed: bool,
+    /// Why.
+    pub why: String,
+}
+
+/// What had been counted of a colour when a cut-over was asked for, and when it was over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ColourTraffic {
+    /// When it was asked for.
+    pub before: Totals,
+    /// When it was over.
+    pub after: Totals,
+}
+
+/// What has been counted of a colour, ever.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Totals {
+    /// Packets from clients.
+    pub packets: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Connections and UDP flows begun.
+    pub connections: u64,
+    /// Resets that its endpoints sent.
+    pub resets: u64,
+}
+
+impl From<Counters> for Totals {
+    fn from(counters: Counters) -> Self {
+        let Counters {
+            packets,
+            bytes,
+            connections,
+            resets,
+            answers: _,
+        } = counters;
+        Self {
+            packets,
+            bytes,
+            connections,
+            resets,
+        }
+    }
 }
 
 /// How the new colour was watched after the switch.

@@ -181,6 +181,39 @@ pub fn blockers(state: &GroupState, to: &str, at: Millis) -> Vec<Blocker> {
     blockers
 }
 
+/// What a switch to a colour has to pass and does at a time, and why; but its health.
+#[must_use]
+pub fn passed(state: &GroupState, to: &str, at: Millis) -> Vec<Blocker> {
+    let gates = &state.gates;
+    let mut passed = Vec::new();
+    let mut add = |what: String, why: String| passed.push(Blocker { what, why });
+    for (name, rule) in &gates.policy.gates {
+        match gates.gate(name, *rule, at) {
+            (false, _) => {}
+            (true, Some(Decision { by, .. })) => {
+                add(format!("gate {name}"), format!("open by {by}"));
+            }
+            (true, None) => add(format!("gate {name}"), "nobody has closed it".to_owned()),
+        }
+    }
+    if let Some(budget) = gates.policy.budget
+        && gates.spent(budget, at).is_none()
+    {
+        let FlapBudget { switches, within } = budget;
+        let recent = gates.switches.iter().filter(|it| at < **it + within);
+        let (used, within) = (recent.count(), format_duration(within));
+        add(
+            "flap budget".to_owned(),
+            format!("{used} of {switches} switches within {within} were used up"),
+        );
+    }
+    let applied = state.releases.applied;
+    if let Some(applied) = applied.filter(|_| state.releases.misfit(to, applied).is_none()) {
+        add("schema".to_owned(), format!("{to} can live with {applied}"));
+    }
+    passed
+}
+
 /// That a flip or canary may go on; else it is called off. Rollbacks ask nobody.
 pub(super) fn hold_up(state: &GroupState, cutover: &Cutover, now: Millis) -> Vec<Blocker> {
     let gated = matches!(cutover.kind, Kind::Flip | Kind::Canary) && !cutover.forced;

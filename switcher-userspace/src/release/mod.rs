@@ -82,7 +82,9 @@ pub use automatic::automatic;
 pub use baking::{Bake, Baking, DEFAULT_BAKE, Observed, Traffic, Verdict, troubles};
 pub use event::{Blocker, Count, Effect, Event, Order, Outcome, Record, Refusal, Why};
 pub use foresee::{Foreseen, foresee};
-pub use gates::{DEFAULT_BUDGET, Decision, FlapBudget, Freeze, GateRule, Gates, Policy, blockers};
+pub use gates::{
+    DEFAULT_BUDGET, Decision, FlapBudget, Freeze, GateRule, Gates, Policy, blockers, passed,
+};
 pub use releases::{Release, Releases, Role, SchemaRange};
 pub use resume::{Found, Intent, resume};
 pub use rollout::{Advance, Hold, Rollout, advance, next_share, rollout, step_above};

@@ -226,3 +226,53 @@ fn listen() -> TcpListener {
 fn port(listener: &TcpListener) -> u16 {
     listener.local_addr().expect("an address").port()
 }
+
+#[tokio::test]
+async fn a_receipt_says_what_let_it_through_and_what_traffic_made_of_it() {
+    let gates =
+        "gates.qa = { default = \"open\" }\nflap_budget = { switches = 4, within = \"1h\" }";
+    let stand = Stand::new(&with(&config(&[8001], &[8002]), gates));
+    count(&stand, 8001, traffic(100, 1));
+    let word = |stand: &Stand| Some(format!("{:#018x}", stand.kernel.word().0));
+    let before = word(&stand);
+    let first = flip(&stand).await;
+    let after = word(&stand);
+    let open = record(&stand, &first).await;
+    assert_eq!(open.receipt.drained, None);
+    count(&stand, 8001, traffic(101, 2));
+    count(&stand, 8002, traffic(7, 0));
+    stand.phase("idle").await;
+    let over = record(&stand, &first).await.receipt;
+    assert_eq!((over.word_before, over.word_after), (before, after));
+    let gates = over.gates.iter();
+    let gates = gates.map(|it| format!("{} {}: {}", it.passed, it.what, it.why));
+    assert_eq!(
+        gates.collect::<Vec<_>>(),
+        [
+            "true gate qa: nobody has closed it",
+            "true flap budget: 0 of 4 switches within 1h were used up",
+            "true health: nobody asks"
+        ]
+    );
+    let connections = |colour: &str| {
+        let traffic = over.traffic[colour];
+        (traffic.before.connections, traffic.after.connections)
+    };
+    assert_eq!(connections("blue"), (100, 101));
+    assert_eq!(connections("green"), (0, 7));
+    assert_eq!(over.traffic["blue"].after.resets, 2);
+    assert!(over.drained.is_some() && over.last_packet_to_old_at.is_some());
+
+    let freeze = with(&config(&[8001], &[8002]), "freeze = \"audit\"");
+    let stand = Stand::new(&freeze);
+    let forced = ChangeRequest {
+        force: true,
+        ..ChangeRequest::default()
+    };
+    let forced = stand.order(Verb::Flip, forced).await.expect("flips");
+    let gates = record(&stand, &forced).await.receipt.gates;
+    assert!(
+        !gates[0].passed && gates[0].what == "freeze",
+        "it was skipped: {gates:?}"
+    );
+}

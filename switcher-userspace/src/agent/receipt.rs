@@ -1,0 +1,124 @@
+//! What is kept of a cut-over for afterwards: who let it through, and what traffic made of it.
+
+use jiff::Timestamp;
+use switcher_common::word::Word;
+
+use super::Runner;
+use super::group::Group;
+use crate::health::Verdict;
+use crate::journal::{ColourTraffic, GateRecord, Receipt, Totals};
+use crate::release::{self, Blocker, Cutover, End, Kind};
+
+impl Runner {
+    /// Before the store.
+    pub(super) fn receipt(&mut self, name: &str, cutover: &Cutover) -> Receipt {
+        self.sample_of(Some(name));
+        let bake = self.bake_record(name, cutover);
+        let Some(group) = self.groups.get(name) else {
+            return Receipt::default();
+        };
+        let asked = matches!(cutover.kind, Kind::Flip | Kind::Canary);
+        let at = cutover.terms.at.unwrap_or_else(|| self.clock.now());
+        let gate = |passed: bool| {
+            move |it: Blocker| GateRecord {
+                what: it.what,
+                passed,
+                why: it.why,
+            }
+        };
+        let mut gates = Vec::new();
+        if asked {
+            let passed = release::passed(&group.state, &cutover.to, at);
+            gates.extend(passed.into_iter().map(gate(true)));
+            let skipped = release::blockers(&group.state, &cutover.to, at);
+            gates.extend(skipped.into_iter().map(gate(false)));
+        }
+        let traffic = group.activity.iter().map(|(colour, activity)| {
+            let before = Totals::from(activity.counters);
+            let traffic = ColourTraffic {
+                before,
+                after: before,
+            };
+            (colour.clone(), traffic)
+        });
+        Receipt {
+            bake,
+            policy: cutover.terms.policy,
+            word_before: Some(word(group.state.word)),
+            gates,
+            traffic: traffic.collect(),
+            ..Receipt::default()
+        }
+    }
+
+    /// Its colour is live.
+    pub(super) fn note_live(&mut self, name: &str, id: &str) {
+        let Some((group, record)) = self
+            .groups
+            .get(name)
+            .and_then(|group| Some((group, group.records.get(id)?)))
+        else {
+            return;
+        };
+        let asked = matches!(record.kind, Kind::Flip | Kind::Canary);
+        let health = asked.then(|| self.asked_health(group, &record.to));
+        let after = word(group.state.word);
+        let record = self.groups.get_mut(name);
+        if let Some(record) = record.and_then(|group| group.records.get_mut(id)) {
+            record.receipt.word_after = Some(after);
+            record.receipt.gates.extend(health);
+        }
+    }
+
+    fn asked_health(&self, group: &Group, to: &str) -> GateRecord {
+        let endpoints = self.config.groups.get(&group.name).map_or(0, |config| {
+            let services = config.services.values();
+            let endpoints = services.filter_map(|it| it.endpoints.get(to));
+            endpoints.map(Vec::len).sum()
+        });
+        let health = |passed, why| GateRecord {
+            what: "health".to_owned(),
+            passed,
+            why,
+        };
+        match self.health.verdict(&group.name, to) {
+            Verdict::Healthy if self.health.passing(&group.name, to).is_none() => {
+                health(true, "nobody asks".to_owned())
+            }
+            Verdict::Healthy => health(true, format!("all of {endpoints} endpoints")),
+            Verdict::Unhealthy(blockers) | Verdict::Unknown(blockers) => {
+                let all = blockers.iter().map(|it| format!("{}: {}", it.what, it.why));
+                health(false, all.collect::<Vec<_>>().join("; "))
+            }
+        }
+    }
+
+    /// It is over.
+    pub(super) fn note_ended(&mut self, name: &str, end: End, id: &str) {
+        self.sample_of(Some(name));
+        let Some(group) = self.groups.get_mut(name) else {
+            return;
+        };
+        let idle = group.state.cutover().is_none();
+        let Some(record) = group.records.get_mut(id) else {
+            return;
+        };
+        let receipt = &mut record.receipt;
+        for (colour, traffic) in &mut receipt.traffic {
+            if let Some(activity) = group.activity.get(colour) {
+                traffic.after = activity.counters.into();
+            }
+        }
+        if record.result.is_none() || record.from == record.to {
+            return;
+        }
+        receipt.drained = (idle && end == End::Succeeded).then(Timestamp::now);
+        receipt.first_packet_at = group.first_packet.filter(|at| record.stored <= Some(*at));
+        let old = group.activity.get(&record.from);
+        receipt.last_packet_to_old_at = old.and_then(|it| it.last_packet);
+    }
+}
+
+fn word(word: Word) -> String {
+    format!("{:#018x}", word.0)
+}
