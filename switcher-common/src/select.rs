@@ -150,27 +150,10 @@ impl<T: Tables, S: Stack> Windowed<'_, T, S> {
 
     #[inline(never)]
     fn tagged(&self) -> Steered {
-        let slot = self.word.previous();
-        let old = || choice(self.service, slot, self.hash, self.tables).unwrap_or(self.new);
-        let flow = TcpFlow {
-            tables: self.tables,
-            group: self.service.group,
-            key: flow_key(self.packet, self.index, flow_space::WINDOW),
-        };
         let now = self.stack.now();
-        let held = self.word.is_held();
-        let word = if held && has_come(self.tables.held_until(self.service.group), now) {
-            self.word.released()
-        } else {
-            self.word
-        };
-        // Field by field: the compiler copies the whole in pieces that the verifier finds unaligned.
-        let segment = Segment {
-            opens: self.segment.opens,
-            resets: self.segment.resets,
-            sequence: self.segment.sequence,
-        };
-        let choice = steer::tagged(word, old, self.new, segment, now, &flow);
+        let choice = self.by_tag(now, |word, segment, flow| {
+            steer::tagged(word, || self.old(), self.new, segment, now, flow)
+        });
         if matches!(choice.1, How::Refused | How::Held) {
             let group = self.service.group;
             self.tables
@@ -181,14 +164,30 @@ impl<T: Tables, S: Stack> Windowed<'_, T, S> {
 
     #[inline(never)]
     fn quic(&self) -> Steered {
-        let slot = self.word.previous();
-        let old = || choice(self.service, slot, self.hash, self.tables).unwrap_or(self.new);
+        let now = self.stack.now();
+        let idle = self.tables.settings().udp_idle;
+        let (endpoint, how) = self.by_tag(now, |word, segment, flow| {
+            steer::quic(word, || self.old(), self.new, segment, now, idle, flow)
+        });
+        Steered {
+            endpoint,
+            how,
+            begins: self.segment.opens && !matches!(how, How::Tag),
+        }
+    }
+
+    /// By the word as it counts in this tick, and the flow's tag.
+    #[inline(always)]
+    fn by_tag(
+        &self,
+        now: u32,
+        choose: impl FnOnce(Word, Segment, &TcpFlow<'_, T>) -> Choice,
+    ) -> Choice {
         let flow = TcpFlow {
             tables: self.tables,
             group: self.service.group,
             key: flow_key(self.packet, self.index, flow_space::WINDOW),
         };
-        let now = self.stack.now();
         let held = self.word.is_held();
         let word = if held && has_come(self.tables.held_until(self.service.group), now) {
             self.word.released()
@@ -201,13 +200,14 @@ impl<T: Tables, S: Stack> Windowed<'_, T, S> {
             resets: self.segment.resets,
             sequence: self.segment.sequence,
         };
-        let idle = self.tables.settings().udp_idle;
-        let (endpoint, how) = steer::quic(word, old, self.new, segment, now, idle, &flow);
-        Steered {
-            endpoint,
-            how,
-            begins: self.segment.opens && !matches!(how, How::Tag),
-        }
+        choose(word, segment, &flow)
+    }
+
+    /// The endpoint of the colour before.
+    #[inline(always)]
+    fn old(&self) -> u16 {
+        let slot = self.word.previous();
+        choice(self.service, slot, self.hash, self.tables).unwrap_or(self.new)
     }
 
     #[inline(always)]
