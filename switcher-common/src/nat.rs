@@ -5,23 +5,31 @@
 //! decided then, by the current table; a switch changes nothing about it. Entries are removed by the
 //! agent when the flow has ended ([`has_ended`]), or by the flow that takes their place.
 
-use crate::abi::nat::{Activity, NatClient, NatFlow, NatPort, NatSource, activity};
+mod begin;
+mod life;
+mod place;
+mod sight;
+
+use crate::abi::nat::{Activity, NatClient, NatFlow, NatPort, NatSource};
 use crate::abi::trace::how;
 use crate::abi::{
-    Address, Endpoint, FlowKey, Note, Port, Service, TCP, endpoint_flags, note_kind, service_flags,
+    Address, Endpoint, FlowKey, Note, Port, Service, endpoint_flags, note_kind, service_flags,
 };
 use crate::forward::{Step, Via};
 use crate::frame::Frame;
-use crate::parse::{self, Packet, TcpFlags};
+use crate::parse::Packet;
 use crate::pipeline::{self, count_flags};
 use crate::rewrite::Edit;
-use crate::select;
-use crate::steer::{self, How, Segment};
+use crate::steer::How;
 use crate::tables::{Count, Stack, Tables};
 use crate::verdict::Reason;
 
-/// Ports that are tried for a flow before it is refused.
-pub const TRIES: u32 = 16;
+use begin::begin;
+use sight::{Sight, goes_on};
+
+pub use begin::TRIES;
+pub use life::{Idle, has_ended, is_closing, is_void, may_have_ended};
+pub use place::{Place, place};
 
 /// The maps of flows.
 pub trait NatTables: Tables {
@@ -253,323 +261,6 @@ const fn port_of(packet: &Packet, endpoint: u16) -> NatPort {
     }
 }
 
-/// Where a packet of a client would go, for whoever only asks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
-    /// Where its flow goes.
-    Known(NatFlow),
-    /// To this endpoint, as the first of a flow.
-    Fresh(u16),
-    /// It belongs to no flow, and begins none.
-    Unknown,
-    /// No flow may begin, for this reason.
-    Refused(Reason),
-}
-
-/// Where a packet of a client would go; a SYN counts as one of a new connection.
-pub fn place<T: NatTables, S: Stack>(
-    packet: &Packet,
-    index: u16,
-    service: &Service,
-    opens: bool,
-    tables: &T,
-    stack: &S,
-) -> Place {
-    let sight = Sight {
-        tcp: packet.protocol == TCP,
-        flags: TcpFlags::NONE,
-        segment: Segment {
-            opens,
-            resets: false,
-            sequence: 0,
-        },
-        now: stack.now(),
-    };
-    let key = FlowKey::nat(packet.source, packet.source_port, index);
-    let floor = tables.udp_floor(service.group);
-    let known = tables.nat_flow(&key, |flow| flow.client);
-    if known.exists && goes_on(&sight, &known.entry, floor, packet, service, tables, stack) {
-        return Place::Known(known.entry);
-    }
-    let begins = !sight.tcp || opens;
-    let id = match select::fresh(packet, service, begins, tables, stack) {
-        Ok(id) => id,
-        Err(reason) => return Place::Refused(reason),
-    };
-    let untouched =
-        present(id, service, tables).is_some_and(|it| it.has(endpoint_flags::UNTOUCHED));
-    if !begins && !untouched {
-        return Place::Unknown;
-    }
-    Place::Fresh(id)
-}
-
-/// Whether a flow has ended: closed or silent for as long as its state allows.
-#[must_use]
-pub const fn has_ended(
-    client: Activity,
-    server: Activity,
-    udp: bool,
-    now: u32,
-    idle: Idle,
-) -> bool {
-    let silence = match (silent_for(client, now), silent_for(server, now)) {
-        (client, server) if client < server => client,
-        (_, server) => server,
-    };
-    silence > idle.of(client, server, udp)
-}
-
-/// Whether a flow may have ended, as far as its endpoint's side tells.
-#[must_use]
-pub const fn may_have_ended(client: &NatClient, udp: bool, now: u32, idle: Idle) -> bool {
-    silent_for(client.server, now) > idle.of(client.client, client.server, udp)
-}
-
-/// Ticks of silence after which a flow has ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Idle {
-    /// TCP, both sides have spoken.
-    pub established: u32,
-    /// TCP, the handshake is not over.
-    pub opening: u32,
-    /// TCP, after a reset or both FINs.
-    pub closing: u32,
-    /// UDP.
-    pub udp: u32,
-}
-
-impl Idle {
-    const fn of(self, client: Activity, server: Activity, udp: bool) -> u32 {
-        if udp {
-            self.udp
-        } else if is_closing(client, server) {
-            self.closing
-        } else if server.has(activity::TALKS)
-            || client.has(activity::TALKS) && server.has(activity::SPEAKS)
-        {
-            self.established
-        } else {
-            self.opening
-        }
-    }
-}
-
-/// Whether a connection is over but for stragglers: a reset, or a FIN from both sides.
-#[inline(always)]
-#[must_use]
-pub const fn is_closing(client: Activity, server: Activity) -> bool {
-    (client.state() | server.state()) & activity::RESET != 0
-        || client.state() & server.state() & activity::FIN != 0
-}
-
-/// Whether a flow of this epoch was given up by a hard rollback.
-#[inline(always)]
-#[must_use]
-pub const fn is_void(epoch: u32, floor: u32) -> bool {
-    epoch.wrapping_sub(floor).cast_signed() < 0
-}
-
-/// What a packet says of its flow.
-#[derive(Clone, Copy)]
-struct Sight {
-    tcp: bool,
-    flags: TcpFlags,
-    /// Its sequence number, if it opens a connection.
-    segment: Segment,
-    now: u32,
-}
-
-impl Sight {
-    #[inline(always)]
-    fn of<F: Frame + ?Sized>(frame: &F, packet: &Packet, now: u32) -> Self {
-        let tcp = packet.protocol == TCP;
-        let (flags, segment) = if tcp {
-            (parse::flags(frame, packet), parse::segment(frame, packet))
-        } else {
-            (TcpFlags::NONE, Segment::OTHER)
-        };
-        Self {
-            tcp,
-            flags,
-            segment,
-            now,
-        }
-    }
-
-    /// What its sender does now, after what it did before. Who sends something after a reset has not
-    /// reset anything: somebody else did, in its name.
-    #[inline(always)]
-    const fn after(&self, before: Activity) -> Activity {
-        let mut state = before.state() | activity::SPEAKS;
-        if self.flags.resets() {
-            state |= activity::RESET;
-        } else if !self.flags.synchronises() {
-            state = state & !activity::RESET | activity::TALKS;
-        }
-        if self.flags.finishes() {
-            state |= activity::FIN;
-        }
-        Activity::new(self.now, state)
-    }
-
-    /// Whether it begins another flow than the one that is remembered.
-    ///
-    /// A SYN with another sequence number is a connection of its own when the old one is closing or was
-    /// never made. Else its server has to say that it knows nothing of it, and the client resets what is
-    /// there (RFC 5961, 4): nobody else's SYN ends a connection.
-    #[inline(always)]
-    const fn renews(&self, flow: &NatFlow, floor: u32) -> bool {
-        if is_void(flow.epoch, floor) {
-            return true;
-        }
-        self.segment.opens
-            && flow.sequence != self.segment.sequence
-            && (is_closing(flow.client, flow.server) || !flow.client.has(activity::TALKS))
-    }
-}
-
-/// Whether a packet belongs to the flow that is remembered for its client.
-#[inline(always)]
-fn goes_on<T: NatTables, S: Stack>(
-    sight: &Sight,
-    flow: &NatFlow,
-    floor: u32,
-    packet: &Packet,
-    service: &Service,
-    tables: &T,
-    stack: &S,
-) -> bool {
-    if sight.renews(flow, floor) || present(flow.endpoint, service, tables).is_none() {
-        return false;
-    }
-    if sight.tcp {
-        return true;
-    }
-    if service.has(service_flags::PER_PACKET) {
-        let fresh = select::fresh(packet, service, true, tables, stack);
-        return fresh.is_ok_and(|id| id == flow.endpoint);
-    }
-    let idle = tables.settings().nat_udp_idle;
-    if silent_for(flow.client, sight.now) <= idle {
-        return true;
-    }
-    let back = tables.nat_client(&flow.back(), |client| client.server);
-    back.exists && silent_for(back.entry.server, sight.now) <= idle
-}
-
-/// The first packet of a flow.
-#[inline(always)]
-#[expect(
-    clippy::too_many_arguments,
-    reason = "inlined; a struct of references costs BPF stack"
-)]
-fn begin<T: NatTables, S: Stack>(
-    sight: &Sight,
-    packet: &Packet,
-    bytes: u32,
-    key: &FlowKey,
-    service: &Service,
-    old: &Found<NatFlow>,
-    tables: &T,
-    stack: &S,
-) -> Result<NatFlow, Reason> {
-    let begins = !sight.tcp || sight.segment.opens;
-    let id = select::fresh(packet, service, begins, tables, stack)?;
-    let endpoint = present(id, service, tables).ok_or(Reason::NoEndpoint)?;
-    // The VIP itself: its connections are the stack's to know.
-    if endpoint.has(endpoint_flags::UNTOUCHED) {
-        if begins && old.exists {
-            tables.remove_nat_flow(key);
-            tables.release_nat_port(&old.entry.back());
-        }
-        tables.count(endpoint.counter, Count::Packet { bytes, begins });
-        return Err(Reason::Untouched);
-    }
-    if !begins {
-        return Err(Reason::UnknownFlow);
-    }
-    let client = NatClient {
-        address: packet.source,
-        port: packet.source_port,
-        service: key.id,
-        epoch: tables.word(service.group).epoch(),
-        client: sight.after(Activity::default()),
-        server: Activity::new(sight.now, 0),
-    };
-    let port = take_port(id, &client, sight.segment.sequence, tables)?;
-    let flow = NatFlow {
-        source: port.source,
-        port: port.port,
-        endpoint: id,
-        epoch: client.epoch,
-        sequence: sight.segment.sequence,
-        reserved: 0,
-        client: client.client,
-        server: client.server,
-    };
-    match tables.set_nat_flow(key, &flow, old.exists) {
-        Taken::Yes => {}
-        refused => {
-            tables.release_nat_port(&port);
-            // Another CPU has just met another packet of this flow, or there is no room.
-            let theirs = tables.nat_flow(key, |flow| flow.client);
-            if refused == Taken::Full || !theirs.exists {
-                return Err(Reason::NatFull);
-            }
-            return Ok(theirs.entry);
-        }
-    }
-    // Datagrams that the old endpoint has yet to send may still come back; the agent frees their port.
-    if old.exists && sight.tcp {
-        tables.release_nat_port(&old.entry.back());
-    }
-    Ok(flow)
-}
-
-/// A port of this host for a new flow to an endpoint.
-#[inline(always)]
-fn take_port<T: NatTables>(
-    id: u16,
-    client: &NatClient,
-    sequence: u32,
-    tables: &T,
-) -> Result<NatPort, Reason> {
-    let source = tables.nat_source(id).ok_or(Reason::NatSource)?;
-    // Read once: they are shared with the agent.
-    let (count, first, ports) = (source.count, source.first, u32::from(source.ports));
-    if count == 0 || ports == 0 {
-        return Err(Reason::NatSource);
-    }
-    let seed = tables.settings().seed ^ (u64::from(sequence) << 32 | u64::from(id));
-    let hash = steer::hash(seed, client.address, client.port.0);
-    let address = source
-        .addresses
-        .get((hash >> 8 & 0xff) as usize % count as usize);
-    let mut taken = NatPort {
-        source: *address.ok_or(Reason::NatSource)?,
-        port: Port(0),
-        endpoint: id,
-        reserved: 0,
-    };
-    // Of few ports each is tried. Of many, steps of a flow's own keep it out of queues.
-    let stride = if ports <= TRIES { 1 } else { hash >> 16 | 1 };
-    let mut place = hash % ports;
-    for _ in 0..TRIES {
-        taken.port = Port::new(first.wrapping_add(place as u16));
-        // To a service's port of this very address no reply could be told from a request.
-        if !tables.known(taken.port) {
-            match tables.take_nat_port(&taken, client) {
-                Taken::Yes => return Ok(taken),
-                Taken::Already => {}
-                Taken::Full => return Err(Reason::NatFull),
-            }
-        }
-        place = place.wrapping_add(stride) % ports;
-    }
-    Err(Reason::NatExhausted)
-}
-
 /// Where the egress hook finds out by which face of its service a flow came: by a preview it is noted.
 #[inline(always)]
 fn note_face<T: Tables>(
@@ -623,13 +314,4 @@ fn present<'a, T: Tables>(id: u16, service: &Service, tables: &'a T) -> Option<&
     tables.endpoint(id).filter(|endpoint| {
         endpoint.has(endpoint_flags::PRESENT) && endpoint.service == service.parent
     })
-}
-
-/// Ticks since a side's last packet: none if another CPU, whose clock is ahead, has just seen one.
-#[inline(always)]
-const fn silent_for(side: Activity, now: u32) -> u32 {
-    match now.wrapping_sub(side.seen()).cast_signed() {
-        ahead if ahead < 0 => 0,
-        silent => silent.cast_unsigned(),
-    }
 }
