@@ -223,6 +223,11 @@ pub enum Command {
         /// The shell
         shell: Shell,
     },
+    /// Print the manual page, or write those of all commands into a directory
+    Man {
+        /// A directory that is there
+        directory: Option<PathBuf>,
+    },
 }
 
 /// Arguments of `apply`.

@@ -8,6 +8,8 @@ mod files;
 mod reads;
 #[path = "cli/releases.rs"]
 mod releases;
+#[path = "cli/service.rs"]
+mod service;
 #[path = "cli/trace.rs"]
 mod trace;
 

@@ -15,6 +15,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
 
+use super::manager;
 use crate::agent::{Ended, Handle, Setup, start};
 use crate::api::model::ConfigRequest;
 use crate::api::{self, Api};
@@ -88,6 +89,9 @@ async fn serve(config: Config, file: &Path) -> anyhow::Result<Ended> {
         // Ends with the runtime.
         tokio::spawn(listen::serve(public, agent.clone()));
     }
+    manager::ready();
+    tokio::spawn(manager::show(agent.clone()));
+    tokio::spawn(manager::watch(agent.clone()));
     info!(socket = %socket.display(), version = env!("CARGO_PKG_VERSION"), "ready");
     until_stopped(signals, listener, &agent, thread).await
 }
@@ -138,6 +142,7 @@ async fn until_stopped(
             },
         }
     }
+    manager::stopping();
     agent.stop();
     let _ended = runner.await;
     Ok(Ended::Stopped)
@@ -152,6 +157,7 @@ fn again() -> anyhow::Error {
 
 /// SIGHUP: the file as it is now.
 fn take_again(agent: &Handle) {
+    manager::reloading();
     agent.tell(|runner| {
         let who = Who {
             actor: "SIGHUP".to_owned(),
@@ -164,6 +170,7 @@ fn take_again(agent: &Handle) {
             Ok((answer, _)) => answer.summary.iter().for_each(|line| info!("{line}")),
             Err(failure) => warn!("{failure}"),
         }
+        manager::ready();
     });
 }
 

@@ -16,6 +16,8 @@ mod emergency;
 mod explain;
 mod flip;
 mod history;
+mod man;
+mod manager;
 mod note;
 mod pause;
 mod plan;
@@ -40,6 +42,7 @@ pub fn run(cli: Cli, output: &Output) -> Result<Exit, Failure> {
         Command::Agent { config } => agent::run(&config),
         Command::Check { file } => check::run(&file, output),
         Command::Completion { shell } => completion::run(shell),
+        Command::Man { directory } => man::run(directory.as_deref()),
         Command::Plan { file } => plan::run(&globals, output, file.as_deref()),
         Command::Apply(args) => apply::run(&globals, output, args),
         Command::Status { group, watch } => status::run(&globals, output, group.as_deref(), watch),

@@ -403,6 +403,14 @@ fn without_an_agent_it_is_9_and_usage_is_2() {
                 "{shell}"
             );
         }
+        let page = switcher(&["man"])?;
+        ensure!(String::from_utf8_lossy(&page.stdout).contains(".TH switcher 1"));
+        let directory = tempfile::tempdir()?;
+        let at = directory.path().display().to_string();
+        ensure!(switcher(&["man", &at])?.status.success());
+        ensure!(directory.path().join("switcher-flip.1").exists());
+        let nowhere = switcher(&["man", "/nowhere"])?;
+        ensure!(nowhere.status.code() == Some(1), "{nowhere:?}");
         Ok(())
     };
     check().unwrap_or_else(|error| panic!("{error:#}"));
