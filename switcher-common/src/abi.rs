@@ -345,6 +345,10 @@ pub mod endpoint_flags {
     pub const MASQUERADE: u8 = 1 << 3;
     /// On the same link, and has the VIP, too: only link addresses change, and it answers clients itself.
     pub const DSR: u8 = 1 << 4;
+    /// Anywhere, and has the VIP, too: packets travel inside others, and it answers clients itself.
+    pub const TUNNEL: u8 = 1 << 5;
+    /// Those that have the VIP and answer clients themselves.
+    pub const DIRECT: u8 = DSR | TUNNEL;
 }
 
 /// Element of `ENDPOINTS`: one server of one colour of one service.
@@ -378,6 +382,44 @@ impl Endpoint {
     #[inline(always)]
     pub const fn has(&self, flag: u8) -> bool {
         self.flags & flag == flag
+    }
+}
+
+/// Element of `TUNNELS`, in step with `ENDPOINTS`: the source of outer headers to an endpoint with
+/// [`endpoint_flags::TUNNEL`].
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Tunnel {
+    /// Of the endpoint's family; bits that vary are zero. All zero if it isn't known.
+    pub source: Address,
+    /// Bits of the address's last word, as it stands in a header, that vary by flow.
+    pub varied: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+const _: () = assert!(size_of::<Tunnel>() == 24);
+
+impl Tunnel {
+    /// Sources from a prefix: its host bits vary, the last 32 of them at most.
+    pub fn new(prefix: core::net::IpAddr, length: u8) -> Self {
+        let bits: u32 = if prefix.is_ipv4() { 32 } else { 128 };
+        let hosts = bits.saturating_sub(length.into()).min(32);
+        let varied = match hosts {
+            0 => 0,
+            hosts => (u32::MAX >> (32 - hosts)).to_be(),
+        };
+        let [a, b, c, d] = Address::from(prefix).words();
+        Self {
+            source: Address::of_words([a, b, c, d & !varied]),
+            varied,
+            reserved: 0,
+        }
+    }
+
+    /// Whether packets can come from there.
+    #[inline(always)]
+    pub const fn is_known(&self) -> bool {
+        self.source.0[0] | self.source.0[1] != 0
     }
 }
 

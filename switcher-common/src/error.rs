@@ -20,7 +20,8 @@ use crate::rewrite::{End, Hop};
 use crate::select;
 use crate::steer::Segment;
 use crate::tables::{Stack, Tables};
-use crate::verdict::{Reason, Verdict};
+use crate::tunnel::Parcel;
+use crate::verdict::{Reason, Stage, Verdict};
 
 /// An error, and what becomes of it.
 #[derive(Clone, Copy)]
@@ -50,6 +51,8 @@ enum Via {
     Way,
     /// The endpoint, which has the VIP itself.
     Relay,
+    /// Likewise, inside another packet.
+    Tunnel,
 }
 
 impl Kept for Matter {}
@@ -93,6 +96,11 @@ pub(crate) fn ingress<F: Frame + ?Sized, T: NatTables, S: Stack>(
             relay(frame, matter, tables, stack)?;
             tables.count_reason(Reason::IcmpError);
             return Ok(out(matter.interface, stack));
+        }
+        Via::Tunnel => {
+            tables.hand_on(&Parcel::part(&matter.error.outer, matter.endpoint, false));
+            tables.count_reason(Reason::IcmpError);
+            return Ok(Verdict::Continue(Stage::Wrap));
         }
     }
     emit(frame, matter, tables)?;
@@ -175,6 +183,8 @@ fn decide<T: NatTables, S: Stack>(
             matter.turn = matter.error.to(endpoint.address, endpoint.port);
             matter.via = if endpoint.has(endpoint_flags::DSR) {
                 Via::Relay
+            } else if endpoint.has(endpoint_flags::TUNNEL) {
+                Via::Tunnel
             } else if endpoint.has(endpoint_flags::ROUTED) {
                 Via::Way
             } else {

@@ -25,6 +25,7 @@ use crate::parse::{self, Packet};
 use crate::pipeline;
 use crate::rewrite::{self, Edit, End, Hop};
 use crate::tables::{Count, Stack, Tables};
+use crate::tunnel::Parcel;
 use crate::verdict::{Reason, Stage, Verdict};
 
 pub(crate) use head::Head;
@@ -58,11 +59,14 @@ pub(crate) fn ingress<F: Frame + ?Sized, T: Tables, S: Stack>(
     } else {
         stack.met(fragment.said.service, fragment.said.id, how::FRAGMENT);
     }
-    if relayed(fragment, tables)? {
-        relay(frame, fragment, tables, stack)?;
+    if is_direct(fragment, tables)? {
+        go_on(frame, fragment, tables, stack)?;
     } else {
         find_way(frame, fragment, tables, stack)?;
         carry_out(frame, fragment, tables)?;
+    }
+    if fragment.handed_on {
+        return Ok(Verdict::Continue(Stage::Wrap));
     }
     Ok(match fragment.interface {
         0 => Verdict::Deliver,
@@ -72,24 +76,32 @@ pub(crate) fn ingress<F: Frame + ?Sized, T: Tables, S: Stack>(
 
 /// Whether it goes to an endpoint that has the VIP.
 #[inline(always)]
-fn relayed<T: Tables>(fragment: &Fragment, tables: &T) -> Result<bool, Reason> {
+fn is_direct<T: Tables>(fragment: &Fragment, tables: &T) -> Result<bool, Reason> {
     let Fragmented { kind, id, .. } = fragment.said;
     if kind != fragmented::REQUEST {
         return Ok(false);
     }
-    Ok(pipeline::endpoint(id, tables)?.has(endpoint_flags::DSR))
+    Ok(pipeline::endpoint(id, tables)?.flags & endpoint_flags::DIRECT != 0)
 }
 
+/// To such an endpoint.
+///
 /// A function of its own also in the programs, for its stack.
 #[inline(never)]
-fn relay<F: Frame + ?Sized, T: Tables, S: Stack>(
+fn go_on<F: Frame + ?Sized, T: Tables, S: Stack>(
     frame: &mut F,
     fragment: &mut Fragment,
     tables: &T,
     stack: &S,
 ) -> Result<(), Reason> {
-    let address = request(frame, fragment, tables)?.address;
+    let endpoint = request(frame, fragment, tables)?;
     let (packet, id) = (&fragment.packet, fragment.said.id);
+    if endpoint.has(endpoint_flags::TUNNEL) {
+        tables.hand_on(&Parcel::part(packet, id, fragment.first));
+        fragment.handed_on = true;
+        return Ok(());
+    }
+    let address = endpoint.address;
     fragment.interface = dsr::relay(frame, packet, id, address, false, tables, stack)?;
     Ok(())
 }
@@ -206,6 +218,8 @@ struct Fragment {
     /// Of the packet that it is part of.
     identification: u32,
     first: bool,
+    /// Another stage takes it further.
+    handed_on: bool,
     /// By which it is forwarded; 0 leaves it to the stack.
     interface: u32,
     /// Link addresses, if it is forwarded.
@@ -236,6 +250,7 @@ impl Fragment {
             said: PASSES,
             identification: part.id,
             first,
+            handed_on: false,
             interface: 0,
             hop: Hop {
                 destination: [0; 6],

@@ -6,7 +6,7 @@ use network_types::eth::EthHdr;
 use network_types::tcp::TcpHdr;
 
 use crate::abi::Address;
-use crate::layers::Layers;
+use crate::layers::{LINK, Layers};
 use crate::parse::Packet;
 use crate::rewrite::Edit;
 
@@ -74,10 +74,49 @@ pub trait Frame {
     }
     /// Carries out an edit of the headers, checksums included. All or nothing.
     fn edit(&mut self, edit: &Edit) -> Option<()>;
+    /// Makes room for another header of this many bytes between the link header, which ends at `l3`, and the rest.
+    /// What the room contains is anything.
+    fn insert(&mut self, l3: u16, bytes: usize, as_what: Inserted) -> Option<()>;
+    /// Cuts the frame off after this many bytes, of which it has more.
+    fn truncate(&mut self, length: usize) -> Option<()>;
     /// The sum of words as they stand in the frame, from `offset` on, the last filled up with a zero byte;
     /// [`TOO_SHORT`] where the frame is too short, or [`SUMMED`] is. No `Option`: the compiler
     /// may move a payload that was never set, and the verifier refuses to read it.
     fn sum(&self, offset: usize, length: usize) -> u64;
+}
+
+/// What is put between a link header and a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Inserted {
+    /// An IPv4 header, inside which the packet travels.
+    OuterIpv4,
+    /// An IPv6 header, likewise.
+    OuterIpv6,
+    /// The headers of an ICMP error that quotes the packet.
+    Error,
+}
+
+/// Bytes before the IP header at the most: the Ethernet header and two VLAN tags.
+const LINK_MOST: usize = LINK + 8;
+
+/// [`Frame::insert`] for who can make room in front of a frame.
+#[inline(always)]
+pub fn insert_behind_link<F: Frame + ?Sized>(
+    frame: &mut F,
+    l3: u16,
+    prepend: impl FnOnce(&mut F) -> Option<()>,
+) -> Option<()> {
+    let link: [u8; LINK_MOST] = frame.read(0)?;
+    prepend(frame)?;
+    let (plain, tags) = link.split_at(LINK);
+    frame.write::<[u8; LINK]>(0, plain.try_into().ok()?)?;
+    if usize::from(l3) > LINK {
+        frame.write::<[u8; 4]>(LINK, tags[..4].try_into().ok()?)?;
+    }
+    if usize::from(l3) > LINK + 4 {
+        frame.write::<[u8; 4]>(LINK + 4, tags[4..].try_into().ok()?)?;
+    }
+    Some(())
 }
 
 /// What may be kept: at most [`KEPT`] bytes.
@@ -114,6 +153,15 @@ impl Frame for [u8] {
         crate::rewrite::in_place(self, edit)
     }
 
+    /// Bytes that somebody else owns neither grow nor shrink.
+    fn insert(&mut self, _l3: u16, _bytes: usize, _as_what: Inserted) -> Option<()> {
+        None
+    }
+
+    fn truncate(&mut self, _length: usize) -> Option<()> {
+        None
+    }
+
     fn sum(&self, offset: usize, length: usize) -> u64 {
         let bytes = self.get(offset..offset.saturating_add(length));
         let Some(bytes) = bytes.filter(|_| length <= SUMMED) else {
@@ -127,5 +175,41 @@ impl Frame for [u8] {
             .first()
             .map_or(0, |last| u16::from_ne_bytes([*last, 0]));
         sum.sum::<u64>() + u64::from(last)
+    }
+}
+
+/// A frame that grows and shrinks, as a driver's buffer does.
+#[cfg(feature = "std")]
+impl Frame for std::vec::Vec<u8> {
+    fn length(&self) -> u32 {
+        self.as_slice().length()
+    }
+
+    fn read<T: Header>(&self, offset: usize) -> Option<T> {
+        self.as_slice().read(offset)
+    }
+
+    fn write<T: Header>(&mut self, offset: usize, header: T) -> Option<()> {
+        self.as_mut_slice().write(offset, header)
+    }
+
+    fn edit(&mut self, edit: &Edit) -> Option<()> {
+        self.as_mut_slice().edit(edit)
+    }
+
+    fn insert(&mut self, l3: u16, bytes: usize, _as_what: Inserted) -> Option<()> {
+        insert_behind_link(self, l3, |frame| {
+            frame.splice(0..0, core::iter::repeat_n(0, bytes));
+            Some(())
+        })
+    }
+
+    fn truncate(&mut self, length: usize) -> Option<()> {
+        Self::truncate(self, length);
+        Some(())
+    }
+
+    fn sum(&self, offset: usize, length: usize) -> u64 {
+        self.as_slice().sum(offset, length)
     }
 }

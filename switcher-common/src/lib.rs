@@ -32,5 +32,7 @@ pub mod select;
 pub mod steer;
 pub mod tables;
 pub mod timed;
+pub mod tunnel;
+pub(crate) mod unreachable;
 pub mod verdict;
 pub mod word;

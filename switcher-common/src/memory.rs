@@ -4,6 +4,7 @@
 mod nat;
 
 use core::cell::{Cell, RefCell};
+use core::mem::MaybeUninit;
 use std::collections::BTreeMap;
 use std::vec::Vec;
 
@@ -11,11 +12,12 @@ use crate::abi::fragment::{FragmentKey, Fragmented};
 use crate::abi::notice::{Notice, Noticed};
 use crate::abi::{
     Address, AddressKey, BUCKETS_PER_ELEMENT, Counters, Endpoint, FlowKey, MANY, NextHop, Note,
-    Port, PortEntry, Service, Settings, TCP, TableRef, Tag, TagBudget, Times, address_kind,
+    Port, PortEntry, Service, Settings, TCP, TableRef, Tag, TagBudget, Times, Tunnel, address_kind,
 };
 use crate::parse::Packet;
 use crate::steer::{Ownership, Segment};
 use crate::tables::{Count, Route, Stack, Tables, Way};
+use crate::tunnel::Parcel;
 use crate::verdict::Reason;
 use crate::word::Word;
 
@@ -51,6 +53,8 @@ pub struct Memory {
     pub services: BTreeMap<u16, Service>,
     /// By id. Whether one was noted is in `noted`.
     pub endpoints: BTreeMap<u16, Endpoint>,
+    /// By endpoint id.
+    pub tunnels: BTreeMap<u16, Tunnel>,
     /// Elements of `TABLES`.
     pub buckets: Vec<[u16; BUCKETS_PER_ELEMENT as usize]>,
     /// By group.
@@ -85,6 +89,8 @@ pub struct Memory {
     pub notices: RefCell<Vec<Notice>>,
     /// What it has been told already, by group.
     pub noticed: RefCell<BTreeMap<u16, Noticed>>,
+    /// What a stage has left to the next.
+    pub parcel: Cell<Option<Parcel>>,
     /// By reason.
     pub reasons: RefCell<BTreeMap<Reason, u64>>,
 }
@@ -165,6 +171,10 @@ impl Tables for Memory {
 
     fn endpoint(&self, id: u16) -> Option<&Endpoint> {
         self.endpoints.get(&id)
+    }
+
+    fn tunnel(&self, endpoint: u16) -> Tunnel {
+        self.tunnels.get(&endpoint).copied().unwrap_or_default()
     }
 
     fn bucket(&self, bucket: u32) -> Option<u16> {
@@ -257,6 +267,14 @@ impl Tables for Memory {
 
     fn set_next_hop(&self, endpoint: u16, hop: NextHop) {
         self.next_hops.borrow_mut().insert(endpoint, hop);
+    }
+
+    fn hand_on(&self, parcel: &Parcel) {
+        self.parcel.set(Some(*parcel));
+    }
+
+    fn handed_on<'a>(&self, place: &'a mut MaybeUninit<Parcel>) -> Option<&'a mut Parcel> {
+        Some(place.write(self.parcel.get()?))
     }
 
     fn notice(&self, kind: u32, group: u16, id: u16, mark: u32) {

@@ -21,6 +21,8 @@ use crate::rewrite::Edit;
 use crate::select::{self, Steered};
 use crate::steer::{How, Segment};
 use crate::tables::{Count, Stack, Tables};
+use crate::tunnel::{self, Parcel};
+use crate::unreachable;
 use crate::verdict::{Reason, Stage, Verdict};
 
 /// A packet comes in by one of our interfaces.
@@ -153,10 +155,35 @@ pub fn tunnel<F: Frame + ?Sized, T: Tables, S: Stack>(
     if endpoint.has(endpoint_flags::UNTOUCHED) {
         return Verdict::Pass(Reason::Untouched);
     }
+    if endpoint.has(endpoint_flags::TUNNEL) {
+        tables.hand_on(&Parcel::whole(packet, id));
+        return Verdict::Continue(Stage::Wrap);
+    }
     match dsr::relay(frame, packet, id, endpoint.address, true, tables, stack) {
         Ok(interface) => out(interface, stack),
         Err(reason) => pass(reason, tables),
     }
+}
+
+/// What travels on inside another packet: [`Stage::Wrap`].
+#[inline(always)]
+pub fn wrap<F: Frame + ?Sized, T: Tables, S: Stack>(
+    frame: &mut F,
+    tables: &T,
+    stack: &S,
+) -> Verdict {
+    match tunnel::wrap(frame, tables, stack) {
+        Ok(verdict) => verdict,
+        Err(reason) => pass(reason, tables),
+    }
+}
+
+/// What would be too big inside another packet: [`Stage::Answer`].
+#[inline(always)]
+pub fn answer<F: Frame + ?Sized, T: Tables>(frame: &mut F, tables: &T) -> Verdict {
+    let told = unreachable::too_big(frame, tables);
+    let verdict = pass(Reason::TooBig, tables);
+    if told { Verdict::Transmit } else { verdict }
 }
 
 /// [`ingress`] and whatever stages take over from it, as the kernel's tail calls do.
@@ -165,16 +192,18 @@ pub fn run<F: Frame + ?Sized, T: NatTables, S: Stack>(
     tables: &T,
     stack: &S,
 ) -> Verdict {
-    match ingress(frame, tables, stack) {
-        Verdict::Continue(Stage::Fragments) => match fragments(frame, tables, stack) {
-            Verdict::Continue(Stage::Nat) => nat(frame, tables, stack),
-            verdict => verdict,
-        },
-        Verdict::Continue(Stage::Errors) => errors(frame, tables, stack),
-        Verdict::Continue(Stage::Nat) => nat(frame, tables, stack),
-        Verdict::Continue(Stage::Tunnel) => tunnel(frame, tables, stack),
-        verdict => verdict,
+    let mut verdict = ingress(frame, tables, stack);
+    while let Verdict::Continue(stage) = verdict {
+        verdict = match stage {
+            Stage::Fragments => fragments(frame, tables, stack),
+            Stage::Errors => errors(frame, tables, stack),
+            Stage::Nat => nat(frame, tables, stack),
+            Stage::Tunnel => tunnel(frame, tables, stack),
+            Stage::Wrap => wrap(frame, tables, stack),
+            Stage::Answer => answer(frame, tables),
+        };
     }
+    verdict
 }
 
 /// A packet leaves by one of our interfaces, from the host itself or through its stack.

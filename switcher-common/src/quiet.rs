@@ -1,12 +1,16 @@
 //! Asking where a packet's flow goes without leaving a trace: for ICMP errors, which only quote the flow.
 
+use core::mem::MaybeUninit;
+
 use crate::abi::fragment::{FragmentKey, Fragmented};
 use crate::abi::{
     AddressKey, Endpoint, FlowKey, NextHop, Note, Port, PortEntry, Service, Settings, Tag, Times,
+    Tunnel,
 };
 use crate::parse::Packet;
 use crate::steer::{Ownership, Segment};
 use crate::tables::{Count, Route, Stack, Tables, Way};
+use crate::tunnel::Parcel;
 use crate::verdict::Reason;
 use crate::word::Word;
 
@@ -37,6 +41,11 @@ impl<T: Tables> Tables for Quiet<'_, T> {
     #[inline(always)]
     fn endpoint(&self, id: u16) -> Option<&Endpoint> {
         self.0.endpoint(id)
+    }
+
+    #[inline(always)]
+    fn tunnel(&self, endpoint: u16) -> Tunnel {
+        self.0.tunnel(endpoint)
     }
 
     #[inline(always)]
@@ -127,6 +136,14 @@ impl<T: Tables> Tables for Quiet<'_, T> {
     #[inline(always)]
     fn set_next_hop(&self, endpoint: u16, hop: NextHop) {
         self.0.set_next_hop(endpoint, hop);
+    }
+
+    #[inline(always)]
+    fn hand_on(&self, _: &Parcel) {}
+
+    #[inline(always)]
+    fn handed_on<'a>(&self, place: &'a mut MaybeUninit<Parcel>) -> Option<&'a mut Parcel> {
+        self.0.handed_on(place)
     }
 
     #[inline(always)]

@@ -1,13 +1,16 @@
 //! Where the pipeline looks things up.
 
+use core::mem::MaybeUninit;
+
 use crate::abi::fragment::{FragmentKey, Fragmented};
 use crate::abi::{
     Address, AddressKey, Endpoint, FlowKey, NextHop, Note, Port, PortEntry, Service, Settings, Tag,
-    Times,
+    Times, Tunnel,
 };
 use crate::parse::{Carriage, Packet};
 use crate::rewrite::Hop;
 use crate::steer::{Ownership, Segment};
+use crate::tunnel::Parcel;
 use crate::verdict::Reason;
 use crate::word::Word;
 
@@ -24,6 +27,8 @@ pub trait Tables {
     fn service(&self, index: u16) -> Option<&Service>;
     /// An endpoint.
     fn endpoint(&self, id: u16) -> Option<&Endpoint>;
+    /// Where packets to an endpoint say to come from that travel inside others.
+    fn tunnel(&self, endpoint: u16) -> Tunnel;
     /// The endpoint id in a bucket.
     fn bucket(&self, bucket: u32) -> Option<u16>;
     /// A group's steering word: one load.
@@ -69,6 +74,11 @@ pub trait Tables {
     fn next_hop(&self, endpoint: u16) -> Option<NextHop>;
     /// Remembers an answer of the FIB.
     fn set_next_hop(&self, endpoint: u16, hop: NextHop);
+
+    /// Leaves a packet to the next stage: memory of this CPU.
+    fn hand_on(&self, parcel: &Parcel);
+    /// The packet that the stage before has left, if one has; `place` is for who has it nowhere else.
+    fn handed_on<'a>(&self, place: &'a mut MaybeUninit<Parcel>) -> Option<&'a mut Parcel>;
 
     /// Tells the agent of something rare: see [`Notice`](crate::abi::notice::Notice). Told once for each `mark`,
     /// by each CPU, group and kind.

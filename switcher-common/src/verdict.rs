@@ -27,15 +27,26 @@ pub enum Stage {
     Fragments,
     /// Services with `forward = "masquerade"`.
     Nat,
-    /// Services with `forward = "dsr"`.
+    /// Services with `forward = "dsr"` or `"ipip"`.
     Tunnel,
     /// ICMP errors.
     Errors,
+    /// Packets that travel on inside others.
+    Wrap,
+    /// Of these, what is too big: its sender is told.
+    Answer,
 }
 
 impl Stage {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 4] = [Self::Fragments, Self::Nat, Self::Tunnel, Self::Errors];
+    pub const ALL: [Self; 6] = [
+        Self::Fragments,
+        Self::Nat,
+        Self::Tunnel,
+        Self::Errors,
+        Self::Wrap,
+        Self::Answer,
+    ];
 
     /// Its program in the object that also tells what it does.
     pub const fn traced(self) -> &'static str {
@@ -44,6 +55,8 @@ impl Stage {
             Self::Nat => "traced_nat",
             Self::Tunnel => "traced_tunnel",
             Self::Errors => "traced_errors",
+            Self::Wrap => "traced_wrap",
+            Self::Answer => "traced_answer",
         }
     }
 
@@ -54,6 +67,8 @@ impl Stage {
             Self::Nat => "traced_tc_nat",
             Self::Tunnel => "traced_tc_tunnel",
             Self::Errors => "traced_tc_errors",
+            Self::Wrap => "traced_tc_wrap",
+            Self::Answer => "traced_tc_answer",
         }
     }
 
@@ -70,6 +85,8 @@ impl Stage {
             Self::Nat => "switcher_nat",
             Self::Tunnel => "switcher_tunnel",
             Self::Errors => "switcher_errors",
+            Self::Wrap => "switcher_wrap",
+            Self::Answer => "switcher_answer",
         }
     }
 
@@ -80,6 +97,8 @@ impl Stage {
             Self::Nat => "switcher_tc_nat",
             Self::Tunnel => "switcher_tc_tunnel",
             Self::Errors => "switcher_tc_errors",
+            Self::Wrap => "switcher_tc_wrap",
+            Self::Answer => "switcher_tc_answer",
         }
     }
 }
@@ -148,7 +167,8 @@ reasons! {
     /// Dropped, since only the endpoint may see it: the way there is not known yet. No link address, no
     /// route, or no forwarding.
     NoNeighbour = "no-neighbour",
-    /// Dropped likewise: larger than the MTU of the way to the endpoint.
+    /// Dropped likewise: larger than the MTU of the way to the endpoint. Or its sender is told so, if it would
+    /// have travelled inside another packet.
     TooBig = "too-big",
     /// Dropped likewise: at the end of its time to live.
     Expired = "expired",
@@ -161,6 +181,8 @@ reasons! {
     NatExhausted = "nat-exhausted",
     /// Dropped: no room is left in the map of masqueraded flows.
     NatFull = "nat-full",
+    /// Dropped: no room for an outer header in front of the packet.
+    NoRoom = "no-room",
 }
 
 impl Reason {
@@ -197,6 +219,7 @@ impl Reason {
                 | Self::Expired
                 | Self::NatExhausted
                 | Self::NatFull
+                | Self::NoRoom
         )
     }
 }

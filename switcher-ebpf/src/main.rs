@@ -53,10 +53,24 @@ fn switcher_nat(context: XdpContext) -> u32 {
     act(&context, verdict)
 }
 
-/// Of these, packets of services in `dsr`.
+/// Of these, packets of services in `dsr` and `ipip`.
 #[xdp(frags)]
 fn switcher_tunnel(context: XdpContext) -> u32 {
     let verdict = pipeline::tunnel(&mut XdpFrame(&context), &Maps, &KernelStack(&context));
+    act(&context, verdict)
+}
+
+/// Of these, packets that travel on inside others.
+#[xdp(frags)]
+fn switcher_wrap(context: XdpContext) -> u32 {
+    let verdict = pipeline::wrap(&mut XdpFrame(&context), &Maps, &KernelStack(&context));
+    act(&context, verdict)
+}
+
+/// Of these, packets that are too big for that.
+#[xdp(frags)]
+fn switcher_answer(context: XdpContext) -> u32 {
+    let verdict = pipeline::answer(&mut XdpFrame(&context), &Maps);
     act(&context, verdict)
 }
 

@@ -2,6 +2,8 @@
 
 mod nat;
 
+use core::mem::MaybeUninit;
+
 use aya_ebpf::bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC};
 use aya_ebpf::btf_maps::{
     Array, ArrayOfMaps, HashMap, LruHashMap, PerCpuArray, ProgramArray, RingBuf, SkStorage,
@@ -15,10 +17,11 @@ use switcher_common::abi::{
     self, AddressKey, BUCKETS_PER_ELEMENT, Counters, DEFAULT_FLOWS, Endpoint, FlowKey, GroupName,
     GroupState, MAX_ADDRESSES, MAX_BUCKETS, MAX_COUNTERS, MAX_ENDPOINTS, MAX_GROUPS, MAX_NOTES,
     MAX_SERVICES, NextHop, Note, PORTS_PER_WORD, Port, PortEntry, Service, ServiceName, Settings,
-    Tag, TagBudget, Times, UDP_FLOWS, known_port,
+    Tag, TagBudget, Times, Tunnel, UDP_FLOWS, known_port,
 };
 use switcher_common::frame::KEPT;
 use switcher_common::tables::{Count, Tables};
+use switcher_common::tunnel::Parcel;
 use switcher_common::verdict::{Reason, Stage};
 use switcher_common::word::Word;
 
@@ -57,6 +60,8 @@ static TABLES: Array<Buckets, { (MAX_BUCKETS / BUCKETS_PER_ELEMENT) as usize }, 
 #[btf_map]
 static ENDPOINTS: Array<Endpoint, ENDPOINT_COUNT, MAPPED> = Array::new();
 #[btf_map]
+static TUNNELS: Array<Tunnel, ENDPOINT_COUNT, MAPPED> = Array::new();
+#[btf_map]
 static SETTINGS: Array<Settings, 1, MAPPED> = Array::new();
 #[btf_map]
 static NEXT_HOPS: PerCpuArray<NextHop, { abi::NEXT_HOPS as usize }> = PerCpuArray::new();
@@ -83,9 +88,10 @@ static SERVICE_NAMES: Array<ServiceName, SERVICE_COUNT> = Array::new();
 static NOTICES: RingBuf<Notice, NOTICE_BYTES> = RingBuf::new();
 #[btf_map]
 static NOTICED: PerCpuArray<Noticed, GROUP_COUNT> = PerCpuArray::new();
-/// What is kept of the packet that is being worked on: at XDP hooks, and at tc hooks.
+/// What is kept of the packet that is being worked on: at XDP hooks, at tc hooks, and from one stage to the next
+/// wherever it came in.
 #[btf_map]
-pub(crate) static SCRATCH: PerCpuArray<[u64; KEPT / 8], 2> = PerCpuArray::new();
+pub(crate) static SCRATCH: PerCpuArray<[u64; KEPT / 8], 3> = PerCpuArray::new();
 /// By [`Stage`].
 #[btf_map]
 pub(crate) static STAGES: ProgramArray<{ Stage::ALL.len() }> = ProgramArray::new();
@@ -142,6 +148,14 @@ impl Tables for Maps {
     #[inline(always)]
     fn endpoint(&self, id: u16) -> Option<&Endpoint> {
         ENDPOINTS.get(u32::from(id))
+    }
+
+    #[inline(always)]
+    fn tunnel(&self, endpoint: u16) -> Tunnel {
+        match TUNNELS.get(u32::from(endpoint)) {
+            Some(tunnel) => *tunnel,
+            None => Tunnel::default(),
+        }
     }
 
     #[inline(always)]
@@ -298,6 +312,21 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
+    fn hand_on(&self, parcel: &Parcel) {
+        if let Some(place) = handed() {
+            // SAFETY: this CPU's element, aligned and large enough as asserted; programs that packets come in by
+            // do not interrupt each other.
+            unsafe { place.write(*parcel) };
+        }
+    }
+
+    #[inline(always)]
+    fn handed_on<'a>(&self, _place: &'a mut MaybeUninit<Parcel>) -> Option<&'a mut Parcel> {
+        // SAFETY: as above; the stage before has written it.
+        handed().map(|place| unsafe { &mut *place })
+    }
+
+    #[inline(always)]
     fn notice(&self, kind: u32, group: u16, id: u16, mark: u32) {
         notice(kind, u32::from(group), u32::from(id), mark);
     }
@@ -332,6 +361,16 @@ impl Tables for Maps {
         }
     }
 }
+
+/// Where a stage leaves a packet to the next.
+#[inline(always)]
+fn handed() -> Option<*mut Parcel> {
+    const { assert!(size_of::<Parcel>() <= KEPT && align_of::<Parcel>() <= 8) };
+    Some(SCRATCH.get_ptr_mut(HANDED)?.cast::<Parcel>())
+}
+
+/// Element of [`SCRATCH`] behind those of the hooks.
+const HANDED: u32 = 2;
 
 /// A function of its own, so that the few places that call it hardly grow by it.
 #[inline(never)]

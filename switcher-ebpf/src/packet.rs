@@ -3,13 +3,22 @@
 use core::intrinsics::is_val_statically_known;
 use core::mem::MaybeUninit;
 
-use aya_ebpf::bindings::{BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, BPF_F_RECOMPUTE_CSUM, xdp_md};
-use aya_ebpf::helpers::generated::{bpf_csum_update, bpf_xdp_get_buff_len};
+use aya_ebpf::bindings::{
+    BPF_F_ADJ_ROOM_ENCAP_L3_IPV4, BPF_F_ADJ_ROOM_ENCAP_L3_IPV6, BPF_F_ADJ_ROOM_FIXED_GSO,
+    BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, BPF_F_RECOMPUTE_CSUM,
+    bpf_adj_room_mode::BPF_ADJ_ROOM_MAC, xdp_md,
+};
+use aya_ebpf::helpers::generated::{
+    bpf_csum_update, bpf_skb_change_tail, bpf_xdp_adjust_head, bpf_xdp_adjust_tail,
+    bpf_xdp_get_buff_len,
+};
 use aya_ebpf::programs::{TcContext, XdpContext};
 use switcher_common::abi::trace::kind;
 use switcher_common::abi::{TCP, UDP};
 use switcher_common::checksum::{fold, narrow};
-use switcher_common::frame::{Frame, Header, KEPT, Kept, REACH, SUMMED, TOO_SHORT};
+use switcher_common::frame::{
+    Frame, Header, Inserted, KEPT, Kept, REACH, SUMMED, TOO_SHORT, insert_behind_link,
+};
 use switcher_common::layers::{LINK, Layers};
 use switcher_common::parse::Packet;
 use switcher_common::rewrite::{self, Edit, field};
@@ -86,6 +95,23 @@ impl Frame for XdpFrame<'_> {
     #[inline(always)]
     fn edit(&mut self, edit: &Edit) -> Option<()> {
         rewrite::in_place(self, edit)
+    }
+
+    #[inline(always)]
+    fn insert(&mut self, l3: u16, bytes: usize, _as_what: Inserted) -> Option<()> {
+        insert_behind_link(self, l3, |frame| {
+            // SAFETY: the context is this program's; packet pointers are loaded anew for each access.
+            let refused = unsafe { bpf_xdp_adjust_head(frame.0.ctx, -(bytes as i32)) };
+            (refused == 0).then_some(())
+        })
+    }
+
+    #[inline(always)]
+    fn truncate(&mut self, length: usize) -> Option<()> {
+        let change = length as i32 - self.length() as i32;
+        // SAFETY: as above.
+        let refused = unsafe { bpf_xdp_adjust_tail(self.0.ctx, change) };
+        (refused == 0).then_some(())
     }
 
     #[inline(always)]
@@ -261,6 +287,26 @@ impl<const SUMMED: bool> Frame for TcFrame<'_, SUMMED> {
         }
         let check = usize::from(edit.l3) + field::v4::CHECK;
         self.0.l3_csum_replace(check, 0, change(header), 0).ok()
+    }
+
+    /// Of a packet that is many segments, each gets the outer header, and is as long as before: there was room for it.
+    #[inline(always)]
+    fn insert(&mut self, _l3: u16, bytes: usize, as_what: Inserted) -> Option<()> {
+        let flags = match as_what {
+            Inserted::OuterIpv4 => BPF_F_ADJ_ROOM_FIXED_GSO | BPF_F_ADJ_ROOM_ENCAP_L3_IPV4,
+            Inserted::OuterIpv6 => BPF_F_ADJ_ROOM_FIXED_GSO | BPF_F_ADJ_ROOM_ENCAP_L3_IPV6,
+            Inserted::Error => 0,
+        };
+        self.0
+            .adjust_room(bytes as i32, BPF_ADJ_ROOM_MAC, flags.into())
+            .ok()
+    }
+
+    #[inline(always)]
+    fn truncate(&mut self, length: usize) -> Option<()> {
+        // SAFETY: the context is this program's; packet pointers are loaded anew for each access.
+        let refused = unsafe { bpf_skb_change_tail(self.0.skb.skb, length as u32, 0) };
+        (refused == 0).then_some(())
     }
 
     /// Checksums are completed by whoever has to.

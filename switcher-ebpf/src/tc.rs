@@ -47,11 +47,28 @@ fn switcher_tc_nat(context: TcContext) -> i32 {
     act(&context, verdict)
 }
 
-/// Of these, packets of services in `dsr`.
+/// Of these, packets of services in `dsr` and `ipip`.
 #[classifier]
 fn switcher_tc_tunnel(context: TcContext) -> i32 {
     let mut frame = TcFrame::new(&context);
     let verdict = pipeline::tunnel(&mut frame, &Maps, &KernelStack(&context));
+    act(&context, verdict)
+}
+
+/// Of these, packets that travel on inside others.
+#[classifier]
+fn switcher_tc_wrap(context: TcContext) -> i32 {
+    let mut frame = TcFrame::new(&context);
+    let verdict = pipeline::wrap(&mut frame, &Maps, &KernelStack(&context));
+    act(&context, verdict)
+}
+
+/// Of these, packets that are too big for that.
+#[classifier]
+fn switcher_tc_answer(context: TcContext) -> i32 {
+    let mut frame = TcFrame::new(&context);
+    frame.pull_more();
+    let verdict = pipeline::answer(&mut frame, &Maps);
     act(&context, verdict)
 }
 

@@ -96,6 +96,21 @@ fn traced_tunnel(context: XdpContext) -> u32 {
     told(&context, verdict)
 }
 
+/// As the plain one.
+#[xdp(frags)]
+fn traced_wrap(context: XdpContext) -> u32 {
+    let stack = Traced(KernelStack(&context));
+    let verdict = pipeline::wrap(&mut XdpFrame(&context), &Maps, &stack);
+    told(&context, verdict)
+}
+
+/// As the plain one.
+#[xdp(frags)]
+fn traced_answer(context: XdpContext) -> u32 {
+    let verdict = pipeline::answer(&mut XdpFrame(&context), &Maps);
+    told(&context, verdict)
+}
+
 /// The stack, and whoever keeps the record.
 struct Traced<'a, C>(KernelStack<'a, C>);
 

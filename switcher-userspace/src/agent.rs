@@ -34,6 +34,7 @@ mod tend;
 mod terms;
 #[cfg(test)]
 pub(crate) mod tests;
+mod tunnels;
 mod wait;
 
 pub use handle::Handle;

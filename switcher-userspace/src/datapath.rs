@@ -30,7 +30,7 @@ use std::time::Duration;
 
 use clients::{Bypass, LocalClients};
 use switcher_common::abi::notice::Notice;
-use switcher_common::abi::{AddressKey, Counters, Endpoint, Service, TableRef, Times};
+use switcher_common::abi::{AddressKey, Counters, Endpoint, Service, TableRef, Times, Tunnel};
 use switcher_common::verdict::Reason;
 use switcher_common::word::Word;
 
@@ -89,6 +89,8 @@ pub struct Have {
     pub services: BTreeMap<u16, HaveService>,
     /// By endpoint id.
     pub endpoints: BTreeMap<u16, Endpoint>,
+    /// By endpoint id: where outer headers say to come from.
+    pub tunnels: BTreeMap<u16, Tunnel>,
     /// What is published: address -> index of the service or id of the endpoint.
     pub addresses: BTreeMap<AddressKey, u16>,
     /// The buckets of every table that a service refers to, by [`TableRef`]'s number.
@@ -203,6 +205,13 @@ pub enum Change {
         id: u16,
         /// The map's element.
         endpoint: Endpoint,
+    },
+    /// Writes where outer headers to an endpoint say to come from; zero where it has none.
+    SetTunnel {
+        /// The endpoint's id.
+        id: u16,
+        /// The map's element.
+        tunnel: Tunnel,
     },
     /// Fills a table that no word points at.
     FillTable {

@@ -113,7 +113,14 @@ fn of_config(config: &Config) -> Vec<Check> {
     };
     let masquerades = uses(Forward::Masquerade, false) || uses(Forward::Masquerade, true);
     let forwards = |v6| uses(Forward::Routed, v6) || uses(Forward::Masquerade, v6);
-    let keeps_vip = |v6| services().any(|it| it.forward.keeps_vip() && it.vip.is_ipv6() == v6);
+    // Of endpoints: what travels inside other packets may be of another family.
+    let keeps_vip = |v6| {
+        let mut direct = services().filter(|it| it.forward.keeps_vip());
+        direct.any(|it| {
+            let mut endpoints = it.endpoints.values().flatten();
+            endpoints.any(|endpoint| endpoint.address.is_ipv6() == v6)
+        })
+    };
     let families = |direct| Families {
         v4: if direct {
             keeps_vip(false)

@@ -316,8 +316,11 @@ fn checks_hold(frame: &[u8]) -> Option<bool> {
     while matches!(frame.get(at..at + 2)?, [0x81, 0x00] | [0x88, 0xa8]) {
         at += 4;
     }
-    let packet = frame.get(at + 2..)?;
-    if frame[at..at + 2] == [0x86, 0xdd] {
+    packet_holds(frame.get(at + 2..)?)
+}
+
+fn packet_holds(packet: &[u8]) -> Option<bool> {
+    if packet.first()? >> 4 == 6 {
         let (mut kind, mut l4) = (*packet.get(6)?, 40);
         while let Some(length) = extension_length(kind, packet.get(l4..l4 + 2)?) {
             kind = packet[l4];
@@ -340,8 +343,15 @@ fn extension_length(kind: u8, header: &[u8]) -> Option<usize> {
     }
 }
 
+/// A packet inside another one.
+const IPV4_INSIDE: u8 = 4;
+const IPV6_INSIDE: u8 = 41;
+
 fn segment_holds(addresses: &[u8], protocol: u8, segment: &[u8]) -> Option<bool> {
     let unchecked = protocol == UDP && segment.get(6..8)? == [0, 0];
+    if matches!(protocol, IPV4_INSIDE | IPV6_INSIDE) {
+        return packet_holds(segment);
+    }
     if protocol == ICMP {
         return Some(sum(segment) == 0xffff);
     }

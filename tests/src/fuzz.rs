@@ -131,7 +131,7 @@ fn one(state: &State, hook: Hook, frame: &[u8]) {
 
 fn run(state: &State, hook: Hook, frame: &mut Vec<u8>) -> Verdict {
     match hook {
-        Hook::Ingress => pipeline::run(frame.as_mut_slice(), &state.memory, &state.told),
+        Hook::Ingress => pipeline::run(frame, &state.memory, &state.told),
         Hook::Egress => pipeline::egress(frame.as_mut_slice(), &state.memory, &state.told),
     }
 }

@@ -1,6 +1,7 @@
 //! What the test targets share: frames, packet cases as data, and the kernel to run them in.
 
 pub mod cases;
+pub mod cave;
 pub mod frame;
 pub mod fuzz;
 pub mod kernel;

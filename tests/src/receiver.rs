@@ -8,7 +8,8 @@ use aya::maps::HashMap;
 use aya::programs::Xdp;
 use aya::programs::xdp::XdpMode;
 use aya::{Ebpf, EbpfLoader};
-use switcher_harness::{Namespace, Topology};
+use switcher_harness::topology::INTERFACE;
+use switcher_harness::{Mode, Namespace, Topology};
 
 /// The object with the programs; see `tests/ebpf`.
 const OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/receiver"));
@@ -26,6 +27,11 @@ impl Receivers {
         let mut receivers = Vec::new();
         if let Some((bridge, port)) = topology.port_of_switch() {
             receivers.push(on(bridge, &port, "pass")?);
+        }
+        if topology.mode == Mode::Ipip {
+            for host in &topology.backends {
+                receivers.push(on(host, INTERFACE, "decapsulate")?);
+            }
         }
         Ok(Self(receivers))
     }

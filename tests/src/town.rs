@@ -7,7 +7,7 @@ mod flows;
 mod state;
 mod v6;
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
 
 use switcher_common::abi::fragment::fragment_keys;
 use switcher_common::abi::{
@@ -22,7 +22,8 @@ use switcher_common::tables::Route;
 pub use flows::{Masked, flow_tag, syn_tag};
 pub use state::State;
 
-use crate::frame::RECEIVER;
+use crate::cave::{self, CAVE, WELL};
+use crate::frame::{RECEIVER, six};
 
 /// The group of all services here.
 pub const GROUP: u16 = 3;
@@ -90,7 +91,7 @@ pub const MASK: SocketAddrV4 = at(10, 1, 0, 1, 20_000);
 /// UDP, QUIC.
 pub const STREAM: SocketAddrV4 = at(192, 0, 2, 88, 4433);
 
-const SERVICES: [SocketAddrV4; 16] = [
+const SERVICES: [SocketAddrV4; 18] = [
     WEB,
     SHOP,
     CELL,
@@ -107,6 +108,8 @@ const SERVICES: [SocketAddrV4; 16] = [
     AWAY_PREVIEW,
     RADIO,
     STREAM,
+    CAVE,
+    WELL,
 ];
 
 /// Index of a service.
@@ -140,7 +143,8 @@ pub fn endpoint(vip: SocketAddrV4, colour: u16) -> SocketAddrV4 {
         RADIO => at(10, 1, 0, 11 + n, 7188),
         ADOPTED | ADOPTED_PREVIEW if colour == 0 => ADOPTED,
         ADOPTED | ADOPTED_PREVIEW => at(192, 0, 2, 85, 8443 + colour),
-        DOOR | BELL => [
+        CAVE | WELL if colour == 2 => at(10, 1, 0, 13, vip.port()),
+        DOOR | BELL | CAVE | WELL => [
             at(192, 0, 2, 90, vip.port()),
             at(10, 3, 0, 11, vip.port()),
             at(192, 0, 2, 99, vip.port()),
@@ -262,6 +266,10 @@ fn told() -> Told {
             mtu: interface.mtu,
         };
         told.routes.insert(Address::v4(neighbour.octets()), route);
+        if neighbour == cave::RED {
+            told.routes
+                .insert(IpAddr::from(six(neighbour)).into(), route);
+        }
         if neighbour == GATEWAY {
             told.routes.insert(parts(CLIENT).0, route);
         }
@@ -274,7 +282,7 @@ fn told() -> Told {
 
 fn add(memory: &mut Memory, vip: SocketAddrV4) {
     let (index, parent) = (service(vip), previewed(vip));
-    let protocol = if matches!(vip, NAMES | CALLS | BELL | RADIO | STREAM) {
+    let protocol = if matches!(vip, NAMES | CALLS | BELL | RADIO | STREAM | WELL) {
         UDP
     } else {
         TCP
@@ -286,7 +294,7 @@ fn add(memory: &mut Memory, vip: SocketAddrV4) {
         PREVIEW | ADOPTED_PREVIEW => service_flags::PREVIEW,
         DESK => service_flags::BY_SOURCE,
         STREAM => service_flags::QUIC,
-        DOOR | BELL => service_flags::KEEPS_VIP,
+        DOOR | BELL | CAVE | WELL => service_flags::KEEPS_VIP,
         AWAY | RADIO => service_flags::MASQUERADE,
         AWAY_PREVIEW => service_flags::MASQUERADE | service_flags::PREVIEW,
         _ => 0,
@@ -330,10 +338,12 @@ fn add_endpoint(memory: &mut Memory, vip: SocketAddrV4, colour: u16, protocol: u
     let how = match vip {
         SHOP | FAR => endpoint_flags::ROUTED,
         DOOR | BELL => endpoint_flags::DSR,
+        CAVE | WELL => endpoint_flags::TUNNEL,
         AWAY | RADIO => endpoint_flags::MASQUERADE,
         _ if server == vip => endpoint_flags::UNTOUCHED,
         _ => 0,
     };
+    let address = cave::address(vip, colour).unwrap_or(address);
     let element = Endpoint {
         address,
         port,
@@ -345,8 +355,12 @@ fn add_endpoint(memory: &mut Memory, vip: SocketAddrV4, colour: u16, protocol: u
         ..Default::default()
     };
     memory.endpoints.insert(id, element);
+    if element.has(endpoint_flags::TUNNEL) {
+        let tunnel = cave::tunnel(!element.address.is_v4());
+        memory.tunnels.insert(id, tunnel);
+    }
     // Endpoints that answer clients directly are not looked out for.
-    if !element.has(endpoint_flags::DSR) {
+    if element.flags & endpoint_flags::DIRECT == 0 {
         publish(memory, server, protocol, address_kind::ENDPOINT, id);
     }
 }

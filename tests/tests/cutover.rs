@@ -107,6 +107,11 @@ fn jumbo_frames_dsr() {
     run("jumbo_frames_dsr", || jumbo(Mode::Dsr));
 }
 
+#[test]
+fn jumbo_frames_ipip() {
+    run("jumbo_frames_ipip", || jumbo(Mode::Ipip));
+}
+
 /// Frames of more than a page, which native XDP sees in parts: TCP segments of downloads, and datagrams both
 /// ways.
 fn jumbo(mode: Mode) -> Result<()> {
@@ -114,7 +119,7 @@ fn jumbo(mode: Mode) -> Result<()> {
         mtu: 9000,
         agent: match mode {
             Mode::Masquerade => "[agent.masquerade]\nports = \"10000-19999\"",
-            Mode::Local | Mode::Routed | Mode::Dsr => "",
+            Mode::Local | Mode::Routed | Mode::Dsr | Mode::Ipip => "",
         },
         ..settings("native")
     };

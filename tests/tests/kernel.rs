@@ -165,7 +165,7 @@ fn agree(kernel: &Kernel, state: &State, entry: Entry, frame: &[u8]) -> anyhow::
     let mut ours = frame.to_vec();
     let (verdict, action) = match entry {
         Entry::Xdp => {
-            let verdict = pipeline::run(ours.as_mut_slice(), &state.memory, &state.told);
+            let verdict = pipeline::run(&mut ours, &state.memory, &state.told);
             (verdict, xdp_action(verdict))
         }
         Entry::Tc => {

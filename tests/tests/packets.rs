@@ -5,10 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use switcher_common::abi::Counters;
 use switcher_common::pipeline;
 use switcher_common::rewrite::Hop;
+use switcher_common::tables::Route;
 use switcher_common::verdict::{Reason, Verdict};
 use switcher_tests::cases::{self, Case, Hook, Remembered};
+use switcher_tests::cave::CAVE;
 use switcher_tests::frame::{Build, flag, sound};
 use switcher_tests::pieces::{Family, forwarded};
+use switcher_tests::skb::Skb;
 use switcher_tests::town::{
     AWAY, BELL, CELL, CLIENT, GATEWAY, GROUP, INSIDE, Interface, MASK, Masked, OUTSIDE, RADIO,
     SHOP, State, WEB, endpoint, flow_tag, id, link_of, nat_key, udp_key, window_key,
@@ -75,6 +78,31 @@ fn fragments_follow_the_first_one() {
     }
 }
 
+/// Nobody may be asked for IPv6 packets of less than 1280 bytes (RFC 8200, 5).
+#[test]
+fn a_tunnel_that_is_too_narrow_for_ipv6_tells_nobody() {
+    let packet = Build {
+        payload: vec![7; 1400],
+        ..Build::tcp(CLIENT, CAVE, flag::ACK).in_v6(&[])
+    };
+    let with = |least| {
+        let mut state = State::new(cases::steady()).in_v6();
+        for route in state.told.routes.values_mut() {
+            if let Route::Neighbour { mtu, .. } = route {
+                *mtu = least;
+            }
+        }
+        let mut frame = packet.bytes();
+        let verdict = pipeline::run(&mut frame, &state.memory, &state.told);
+        (verdict, frame)
+    };
+    let dropped = Verdict::Drop(Reason::TooBig);
+    assert_eq!(with(1319), (dropped, packet.bytes()));
+    let (verdict, answer) = with(1320);
+    assert_eq!(verdict, Verdict::Transmit);
+    assert!(sound(&answer), "{answer:02x?}");
+}
+
 fn of_150_bytes(whole: Build) -> Build {
     Build {
         payload: (0..150).collect(),
@@ -88,6 +116,10 @@ fn every_reason_has_a_case() {
     let mut seen = BTreeSet::new();
     for case in cases::all() {
         assert_eq!(run(&case), Ok(()));
+        if case.hook == Hook::Ingress {
+            let (mut frame, state) = (case.frame.clone(), &case.state);
+            let _verdict = pipeline::run(&mut Skb(&mut frame), &state.memory, &state.told);
+        }
         seen.extend(case.state.memory.reasons.borrow().keys().copied());
     }
     let counted: BTreeSet<_> = Reason::ALL.iter().filter(|it| it.counted()).collect();
@@ -118,9 +150,7 @@ fn resets_and_answers_are_counted_for_their_colour() {
                 let mut frame = Build::tcp(endpoint(vip, colour), to, flags).bytes();
                 state.memory.counters.borrow_mut().clear();
                 let _verdict = match hook {
-                    Hook::Ingress => {
-                        pipeline::run(frame.as_mut_slice(), &state.memory, &state.told)
-                    }
+                    Hook::Ingress => pipeline::run(&mut frame, &state.memory, &state.told),
                     Hook::Egress => {
                         pipeline::run_egress(frame.as_mut_slice(), &state.memory, &state.told)
                     }
@@ -144,7 +174,7 @@ fn run(case: &Case) -> Result<(), String> {
     } = case;
     let mut frame = case.frame.clone();
     let verdict = match case.hook {
-        Hook::Ingress => pipeline::run(frame.as_mut_slice(), &state.memory, &state.told),
+        Hook::Ingress => pipeline::run(&mut frame, &state.memory, &state.told),
         Hook::Egress => pipeline::run_egress(frame.as_mut_slice(), &state.memory, &state.told),
     };
     if verdict != case.verdict {

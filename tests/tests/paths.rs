@@ -50,6 +50,8 @@ paths! {
     masquerade_v6: Masquerade v6 true;
     dsr: Dsr v6 false;
     dsr_v6: Dsr v6 true;
+    ipip: Ipip v6 false;
+    ipip_v6: Ipip v6 true;
 }
 
 /// There the packets of clients beside the switch are large, and what has to fit is a segment of them.
@@ -72,7 +74,7 @@ fn paths(mode: Mode, v6: bool, xdp: &'static str) -> Result<()> {
         xdp,
         agent: match mode {
             Mode::Masquerade => "[agent.masquerade]\nports = \"10000-19999\"",
-            Mode::Local | Mode::Routed | Mode::Dsr => "",
+            Mode::Local | Mode::Routed | Mode::Dsr | Mode::Ipip => "",
         },
         ..Settings::default()
     };

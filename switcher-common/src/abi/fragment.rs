@@ -95,6 +95,6 @@ pub fn fragment_keys(face: &Service, endpoint: &Endpoint) -> [Option<AddressKey>
     let from = AddressKey::fragments_from(endpoint.address, protocol);
     [
         Some(AddressKey::fragments_to(face.address, protocol)),
-        (!endpoint.has(endpoint_flags::DSR)).then_some(from),
+        (endpoint.flags & endpoint_flags::DIRECT == 0).then_some(from),
     ]
 }

@@ -16,6 +16,8 @@ pub const GROUPS: &str = "GROUPS";
 pub const TABLES: &str = "TABLES";
 /// `Array<Endpoint, MAX_ENDPOINTS>`, mapped.
 pub const ENDPOINTS: &str = "ENDPOINTS";
+/// `Array<Tunnel, MAX_ENDPOINTS>`, mapped.
+pub const TUNNELS: &str = "TUNNELS";
 /// `Array<Settings, 1>`, mapped.
 pub const SETTINGS: &str = "SETTINGS";
 /// `PerCpuArray<NextHop, NEXT_HOPS>`, at the low bits of an endpoint's id.
@@ -42,9 +44,10 @@ pub const TAG_BUDGET: &str = "TAG_BUDGET";
 pub const NOTICES: &str = "NOTICES";
 /// `PerCpuArray<Noticed, MAX_GROUPS>`.
 pub const NOTICED: &str = "NOTICED";
-/// `PerCpuArray<[u64; 32], 2>`: what is kept of the packet that is being worked on, at XDP and at tc hooks.
+/// `PerCpuArray<[u64; 32], 3>`: what is kept of the packet that is being worked on, at XDP and at tc hooks, and what
+/// one stage hands on to the next.
 pub const SCRATCH: &str = "SCRATCH";
-/// `ProgramArray<4>` by `Stage`: where the first program tail-calls to.
+/// `ProgramArray<6>` by `Stage`: where the first program tail-calls to.
 pub const STAGES: &str = "STAGES";
 /// Likewise at tc ingress.
 pub const TC_STAGES: &str = "TC_STAGES";
@@ -83,6 +86,7 @@ pub const ALL: &[&str] = &[
     GROUPS,
     TABLES,
     ENDPOINTS,
+    TUNNELS,
     SETTINGS,
     NEXT_HOPS,
     COUNTERS,

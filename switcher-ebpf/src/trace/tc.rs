@@ -87,6 +87,23 @@ fn traced_tc_tunnel(context: TcContext) -> i32 {
     told(&context, verdict)
 }
 
+/// As the plain one.
+#[classifier]
+fn traced_tc_wrap(context: TcContext) -> i32 {
+    let stack = Traced(KernelStack(&context));
+    let verdict = pipeline::wrap(&mut TcFrame::new(&context), &Maps, &stack);
+    told(&context, verdict)
+}
+
+/// As the plain one.
+#[classifier]
+fn traced_tc_answer(context: TcContext) -> i32 {
+    let mut frame = TcFrame::new(&context);
+    frame.pull_more();
+    let verdict = pipeline::answer(&mut frame, &Maps);
+    told(&context, verdict)
+}
+
 #[inline(always)]
 fn told(context: &TcContext, verdict: Verdict) -> i32 {
     if let Verdict::Continue(stage) = verdict {

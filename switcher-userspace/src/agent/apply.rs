@@ -18,6 +18,7 @@ use crate::config::{self, AgentConfig, Config, ConfigErrors};
 use crate::datapath::{Change, GroupIndex, Have};
 use crate::exit::{Exit, Failure};
 use crate::health;
+use crate::host::route;
 use crate::journal::{CutoverRecord, Who};
 use crate::reconcile::{Plan, Refusal, Want, plan};
 use crate::release::{Baking, Event, Found, Intent, Timing, Verdict, resume};
@@ -126,6 +127,7 @@ impl Runner {
     /// The steps from the kernel as it is to a configuration.
     pub(super) fn plan_for(&self, config: &Config) -> Result<Plan, Refusal> {
         let mut want = Want::new(config, &self.is_own)?;
+        want.fill_sources(|address| route::way(address).ok().flatten()?.source);
         for (name, group) in &mut want.groups {
             self.complete(name, group);
             // A group that is new to the kernel may not be new to us: the host was started again.

@@ -68,6 +68,7 @@ impl Runner {
             return;
         }
         let begun = Instant::now();
+        self.renew_tunnels();
         match self.compare() {
             Ok((drift, plan)) => self.repair(drift, plan.as_ref()),
             Err(error) => warn!("the kernel can't be compared: {error:#}"),

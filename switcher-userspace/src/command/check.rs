@@ -75,7 +75,7 @@ mod tests {
     fn a_good_file_is_summed_up() {
         let config = config::parse("a.toml", GOOD.as_bytes()).expect("good");
         let summary = Summary::new(Path::new("a.toml"), &config).to_string();
-        assert_eq!(summary, "a.toml: ok: 2 groups, 2 services, 5 endpoints");
+        assert_eq!(summary, "a.toml: ok: 2 groups, 3 services, 7 endpoints");
     }
 
     #[test]

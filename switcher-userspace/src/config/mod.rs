@@ -23,7 +23,7 @@ pub use error::{ConfigError, ConfigErrors};
 pub use load::{FILE_MAX, load, parse, read};
 pub use model::{
     AgentConfig, Config, Drain, EndpointConfig, Forward, GroupConfig, HashMode, Health, HealthKind,
-    InterfaceConfig, Masquerade, Program, Protocol, ServiceConfig, UdpMode, XdpMode,
+    InterfaceConfig, Masquerade, Prefix, Program, Protocol, ServiceConfig, UdpMode, XdpMode,
 };
 pub use resolve::{ResolveError, resolve};
 

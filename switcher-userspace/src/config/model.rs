@@ -216,12 +216,23 @@ pub struct ServiceConfig {
     pub forward: Forward,
     /// What decides on a client's endpoint.
     pub hash: HashMode,
+    /// For [`Forward::Ipip`]: where outer headers say to come from; this host's address on the way if nothing.
+    pub tunnel_source: Option<Prefix>,
     /// What a flow is, for UDP; [`UdpMode::Flow`] and without meaning for TCP.
     pub udp: UdpMode,
     /// An address that always reaches the idle colour.
     pub preview: Option<SocketAddr>,
     /// Endpoints by colour: an entry for every colour of the group, none of them empty.
     pub endpoints: BTreeMap<String, Vec<EndpointConfig>>,
+}
+
+/// Addresses that begin alike.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Prefix {
+    /// The first of them.
+    pub address: IpAddr,
+    /// Bits that are alike.
+    pub length: u8,
 }
 
 /// One server of a colour.
@@ -257,6 +268,9 @@ pub enum Forward {
     Masquerade,
     /// Endpoints on other hosts of the same link that have the VIP themselves and answer directly.
     Dsr,
+    /// Endpoints on other hosts anywhere, reached inside other packets, that have the VIP themselves and
+    /// answer directly.
+    Ipip,
 }
 
 impl Forward {
@@ -265,7 +279,7 @@ impl Forward {
     #[must_use]
     pub const fn keeps_vip(self) -> bool {
         match self {
-            Self::Dsr => true,
+            Self::Dsr | Self::Ipip => true,
             Self::Auto | Self::Local | Self::Routed | Self::Masquerade => false,
         }
     }
@@ -314,7 +328,14 @@ macro_rules! named {
 named! {
     XdpMode { Native = "native", Generic = "generic", Tc = "tc" }
     Protocol { Tcp = "tcp", Udp = "udp" }
-    Forward { Auto = "auto", Local = "local", Routed = "routed", Masquerade = "masquerade", Dsr = "dsr" }
+    Forward {
+        Auto = "auto",
+        Local = "local",
+        Routed = "routed",
+        Masquerade = "masquerade",
+        Dsr = "dsr",
+        Ipip = "ipip",
+    }
     HashMode { Flow = "flow", Source = "source" }
     UdpMode { Flow = "flow", Packet = "packet", Quic = "quic" }
 }

@@ -64,7 +64,7 @@ pub fn resolve(
     };
     let name = || service.name.clone();
     match service.forward {
-        forward @ Forward::Dsr => {
+        forward @ (Forward::Dsr | Forward::Ipip) => {
             let elsewhere = |address: SocketAddr| address != service.vip;
             let mut all = service.endpoints.values().flatten().map(|e| e.address);
             match all.find(|address| elsewhere(*address) && is_own(address.ip())) {
@@ -176,6 +176,7 @@ mod tests {
             protocol: Protocol::Tcp,
             forward,
             hash: HashMode::Flow,
+            tunnel_source: None,
             udp: UdpMode::Flow,
             preview: None,
             endpoints: BTreeMap::from([("blue".into(), endpoints.iter().map(endpoint).collect())]),

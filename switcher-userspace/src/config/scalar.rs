@@ -5,15 +5,36 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::Protocol;
 use super::limits::{DURATION_MAX, INTERFACE_NAME_MAX, LINE_MAX, NAME_MAX, SOCKET_PATH_MAX};
 use super::report::Complaint;
+use super::{Prefix, Protocol};
 
 type Parsed<T> = Result<T, Complaint>;
 
 pub(super) const DURATION: &str = "write a number with its unit, such as 300ms, 5s, 2m or 1h";
 pub(super) const VIP: &str = "write IP:PORT/tcp or IP:PORT/udp, such as 203.0.113.10:443/tcp";
 pub(super) const ADDRESS: &str = "write IP:PORT, such as 203.0.113.10:8443";
+
+pub(super) const PREFIX: &str = "write ADDRESS/LENGTH, such as 10.200.0.0/16, or one address";
+
+/// Addresses that begin alike: `10.200.0.0/16`. A single address is all of itself.
+pub(super) fn prefix(text: &str) -> Parsed<Prefix> {
+    let (address, length) = text
+        .split_once('/')
+        .map_or((text, None), |(a, b)| (a, Some(b)));
+    let wrong = |why: &str| Complaint::new(format_args!("{text:?} {why}"), PREFIX);
+    let address: IpAddr = address
+        .parse()
+        .map_err(|_| wrong("is no prefix of addresses"))?;
+    let most = if address.is_ipv4() { 32 } else { 128 };
+    let length = length.map_or(Ok(most), str::parse);
+    let length = length.ok().filter(|length| (1..=most).contains(length));
+    let length = length.ok_or_else(|| wrong("has no valid length"))?;
+    if address.is_loopback() || address.is_multicast() || address.is_unspecified() {
+        return Err(wrong("is nothing that packets may come from"));
+    }
+    Ok(Prefix { address, length })
+}
 
 /// The name of a group, a service or a colour.
 pub(super) fn name(text: &str) -> Parsed<String> {

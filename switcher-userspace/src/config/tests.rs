@@ -50,6 +50,7 @@ fn defaults_are_filled_in() {
         protocol: Protocol::Tcp,
         forward: Forward::Auto,
         hash: HashMode::Flow,
+        tunnel_source: None,
         udp: UdpMode::Flow,
         preview: None,
         endpoints: [
@@ -157,6 +158,14 @@ fn everything_typed_is_meant() {
         [endpoint("203.0.113.10:443", 1)],
         "adopted"
     );
+
+    let news = &shop.services["news"];
+    assert_eq!(news.forward, Forward::Ipip, "IPv4 inside IPv6");
+    let prefix = Prefix {
+        address: "2001:db8:7::".parse().expect("an address"),
+        length: 64,
+    };
+    assert_eq!(news.tunnel_source, Some(prefix));
 
     let dns = &config.groups["dns"];
     let argv = ["/usr/bin/dig", "-p", "53"].map(str::to_owned);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use switcher_common::abi::notice::Notice;
 use switcher_common::abi::{
-    AddressKey, Counters, Endpoint, Service, TableRef, Times, address_kind,
+    AddressKey, Counters, Endpoint, Service, TableRef, Times, Tunnel, address_kind,
 };
 use switcher_common::verdict::Reason;
 use switcher_common::word::Word;
@@ -103,6 +103,12 @@ impl Memory {
                 if self.have.endpoints.insert(*id, *endpoint).is_none() {
                     self.have.last_endpoint = *id;
                 }
+            }
+            Change::SetTunnel { id, tunnel } if *tunnel == Tunnel::default() => {
+                self.have.tunnels.remove(id);
+            }
+            Change::SetTunnel { id, tunnel } => {
+                self.have.tunnels.insert(*id, *tunnel);
             }
             Change::FillTable { table, buckets } => self.fill(*table, buckets),
             Change::HandOver { table, buckets } => {

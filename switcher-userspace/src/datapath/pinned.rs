@@ -11,7 +11,7 @@ use anyhow::{Context, bail};
 use switcher_common::abi::{
     AddressKey, BUCKETS_PER_ELEMENT, COLOURS, CanaryShare, Counters, Endpoint, FlowKey, GroupName,
     GroupState, MAX_BUCKETS, MAX_GROUPS, NAME, Port, PortEntry, SLOTS, Service, ServiceName,
-    Settings, TableRef, Tag, UDP, UDP_FLOWS, address_kind, endpoint_flags, known_port,
+    Settings, TableRef, Tag, Tunnel, UDP, UDP_FLOWS, address_kind, endpoint_flags, known_port,
     service_flags,
 };
 use switcher_common::memory::{port_code, port_entry_code};
@@ -79,10 +79,12 @@ impl Pinned {
     /// When a map can't be read or holds what no agent of this version writes.
     pub fn have(&self) -> anyhow::Result<Have> {
         let addresses = self.addresses()?;
+        let endpoints = self.endpoints();
         let mut have = Have {
             groups: self.groups()?,
             services: self.services(&addresses)?,
-            endpoints: self.endpoints(),
+            tunnels: self.tunnels(&endpoints),
+            endpoints,
             addresses,
             tables: BTreeMap::new(),
             last_endpoint: self.maps.settings.get(0).last_endpoint as u16,
@@ -247,6 +249,15 @@ impl Pinned {
             .collect()
     }
 
+    fn tunnels(&self, endpoints: &BTreeMap<u16, Endpoint>) -> BTreeMap<u16, Tunnel> {
+        let inside = endpoints.iter();
+        let inside = inside.filter(|(_, endpoint)| endpoint.has(endpoint_flags::TUNNEL));
+        inside
+            .map(|(&id, _)| (id, self.maps.tunnels.get(id.into())))
+            .filter(|(_, tunnel)| *tunnel != Tunnel::default())
+            .collect()
+    }
+
     fn addresses(&self) -> anyhow::Result<BTreeMap<AddressKey, u16>> {
         let all = collect::<AddressKey, u32>(&self.maps.address_entries)?;
         let all = all
@@ -281,6 +292,7 @@ impl Pinned {
                 slots,
             } => self.name_group(*group, name, colours, slots),
             Change::SetEndpoint { id, endpoint } => self.set_endpoint(*id, endpoint),
+            Change::SetTunnel { id, tunnel } => self.set_tunnel(*id, tunnel),
             Change::FillTable { table, buckets } => self.fill(*table, buckets),
             Change::HandOver { table, buckets } => self.hand_over(*table, buckets),
             Change::SetService {
@@ -355,6 +367,14 @@ impl Pinned {
             };
             self.maps.settings.set(0, &settings);
         }
+        Ok(())
+    }
+
+    fn set_tunnel(&self, id: u16, tunnel: &Tunnel) -> anyhow::Result<()> {
+        if usize::from(id) >= self.maps.tunnels.len() {
+            bail!("endpoint {id} is beyond the last");
+        }
+        self.maps.tunnels.set(id.into(), tunnel);
         Ok(())
     }
 

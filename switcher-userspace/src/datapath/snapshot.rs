@@ -31,6 +31,7 @@ impl Pinned {
                 .map(|(&index, found)| (index, found.service))
                 .collect(),
             endpoints: have.endpoints.clone(),
+            tunnels: have.tunnels.clone(),
             settings: self.maps.settings.get(0),
             ..Memory::default()
         };

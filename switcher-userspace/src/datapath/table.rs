@@ -10,7 +10,7 @@ use switcher_common::abi::client::Clients;
 use switcher_common::abi::{
     AddressKey, BUCKETS_PER_ELEMENT, Counters, Endpoint, FlowKey, GroupName, GroupState,
     MAX_BUCKETS, MAX_ENDPOINTS, MAX_GROUPS, MAX_SERVICES, Note, PORTS_PER_WORD, PortEntry, Service,
-    ServiceName, Settings, Tag, map,
+    ServiceName, Settings, Tag, Tunnel, map,
 };
 
 use super::mapped::Mapped;
@@ -42,6 +42,7 @@ pub(super) struct Maps {
     pub(super) groups: Mapped<GroupState>,
     pub(super) tables: Mapped<Buckets>,
     pub(super) endpoints: Mapped<Endpoint>,
+    pub(super) tunnels: Mapped<Tunnel>,
     pub(super) settings: Mapped<Settings>,
     pub(super) counters: PerCpuArray<MapData, Plain<Counters>>,
     pub(super) reasons: PerCpuArray<MapData, u64>,
@@ -74,6 +75,7 @@ impl Maps {
             groups: mapped(&pin(map::GROUPS), MAX_GROUPS)?,
             tables: mapped(&pin(map::TABLES), MAX_BUCKETS / BUCKETS_PER_ELEMENT)?,
             endpoints: mapped(&pin(map::ENDPOINTS), MAX_ENDPOINTS)?,
+            tunnels: mapped(&pin(map::TUNNELS), MAX_ENDPOINTS)?,
             settings: mapped(&pin(map::SETTINGS), 1)?,
             counters: open(&pin(map::COUNTERS))?
                 .try_into()

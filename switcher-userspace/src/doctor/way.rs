@@ -61,17 +61,33 @@ fn of_way(address: IpAddr, way: Option<Way>, forward: Forward) -> Check {
 /// What can't be seen from here.
 fn accepts(service: &ServiceConfig) -> Check {
     let vip = service.vip.ip();
+    let length = if vip.is_ipv4() { 32 } else { 128 };
     let name = format!("service {} on its endpoints", service.name);
     let found = "what they accept is not seen from here";
     match service.forward {
+        Forward::Ipip => {
+            let mut endpoints = service.endpoints.values().flatten();
+            let device = match endpoints.any(|endpoint| endpoint.address.is_ipv6()) {
+                true => "ip6tnl",
+                false => "ipip",
+            };
+            Check::unknown(
+                name,
+                found,
+                &format!(
+                    "on each: `ip link add tunl type {device} external`, `ip link set tunl up`, `ip address add {vip}/{length} dev lo`, `sysctl -w \
+                     net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.tunl.rp_filter=0` and a server that listens on \
+                     the VIP",
+                ),
+            )
+        }
         Forward::Dsr | Forward::Auto | Forward::Local | Forward::Routed | Forward::Masquerade => {
             Check::unknown(
                 name,
                 found,
                 &format!(
-                    "on each: `ip address add {vip}/{} dev lo`, a server that listens on it, and no answers \
-                 to who has it: `sysctl -w net.ipv4.conf.all.arp_ignore=1 net.ipv4.conf.all.arp_announce=2`",
-                    if vip.is_ipv4() { 32 } else { 128 }
+                    "on each: `ip address add {vip}/{length} dev lo`, a server that listens on it, and no answers \
+                     to who has it: `sysctl -w net.ipv4.conf.all.arp_ignore=1 net.ipv4.conf.all.arp_announce=2`",
                 ),
             )
         }
@@ -97,6 +113,8 @@ mod tests {
         let check = of_way([10, 9, 0, 1].into(), Some(way), Forward::Dsr);
         assert_eq!(check.state, State::Problem);
         assert!(check.found.contains("10.0.0.1"), "{}", check.found);
+        let inside = of_way([10, 9, 0, 1].into(), Some(way), Forward::Ipip);
+        assert_ne!(inside.state, State::Problem, "tunnels pass routers");
         let none = of_way([10, 9, 0, 1].into(), None, Forward::Dsr);
         assert_eq!(none.state, State::Problem);
     }

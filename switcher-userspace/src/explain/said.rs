@@ -49,6 +49,9 @@ pub(super) fn what(walk: &Walk, endpoint: &Endpoint) -> &'static str {
             "the packet is forwarded as it is to the endpoint's link address; it answers the client \
              directly"
         }
+        _ if endpoint.has(endpoint_flags::TUNNEL) => {
+            "the packet is forwarded inside another one to the endpoint; it answers the client directly"
+        }
         _ => "the destination is rewritten and the packet forwarded",
     }
 }
@@ -108,6 +111,7 @@ pub(super) const fn because(reason: Reason) -> &'static str {
         | Reason::IcmpError
         | Reason::FragmentUnseen
         | Reason::TooBig
+        | Reason::NoRoom
         | Reason::Expired => reason.label(),
     }
 }

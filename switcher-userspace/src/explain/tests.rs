@@ -87,6 +87,7 @@ fn packet(port: u16) -> MadeUpPacket {
 fn maps(word: Word) -> (Have, Memory) {
     let at = |port| SocketAddr::from(([10, 0, 0, 1], port));
     let endpoint = |port| WantEndpoint {
+        tunnel: Default::default(),
         address: at(port),
         weight: 1,
         flags: endpoint_flags::PRESENT,

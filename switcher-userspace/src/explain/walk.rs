@@ -30,7 +30,7 @@ impl Walk {
     pub(super) fn take(asked: &MadeUpPacket, memory: &Memory, stack: &impl Stack) -> Self {
         let memory = memory.clone();
         memory.reasons.borrow_mut().clear();
-        let verdict = pipeline::run(frame(asked).as_mut_slice(), &memory, stack);
+        let verdict = pipeline::run(&mut frame(asked), &memory, stack);
         let counted = memory.reasons.borrow().keys().copied().collect();
         Self { verdict, counted }
     }

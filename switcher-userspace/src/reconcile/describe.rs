@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
 use switcher_common::abi::{
-    Address, AddressKey, Endpoint, Port, Service, UDP, address_kind, service_flags,
+    Address, AddressKey, Endpoint, Port, Service, Tunnel, UDP, address_kind, service_flags,
 };
 
 use crate::datapath::{Change, Colour};
@@ -38,6 +38,17 @@ impl fmt::Display for Change {
             Self::SetEndpoint { id, endpoint } => {
                 let (address, port) = (endpoint.address, endpoint.port);
                 write!(f, "endpoint {id} is {}", socket(address, port))
+            }
+            Self::SetTunnel { id, tunnel } if *tunnel == Tunnel::default() => {
+                write!(f, "endpoint {id} has no outer header")
+            }
+            Self::SetTunnel { id, tunnel } => {
+                let source = IpAddr::from(tunnel.source);
+                write!(f, "outer headers to endpoint {id} come from {source}")?;
+                match tunnel.varied.count_ones() {
+                    0 => Ok(()),
+                    bits => write!(f, " on, {bits} bits by flow"),
+                }
             }
             Self::FillTable { table, .. } => {
                 let (size, first) = (1u32 << table.bits(), table.first());

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use switcher_common::abi::{AddressKey, Endpoint, endpoint_flags, service_flags};
+use switcher_common::abi::{AddressKey, Endpoint, Tunnel, endpoint_flags, service_flags};
 
 use super::number::{endpoint_key, split};
 use super::{Planner, Refusal, Standing, WantCanary, WantEndpoint, WantGroup, WantService};
@@ -134,6 +134,14 @@ impl Planner {
         Ok(service)
     }
 
+    /// Where outer headers come from. What nobody can tell stays as it was.
+    fn set_tunnel(&mut self, id: u16, tunnel: Tunnel) {
+        let known = self.have().tunnels.get(&id).copied();
+        if known.unwrap_or_default() != tunnel {
+            self.emit(Change::SetTunnel { id, tunnel });
+        }
+    }
+
     /// Numbers and writes the endpoints of one colour.
     fn endpoints_of(
         &mut self,
@@ -164,6 +172,10 @@ impl Planner {
                 counter: cell,
                 noted: known.map_or(0, |known| known.noted),
             };
+            let goes_inside = endpoint.has(endpoint_flags::TUNNEL);
+            if goes_inside && want.tunnel.is_known() {
+                self.set_tunnel(id, want.tunnel);
+            }
             if known != Some(endpoint) {
                 let verb = if known.is_some() { "change" } else { "add" };
                 let address = want.address;
@@ -172,11 +184,14 @@ impl Planner {
                 ));
                 self.emit(Change::SetEndpoint { id, endpoint });
             }
+            if !goes_inside {
+                self.set_tunnel(id, Tunnel::default());
+            }
             self.endpoints.insert(id);
             let key = endpoint_key(&endpoint);
             let published = self.have().addresses.get(&key) == Some(&id);
             let first = !service.keys.contains_key(&key);
-            if endpoint.has(endpoint_flags::DSR) {
+            if endpoint.flags & endpoint_flags::DIRECT != 0 {
                 service.direct.push(id);
             } else if published || first {
                 service.keys.insert(key, id);

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use switcher_common::abi::{
-    AddressKey, Endpoint, MAX_ENDPOINTS, Service, address_kind, endpoint_flags,
+    AddressKey, Endpoint, MAX_ENDPOINTS, Service, Tunnel, address_kind, endpoint_flags,
 };
 use switcher_common::word::Word;
 
@@ -37,6 +37,10 @@ impl Planner {
                 id,
                 endpoint: Endpoint::default(),
             });
+            if self.have().tunnels.contains_key(&id) {
+                let tunnel = Tunnel::default();
+                self.emit(Change::SetTunnel { id, tunnel });
+            }
         }
         for group in groups {
             self.free_group(group);
@@ -123,7 +127,7 @@ impl Planner {
             }
             if key.kind == address_kind::ENDPOINT {
                 let endpoint = have.endpoints.get(index);
-                let direct = |endpoint: &Endpoint| endpoint.has(endpoint_flags::DSR);
+                let direct = |endpoint: &Endpoint| endpoint.flags & endpoint_flags::DIRECT != 0;
                 return !endpoints.contains(index) && endpoint.is_some_and(|it| !direct(it));
             }
             let service = have

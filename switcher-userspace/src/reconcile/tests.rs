@@ -6,7 +6,7 @@ mod prefixes;
 use std::net::SocketAddr;
 
 use switcher_common::abi::{
-    Address, Endpoint, MAX_BUCKETS, TCP, address_kind, endpoint_flags, service_flags,
+    Address, Endpoint, MAX_BUCKETS, TCP, Tunnel, address_kind, endpoint_flags, service_flags,
 };
 use switcher_common::word::{Phase, Word};
 
@@ -104,6 +104,44 @@ fn endpoints_that_answer_for_themselves_are_not_looked_out_for() {
     assert_eq!(of_kind(&direct, address_kind::FRAGMENTS_FROM), 0);
     let again = plan(&direct, &want, SEED).expect("nothing is in the way");
     assert!(again.is_empty());
+}
+
+#[test]
+fn a_source_of_outer_headers_is_there_while_packets_go_inside() {
+    let mut want = want(&[("blue", &[81]), ("green", &[82])], None);
+    let tunnel = Tunnel::new([10, 200, 0, 0].into(), 16);
+    let mut with = |flags, tunnel| {
+        let services = group(&mut want).services.values_mut();
+        for endpoint in services.flat_map(|it| it.endpoints.values_mut()).flatten() {
+            endpoint.flags = endpoint_flags::PRESENT | flags;
+            endpoint.tunnel = tunnel;
+        }
+        want.clone()
+    };
+    let inside = with(endpoint_flags::TUNNEL, tunnel);
+    let unknown = with(endpoint_flags::TUNNEL, Tunnel::default());
+    let beside = with(endpoint_flags::DSR, Tunnel::default());
+    let order = |have: &Have, want: &Want| {
+        let plan = plan(have, want, SEED).expect("nothing is in the way");
+        let mut order = Vec::new();
+        for change in &plan.changes {
+            match change {
+                Change::SetTunnel { id: 1, .. } => order.push("source"),
+                Change::SetEndpoint { id: 1, .. } => order.push("endpoint"),
+                _ => {}
+            }
+        }
+        order
+    };
+    let nothing = Have::default();
+    assert_eq!(order(&nothing, &inside), ["source", "endpoint"]);
+    let tunnelled = after(&nothing, &inside);
+    assert_eq!(tunnelled.tunnels.len(), 2);
+    assert!(tunnelled.tunnels.values().all(|it| *it == tunnel));
+    assert!(order(&tunnelled, &inside).is_empty());
+    assert!(order(&tunnelled, &unknown).is_empty(), "as it was");
+    assert_eq!(order(&tunnelled, &beside), ["endpoint", "source"]);
+    assert!(after(&tunnelled, &beside).tunnels.is_empty());
 }
 
 #[test]
@@ -419,6 +457,7 @@ fn want(colours: &[(&str, &[u16])], preview: Option<u16>) -> Want {
 
 fn renamed(colours: &[(&str, &[u16])], initial: &str) -> Want {
     let endpoint = |port: &u16| WantEndpoint {
+        tunnel: Default::default(),
         address: at(*port),
         weight: 1,
         standing: Standing::Up,

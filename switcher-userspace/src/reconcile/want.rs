@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
-use switcher_common::abi::{TCP, UDP, endpoint_flags, service_flags};
+use switcher_common::abi::{TCP, Tunnel, UDP, endpoint_flags, service_flags};
 
 use super::Refusal;
 use crate::config::{
@@ -67,6 +67,8 @@ pub struct WantEndpoint {
     pub flags: u8,
     /// What health checks say of it.
     pub standing: Standing,
+    /// Where outer headers to it say to come from; only with [`endpoint_flags::TUNNEL`].
+    pub tunnel: Tunnel,
 }
 
 impl Want {
@@ -80,6 +82,24 @@ impl Want {
         Ok(Self {
             groups: groups.collect::<Result<_, Refusal>>()?,
         })
+    }
+
+    /// Fills in the sources of outer headers that the configuration leaves open: this host's address on the
+    /// way to the endpoint, which `source` knows.
+    pub fn fill_sources(&mut self, source: impl Fn(IpAddr) -> Option<IpAddr>) {
+        let services = self
+            .groups
+            .values_mut()
+            .flat_map(|it| it.services.values_mut());
+        let endpoints = services.flat_map(|it| it.endpoints.values_mut()).flatten();
+        for endpoint in endpoints {
+            if endpoint.flags & endpoint_flags::TUNNEL != 0
+                && !endpoint.tunnel.is_known()
+                && let Some(source) = source(endpoint.address.ip())
+            {
+                endpoint.tunnel = Tunnel::new(source, u8::MAX);
+            }
+        }
     }
 }
 
@@ -123,11 +143,15 @@ impl WantService {
         let mut all = config.endpoints.values().flatten();
         let here = all.all(|endpoint| is_own(endpoint.address.ip()));
         let endpoints = config.endpoints.iter().map(|(colour, endpoints)| {
-            let endpoints = endpoints.iter().map(|endpoint| WantEndpoint {
-                address: endpoint.address,
-                weight: endpoint.weight,
-                flags: endpoint_kind(endpoint.address, config.vip, forward),
-                standing: Standing::Up,
+            let endpoints = endpoints.iter().map(|endpoint| {
+                let flags = endpoint_kind(endpoint.address, config.vip, forward);
+                WantEndpoint {
+                    address: endpoint.address,
+                    weight: endpoint.weight,
+                    flags,
+                    standing: Standing::Up,
+                    tunnel: tunnel(config, flags),
+                }
             });
             (colour.clone(), endpoints.collect())
         });
@@ -142,6 +166,15 @@ impl WantService {
             endpoints: endpoints.collect(),
         }
     }
+}
+
+/// Nothing where the configuration leaves it open, or there is none.
+fn tunnel(config: &ServiceConfig, flags: u8) -> Tunnel {
+    let prefix = config.tunnel_source;
+    let prefix = prefix.filter(|_| flags & endpoint_flags::TUNNEL != 0);
+    prefix.map_or_else(Tunnel::default, |prefix| {
+        Tunnel::new(prefix.address, prefix.length)
+    })
 }
 
 /// Sockets of this namespace can be asked about; for everything else tags have to speak.
@@ -166,7 +199,7 @@ fn service_kind(config: &ServiceConfig, forward: Forward, here: bool) -> u8 {
 const fn masquerades(forward: Forward) -> u8 {
     match forward {
         Forward::Masquerade => service_flags::MASQUERADE,
-        Forward::Auto | Forward::Local | Forward::Routed | Forward::Dsr => 0,
+        Forward::Auto | Forward::Local | Forward::Routed | Forward::Dsr | Forward::Ipip => 0,
     }
 }
 
@@ -178,6 +211,7 @@ fn endpoint_kind(address: SocketAddr, vip: SocketAddr, forward: Forward) -> u8 {
             Forward::Routed => endpoint_flags::ROUTED,
             Forward::Masquerade => endpoint_flags::MASQUERADE,
             Forward::Dsr => endpoint_flags::DSR,
+            Forward::Ipip => endpoint_flags::TUNNEL,
             Forward::Auto | Forward::Local => 0,
         }
     };

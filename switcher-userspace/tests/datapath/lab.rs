@@ -115,6 +115,7 @@ impl Lab {
     pub(crate) fn want(&self) -> Want {
         let at = |port| SocketAddr::new(IpAddr::from([10, 0, 0, 1]), port);
         let endpoint = |port| WantEndpoint {
+            tunnel: Default::default(),
             address: at(port),
             weight: 1,
             flags: endpoint_flags::PRESENT,

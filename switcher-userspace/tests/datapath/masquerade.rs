@@ -202,6 +202,7 @@ fn port_of(number: u32) -> NatPort {
 fn want() -> Want {
     let at = |address: [u8; 4], port| SocketAddr::from((address, port));
     let endpoint = |number| WantEndpoint {
+        tunnel: Default::default(),
         address: at([10, 0, 0, number], 8000),
         weight: 1,
         flags: endpoint_flags::PRESENT | endpoint_flags::MASQUERADE,

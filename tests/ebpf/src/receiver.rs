@@ -29,7 +29,7 @@ fn pass(_context: XdpContext) -> u32 {
 }
 
 /// Takes the outer header off IPv4 in IPv4, IPv6 in IPv6 and IPv4 in IPv6.
-#[xdp]
+#[xdp(frags)]
 fn decapsulate(context: XdpContext) -> u32 {
     match outer(&context) {
         Some((length, inner)) => strip(&context, length, inner),

@@ -31,6 +31,8 @@ pub struct Settings {
     pub interval: Duration,
     /// Services and servers have IPv6 addresses.
     pub v6: bool,
+    /// Servers have, and services have not.
+    pub servers_v6: bool,
     /// The MTU of every link.
     pub mtu: u16,
     /// Weights of a colour's servers, in turn; none for equal ones.
@@ -53,6 +55,7 @@ impl Default for Settings {
             health: "http",
             interval: Duration::from_millis(200),
             v6: false,
+            servers_v6: false,
             mtu: 1500,
             weights: &[],
             web: "",

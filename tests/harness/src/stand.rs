@@ -47,6 +47,9 @@ impl Stand {
         if settings.v6 {
             topology.speak_v6()?;
         }
+        if settings.servers_v6 {
+            topology.servers_speak_v6()?;
+        }
         Self::on(topology, settings, binary)
     }
 

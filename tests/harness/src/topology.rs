@@ -6,6 +6,7 @@
 //!                                                10.77.12.1 --- 10.77.12.2 backend2 (green)
 //! dsr      client 10.77.0.2, 10.77.0.1 switch and 10.77.0.11 to 10.77.0.22, a host for each server, which has
 //!          10.77.1.1, too: all on one bridge
+//! ipip     the same; servers are sent their packets inside others
 //! ```
 //!
 //! In IPv6 each address stands at the end of `fd77::/96`.
@@ -38,13 +39,15 @@ pub enum Mode {
     Masquerade,
     /// On hosts of the same link, which answer clients directly.
     Dsr,
+    /// On hosts that are sent packets inside others, and answer clients directly.
+    Ipip,
 }
 
 impl Mode {
     /// Whether servers have the service's address.
     #[must_use]
     pub const fn keeps_vip(self) -> bool {
-        matches!(self, Self::Dsr)
+        matches!(self, Self::Dsr | Self::Ipip)
     }
 }
 
@@ -54,6 +57,7 @@ impl fmt::Display for Mode {
             Self::Local => "local",
             Self::Routed => "routed",
             Self::Dsr => "dsr",
+            Self::Ipip => "ipip",
             Self::Masquerade => "masquerade",
         })
     }
@@ -74,6 +78,8 @@ pub struct Topology {
     outer: &'static str,
     /// Services and servers are asked for by their IPv6 addresses.
     pub v6: bool,
+    /// Servers are asked for by their IPv6 addresses, and services by their IPv4 ones.
+    pub servers_v6: bool,
     /// What is in the middle if all are on one link.
     bridge: Option<Namespace>,
 }
@@ -186,13 +192,14 @@ impl Topology {
             backends: Vec::new(),
             outer: between.carrier(),
             v6: false,
+            servers_v6: false,
             bridge,
         };
         topology.address_outer()?;
         match mode {
             Mode::Local => {}
             Mode::Routed | Mode::Masquerade => topology.add_backends()?,
-            Mode::Dsr => topology.add_neighbours()?,
+            Mode::Dsr | Mode::Ipip => topology.add_neighbours()?,
         }
         topology.settle_kernels()?;
         topology.set_offloads(offloads)?;
@@ -237,6 +244,16 @@ impl Topology {
             }
         }
         self.v6 = true;
+        Ok(())
+    }
+
+    /// The same, but services are asked for by their IPv4 addresses.
+    ///
+    /// # Errors
+    /// When `ip` fails.
+    pub fn servers_speak_v6(&mut self) -> Result<()> {
+        self.speak_v6()?;
+        (self.v6, self.servers_v6) = (false, true);
         Ok(())
     }
 
@@ -316,7 +333,10 @@ impl Topology {
     #[must_use]
     pub fn listens(&self, server: &Endpoint) -> (SocketAddr, SocketAddr) {
         match self.mode.keeps_vip() {
-            true => ((unspecified(self.v6), WEB).into(), self.echo()),
+            true => {
+                let any = unspecified(self.v6 || self.servers_v6);
+                ((any, WEB).into(), self.echo())
+            }
             false => (server.web, server.echo),
         }
     }
@@ -379,13 +399,17 @@ impl Topology {
             Mode::Routed | Mode::Masquerade => {
                 (backend(place), 8000 + number * 10, 5000 + number * 10)
             }
-            Mode::Dsr => (neighbour(number, place), WEB, ECHO),
+            Mode::Dsr | Mode::Ipip => (neighbour(number, place), WEB, ECHO),
+        };
+        let address = match self.servers_v6 {
+            true => six(address).into(),
+            false => self.family(address),
         };
         Endpoint {
             colour,
             number,
-            web: (self.family(address), web).into(),
-            echo: (self.family(address), echo).into(),
+            web: (address, web).into(),
+            echo: (address, echo).into(),
         }
     }
 

@@ -7,6 +7,7 @@ mod errors;
 mod exceptions;
 mod fragments;
 mod hashed;
+mod ipip;
 mod layers;
 mod nat;
 mod quic;
@@ -97,6 +98,7 @@ pub fn all() -> Vec<Case> {
         errors::cases(),
         nat::odd(),
         dsr::odd(),
+        ipip::cases(),
         // The last, since what it adds to the town stays in the kernel's maps.
         six::cases(),
     ]

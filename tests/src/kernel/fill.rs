@@ -81,6 +81,9 @@ impl Kernel {
         for (id, endpoint) in &memory.endpoints {
             self.set(map::ENDPOINTS, u32::from(*id), *endpoint)?;
         }
+        for (id, tunnel) in &memory.tunnels {
+            self.set(map::TUNNELS, u32::from(*id), *tunnel)?;
+        }
         for (index, element) in memory.buckets.iter().enumerate() {
             self.set(map::TABLES, index as u32, *element)?;
         }

@@ -10,6 +10,7 @@ use switcher_common::memory::{Memory, Nat, Told};
 use switcher_common::tables::Route;
 
 use super::State;
+use crate::cave;
 use crate::frame::six;
 
 impl State {
@@ -20,6 +21,7 @@ impl State {
             addresses,
             services,
             endpoints,
+            tunnels,
             windows,
             udp_flows,
             notes,
@@ -40,6 +42,10 @@ impl State {
         for endpoint in endpoints.values_mut() {
             endpoint.address = in_v6(endpoint.address);
         }
+        *tunnels = std::mem::take(tunnels)
+            .into_keys()
+            .map(|id| (id, cave::tunnel(true)))
+            .collect();
         for maps in [windows, udp_flows] {
             for map in maps.get_mut().values_mut() {
                 map.flows = keys_in_v6(std::mem::take(&mut map.flows));

@@ -19,6 +19,7 @@ use switcher_harness::Place;
 use switcher_harness::privilege::is_root;
 use switcher_tests::cases::timed::{JUST, SOON, pause, timed};
 use switcher_tests::cases::{arming, draining, open, steady};
+use switcher_tests::cave::{CAVE, WELL};
 use switcher_tests::frame::six;
 use switcher_tests::kernel::{Entry, Kernel};
 use switcher_tests::site::{self, Servers};
@@ -31,7 +32,7 @@ use switcher_tests::town::{
 use super::{XDP_DROP, XDP_PASS};
 
 /// A service for every way there is to treat one.
-const SERVICES: [SocketAddrV4; 16] = [
+const SERVICES: [SocketAddrV4; 18] = [
     WEB,
     SHOP,
     CELL,
@@ -48,6 +49,8 @@ const SERVICES: [SocketAddrV4; 16] = [
     AWAY_PREVIEW,
     RADIO,
     STREAM,
+    CAVE,
+    WELL,
 ];
 
 /// The scene in which no port is left for masqueraded flows.
@@ -447,6 +450,14 @@ impl Scene {
 /// The endpoint that is named is the one that the frame goes to.
 fn arrives(row: &Row, found: &Explanation, was: &[u8], is: &[u8]) -> anyhow::Result<()> {
     let chosen = found.endpoint.as_ref().context("no endpoint is named")?;
+    if matches!(row.vip, Some(CAVE | WELL)) {
+        let outer = match chosen.address.ip() {
+            IpAddr::V4(v4) => is[30..34] == v4.octets(),
+            IpAddr::V6(v6) => is[38..54] == v6.octets(),
+        };
+        ensure!(outer, "the outer header says something else");
+        return Ok(());
+    }
     let packet = parse(is).map_err(|reason| anyhow::anyhow!("{reason:?}"))?;
     let to = SocketAddr::new(packet.destination.into(), packet.destination_port.number());
     if matches!(row.vip, Some(DOOR | BELL)) {

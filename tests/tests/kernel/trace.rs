@@ -7,7 +7,7 @@ use anyhow::ensure;
 use switcher_common::abi::trace::{Trace, TraceFilter, hook, how, verdict};
 use switcher_common::abi::{Address, Port, map};
 use switcher_common::steer::How;
-use switcher_common::verdict::Verdict;
+use switcher_common::verdict::{Stage, Verdict};
 use switcher_harness::privilege::is_root;
 use switcher_tests::cases::{self, steady};
 use switcher_tests::frame::{Build, flag};
@@ -108,7 +108,8 @@ fn plain_programs_know_nothing(kernel: &mut Kernel) -> anyhow::Result<()> {
         seen += 1;
     }
     // Of XDP, of tc ingress, and of tc egress.
-    ensure!(seen == 5 + 5 + 2, "{seen} programs are loaded");
+    let stages = Stage::ALL.len();
+    ensure!(seen == (1 + stages) * 2 + 2, "{seen} programs are loaded");
     Ok(())
 }
 

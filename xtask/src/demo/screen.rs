@@ -67,6 +67,9 @@ impl Screen {
         let title = match stand.topology.mode {
             Mode::Local => "local: both colours on the switching host",
             Mode::Routed => "routed: each colour on a host behind the switching host",
+            Mode::Ipip => {
+                "ipip: servers that get packets inside others, and answer clients directly"
+            }
             Mode::Dsr => "dsr: servers beside the switching host, which answer clients directly",
             Mode::Masquerade => {
                 "masquerade: each colour on a host that answers to the switching host"
@@ -184,7 +187,7 @@ fn preparation(mode: Mode) -> String {
         Mode::Masquerade => {
             "Every flow is remembered from its first packet: a flip prepares nothing.".to_owned()
         }
-        Mode::Routed | Mode::Dsr => {
+        Mode::Routed | Mode::Dsr | Mode::Ipip => {
             format!(
                 "A flip first watches for {:?} which connections are just being opened.",
                 stage::ARM

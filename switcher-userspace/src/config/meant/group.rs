@@ -12,8 +12,8 @@ use crate::config::typed::{
     TypedHealth, TypedHold, TypedKind, TypedService,
 };
 use crate::config::{
-    Drain, EndpointConfig, Forward, GroupConfig, HashMode, Health, HealthKind, Program, Protocol,
-    ServiceConfig, UdpMode,
+    Drain, EndpointConfig, Forward, GroupConfig, HashMode, Health, HealthKind, Prefix, Program,
+    Protocol, ServiceConfig, UdpMode,
 };
 use crate::release::{Bake, DEFAULT_BAKE, FlapBudget, GateRule, Hold};
 
@@ -236,6 +236,7 @@ fn service(typed: TypedService, report: &Report<'_>) -> Option<ServiceConfig> {
         vip,
         forward,
         hash,
+        tunnel_source,
         udp,
         preview,
         endpoints,
@@ -248,15 +249,25 @@ fn service(typed: TypedService, report: &Report<'_>) -> Option<ServiceConfig> {
             "remove the key, or make the vip /udp",
         );
     }
+    let forward = forward.map_or(Forward::Auto, |forward| forward.value);
     let preview_address = preview.iter().map(|preview| (&preview.at, preview.value));
     let servers = endpoints.iter().flat_map(|colour| &colour.endpoints);
     let servers = servers.map(|endpoint| (&endpoint.address.at, endpoint.address.value));
-    one_family(vip, preview_address.chain(servers), report);
+    if forward == Forward::Ipip {
+        one_family(vip, preview_address, report);
+        fit_inside(vip, servers.clone(), report);
+    } else {
+        one_family(vip, preview_address.chain(servers.clone()), report);
+    }
+    if let Some(source) = &tunnel_source {
+        check_source(source, forward, servers.map(|(_, server)| server), report);
+    }
     Some(ServiceConfig {
         name: name.value,
         vip,
         protocol,
-        forward: forward.map_or(Forward::Auto, |forward| forward.value),
+        forward,
+        tunnel_source: tunnel_source.map(|source| source.value),
         hash: hash.map_or(HashMode::Flow, |hash| hash.value),
         udp: udp.map_or(UdpMode::Flow, |udp| udp.value),
         preview: preview.map(|preview| preview.value),
@@ -270,15 +281,52 @@ fn one_family<'a>(
     others: impl Iterator<Item = (&'a Place, SocketAddr)>,
     report: &Report<'_>,
 ) {
-    let family = |address: SocketAddr| if address.is_ipv6() { "IPv6" } else { "IPv4" };
     for (at, other) in others.filter(|(_, other)| other.is_ipv6() != vip.is_ipv6()) {
-        let message = format_args!(
-            "{other} is {}, and the vip {vip} {}",
-            family(other),
-            family(vip)
-        );
         let advice = "give each family a service of its own; a group switches both at once";
-        report.error(at, message, advice);
+        report.error(at, families(vip, other), advice);
+    }
+}
+
+fn families(vip: SocketAddr, other: SocketAddr) -> String {
+    let family = |address: SocketAddr| if address.is_ipv6() { "IPv6" } else { "IPv4" };
+    format!(
+        "{other} is {}, and the vip {vip} {}",
+        family(other),
+        family(vip)
+    )
+}
+
+/// Packets travel inside those of their own family, or IPv4 inside IPv6.
+fn fit_inside<'a>(
+    vip: SocketAddr,
+    servers: impl Iterator<Item = (&'a Place, SocketAddr)>,
+    report: &Report<'_>,
+) {
+    for (at, server) in servers.filter(|(_, server)| vip.is_ipv6() && server.is_ipv4()) {
+        let advice = "IPv6 does not travel inside IPv4 here: give the endpoint's IPv6 address";
+        report.error(at, families(vip, server), advice);
+    }
+}
+
+/// Outer headers are of the endpoints' family.
+fn check_source(
+    source: &Typed<Prefix>,
+    forward: Forward,
+    mut servers: impl Iterator<Item = SocketAddr>,
+    report: &Report<'_>,
+) {
+    if forward != Forward::Ipip {
+        let message = "only packets of forward = \"ipip\" have an outer header";
+        report.error(&source.at, message, "remove the key, or choose \"ipip\"");
+        return;
+    }
+    let v4 = source.value.address.is_ipv4();
+    if let Some(server) = servers.find(|server| server.is_ipv4() != v4) {
+        report.error(
+            &source.at,
+            format_args!("not of the family of endpoint {server}"),
+            "choose a prefix of its family, and endpoints of one family",
+        );
     }
 }
 

@@ -6,7 +6,7 @@ use crate::config::limits::WEIGHT_MAX;
 use crate::config::report::Typed;
 use crate::config::scalar;
 use crate::config::section::{Section, Value};
-use crate::config::{Forward, HashMode, Protocol, UdpMode};
+use crate::config::{Forward, HashMode, Prefix, Protocol, UdpMode};
 
 const ENDPOINTS: &str = "list a colour's servers: blue = [\"203.0.113.10:8443\"]";
 const FORWARD: &[(&str, Forward)] = &[
@@ -15,6 +15,7 @@ const FORWARD: &[(&str, Forward)] = &[
     ("routed", Forward::Routed),
     ("masquerade", Forward::Masquerade),
     ("dsr", Forward::Dsr),
+    ("ipip", Forward::Ipip),
 ];
 const HASH: &[(&str, HashMode)] = &[("flow", HashMode::Flow), ("source", HashMode::Source)];
 const UDP: &[(&str, UdpMode)] = &[
@@ -28,6 +29,7 @@ pub(in crate::config) struct TypedService {
     pub(in crate::config) vip: Option<Typed<(SocketAddr, Protocol)>>,
     pub(in crate::config) forward: Option<Typed<Forward>>,
     pub(in crate::config) hash: Option<Typed<HashMode>>,
+    pub(in crate::config) tunnel_source: Option<Typed<Prefix>>,
     pub(in crate::config) udp: Option<Typed<UdpMode>>,
     pub(in crate::config) preview: Option<Typed<SocketAddr>>,
     pub(in crate::config) endpoints: Vec<TypedColour>,
@@ -53,10 +55,13 @@ impl TypedService {
                 .and_then(|value| value.parse(scalar::VIP, scalar::vip)),
             forward: section
                 .value("forward")
-                .and_then(|value| value.choice(FORWARD, &["ipip"])),
+                .and_then(|value| value.choice(FORWARD, &[])),
             hash: section
                 .value("hash")
                 .and_then(|value| value.choice(HASH, &[])),
+            tunnel_source: section
+                .value("tunnel_source")
+                .and_then(|value| value.parse(scalar::PREFIX, scalar::prefix)),
             udp: section
                 .value("udp")
                 .and_then(|value| value.choice(UDP, &[])),

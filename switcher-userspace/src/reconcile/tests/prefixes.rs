@@ -76,6 +76,7 @@ fn wants() -> impl Strategy<Value = Want> {
             for (s, (endpoints, preview, moved)) in (0u16..).zip(services) {
                 let base = 1000 + g * 4000 + s * 1000;
                 let endpoint = |c: u16, port: u16| WantEndpoint {
+                    tunnel: Default::default(),
                     address: match port {
                         5 => SocketAddr::from(([10, 0, 0, 2], base + 100 + c * 100)),
                         _ => at(base + 100 + c * 100 + port),
