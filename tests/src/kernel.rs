@@ -19,7 +19,9 @@ use nix::time::{ClockId, clock_gettime};
 use nix::unistd::Pid;
 use switcher::datapath::kernel::OBJECT;
 use switcher::datapath::pins::Pins;
-use switcher_common::abi::{CanaryShare, GroupName, NAME, SLOTS, TICK_SHIFT, map};
+use switcher_common::abi::{
+    BUCKETS_PER_ELEMENT, CanaryShare, GroupName, NAME, SLOTS, TICK_SHIFT, map,
+};
 use switcher_common::verdict::Stage;
 
 pub use changes::Changes;
@@ -90,6 +92,8 @@ pub struct Kernel {
     traced: bool,
     /// Ports that the last memory had.
     ports: BTreeSet<u16>,
+    /// And its buckets, which no program changes and which are most of what there is.
+    buckets: Vec<[u16; BUCKETS_PER_ELEMENT as usize]>,
     /// Flow maps that are open, by the array and the group, and the room in them.
     rooms: BTreeMap<(&'static str, u16), usize>,
 }
@@ -164,6 +168,7 @@ impl Kernel {
             pins,
             traced: false,
             ports: BTreeSet::new(),
+            buckets: Vec::new(),
             rooms: BTreeMap::new(),
         })
     }

@@ -84,9 +84,13 @@ impl Kernel {
         for (id, tunnel) in &memory.tunnels {
             self.set(map::TUNNELS, u32::from(*id), *tunnel)?;
         }
+        let before = std::mem::take(&mut self.buckets);
         for (index, element) in memory.buckets.iter().enumerate() {
-            self.set(map::TABLES, index as u32, *element)?;
+            if before.get(index) != Some(element) {
+                self.set(map::TABLES, index as u32, *element)?;
+            }
         }
+        self.buckets.clone_from(&memory.buckets);
         for (group, word) in &memory.words {
             self.set(map::STEERING, u32::from(*group), word.0)?;
             let floor = memory.udp_floors.get(group).copied().unwrap_or_default();
