@@ -5,8 +5,11 @@ mod interface;
 mod machine;
 mod masquerade;
 mod pinned;
+mod redirect;
 mod way;
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::path::Path;
 
 use serde::Serialize;
@@ -105,9 +108,9 @@ fn of_config(config: &Config) -> Vec<Check> {
             .flat_map(|group| group.services.values())
     };
     let own = OwnAddresses::read().ok();
+    let is_own = |address| own.as_ref().is_some_and(|own| own.contains(address));
     let uses = |forward: Forward, v6| {
         services().any(|service| {
-            let is_own = |address| own.as_ref().is_some_and(|own| own.contains(address));
             service.vip.is_ipv6() == v6 && config::resolve(service, is_own) == Ok(forward)
         })
     };
@@ -136,6 +139,13 @@ fn of_config(config: &Config) -> Vec<Check> {
     let (routed, direct) = (families(false), families(true));
     for wanted in &config.agent.interfaces {
         checks.extend(interface::checks(&config.agent, wanted, routed, direct));
+    }
+    let elsewhere = services().filter(|it| config::resolve(it, is_own) != Ok(Forward::Local));
+    let endpoints = elsewhere.flat_map(|service| service.endpoints.values().flatten());
+    let endpoints = endpoints.map(|endpoint| endpoint.address.ip());
+    let others: BTreeSet<IpAddr> = endpoints.filter(|address| !is_own(*address)).collect();
+    if !others.is_empty() {
+        checks.extend(redirect::checks(&config.agent, others.into_iter()));
     }
     if masquerades {
         checks.push(masquerade::check(&config.agent.masquerade.ports));

@@ -1,0 +1,86 @@
+//! Whether what XDP sends on can leave by the interfaces that lead to endpoints and clients.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use super::Check;
+use crate::config::{AgentConfig, XdpMode};
+use crate::host::{self, Interface, route};
+
+/// Kinds of virtual interfaces that take no frames from XDP in a driver (they have no `ndo_xdp_xmit`).
+const REFUSING: [&str; 10] = [
+    "bridge",
+    "dummy",
+    "geneve",
+    "ipvlan",
+    "macvlan",
+    "macvtap",
+    "team",
+    "vlan",
+    "vxlan",
+    "wireguard",
+];
+
+/// A check of each interface that packets to these endpoints, or answers to clients, would get lost at.
+pub(super) fn checks(agent: &AgentConfig, endpoints: impl Iterator<Item = IpAddr>) -> Vec<Check> {
+    let native = agent
+        .interfaces
+        .iter()
+        .filter(|it| it.xdp == XdpMode::Native);
+    let native: Vec<&str> = native.map(|it| it.name.as_str()).collect();
+    let Ok(all) = host::interfaces() else {
+        return Vec::new();
+    };
+    let ways = endpoints.filter_map(|address| route::way(address).ok()?);
+    let ways: Vec<u32> = ways.map(|way| way.interface).collect();
+    let leads = |it: &&Interface| {
+        ways.contains(&it.index) || agent.interfaces.iter().any(|ours| ours.name == it.name)
+    };
+    // Each once, by its name.
+    let out: BTreeMap<&String, &Interface> =
+        all.iter().filter(leads).map(|it| (&it.name, it)).collect();
+    out.values()
+        .filter_map(|interface| of_interface(interface, &native))
+        .collect()
+}
+
+fn of_interface(out: &Interface, native: &[&str]) -> Option<Check> {
+    let kind = out.kind.as_deref().filter(|kind| REFUSING.contains(kind))?;
+    let first = native.iter().find(|name| **name != out.name)?;
+    Some(Check::problem(
+        format!("forwarding to {}", out.name),
+        format!(
+            "a {kind}, to which XDP in a driver can't redirect: what comes in by {} is lost",
+            native.join(", ")
+        ),
+        &format!(
+            "interfaces = [{{ name = \"{first}\", xdp = \"tc\" }}, ...], or \"generic\", under [agent]"
+        ),
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doctor::State;
+
+    #[test]
+    fn a_bridge_takes_nothing_from_native_xdp() {
+        let of_kind = |kind: &str| Interface {
+            name: "br0".into(),
+            kind: Some(kind.into()),
+            ..Interface::default()
+        };
+        let check = of_interface(&of_kind("bridge"), &["eth0"]).expect("a problem");
+        assert_eq!(check.state, State::Problem);
+        assert!(check.found.contains("bridge") && check.found.contains("eth0"));
+        assert!(check.advice.contains("\"eth0\", xdp = \"tc\""), "{check:?}");
+        assert_eq!(
+            of_interface(&of_kind("bridge"), &[]),
+            None,
+            "at tc all is well"
+        );
+        assert_eq!(of_interface(&of_kind("veth"), &["eth0"]), None);
+        assert_eq!(of_interface(&Interface::default(), &["eth0"]), None);
+    }
+}
