@@ -18,7 +18,7 @@ use crate::pipeline;
 use crate::quiet::{Asked, Quiet};
 use crate::rewrite::{End, Hop};
 use crate::select;
-use crate::steer::Segment;
+use crate::steer::{How, Segment};
 use crate::tables::{Stack, Tables};
 use crate::tunnel::Parcel;
 use crate::verdict::{Reason, Stage, Verdict};
@@ -163,7 +163,7 @@ fn decide<T: NatTables, S: Stack>(
     match classify::incoming(packet, tables) {
         Some(Class::Request(index, service)) if service.has(service_flags::MASQUERADE) => {
             stack.met(index, 0, how::REQUEST);
-            to_masqueraded(matter, index, service, tables)
+            to_masqueraded(matter, index, service, tables, stack)
         }
         Some(Class::Request(index, service)) => {
             let (quiet, asked) = (Quiet(tables), Asked(stack));
@@ -210,17 +210,19 @@ fn decide<T: NatTables, S: Stack>(
 
 /// About a reply: to the endpoint, from this host, which it has sent it to.
 #[inline(always)]
-fn to_masqueraded<T: NatTables>(
+fn to_masqueraded<T: NatTables, S: Stack>(
     matter: &mut Matter,
     index: u16,
     service: &Service,
     tables: &T,
+    stack: &S,
 ) -> Result<(), Reason> {
     let flow = nat::request_quoted(&matter.error.packet, index, service, tables);
     if !flow.exists {
         return Err(Reason::NotOurs);
     }
     let flow = flow.entry;
+    stack.met(index, flow.endpoint, How::Tag as u32);
     let Endpoint { address, port, .. } = *pipeline::endpoint(flow.endpoint, tables)?;
     matter.endpoint = flow.endpoint;
     matter.turn = matter.error.to(address, port);

@@ -122,7 +122,7 @@ pub fn nat<F: Frame + ?Sized, T: NatTables, S: Stack>(
         Some(Class::Reply(id, endpoint)) => {
             stack.met(endpoint.service, id, how::REPLY);
             let step = nat::reply(frame, packet, id, endpoint, tables, stack);
-            head.reply(&step, stack.now(), tables);
+            head.reply(&step, id, stack.now(), tables);
             let step = step.map(|(step, _)| step);
             finish(frame, packet, step, tables, stack)
         }

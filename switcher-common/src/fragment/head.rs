@@ -55,20 +55,22 @@ impl Head {
     /// Lets the other fragments, if there are any, go where a masqueraded request goes.
     #[inline(always)]
     pub(crate) fn request<T: Tables>(&self, step: &Result<Step, Reason>, now: u32, tables: &T) {
-        self.follow(step.as_ref(), fragmented::REQUEST, 0, now, tables);
+        let id = step.as_ref().map_or(0, Step::endpoint);
+        self.follow(step.as_ref(), fragmented::REQUEST, id, 0, now, tables);
     }
 
-    /// Likewise a masqueraded reply, which comes from this service.
+    /// Likewise a masqueraded reply of this endpoint, which comes from a service.
     #[inline(always)]
     pub(crate) fn reply<T: Tables>(
         &self,
         step: &Result<(Step, u16), Reason>,
+        id: u16,
         now: u32,
         tables: &T,
     ) {
         let service = step.as_ref().map_or(0, |(_, service)| *service);
         let step = step.as_ref().map(|(step, _)| step);
-        self.follow(step, fragmented::REPLY, service, now, tables);
+        self.follow(step, fragmented::REPLY, id, service, now, tables);
     }
 
     #[inline(always)]
@@ -76,6 +78,7 @@ impl Head {
         &self,
         step: Result<&Step, &Reason>,
         kind: u16,
+        id: u16,
         service: u16,
         now: u32,
         tables: &T,
@@ -86,7 +89,7 @@ impl Head {
         let said = match step {
             Ok(step) => Fragmented {
                 kind,
-                id: step.endpoint(),
+                id,
                 service,
                 other: step.edit.other_address,
                 ..PASSES

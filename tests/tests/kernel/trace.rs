@@ -12,8 +12,11 @@ use switcher_harness::privilege::is_root;
 use switcher_tests::cases::{self, steady};
 use switcher_tests::frame::{Build, flag};
 use switcher_tests::kernel::{Entry, Kernel};
+use switcher_tests::pieces::Family;
 use switcher_tests::site::{self, Servers};
-use switcher_tests::town::{CELL, CLIENT, GROUP, NEAR, OUTSIDE, SHOP, State, WEB, id, service};
+use switcher_tests::town::{
+    CELL, CLIENT, GROUP, MASK, Masked, NEAR, OUTSIDE, RADIO, SHOP, State, WEB, id, service,
+};
 
 use super::{entries, run};
 
@@ -66,6 +69,7 @@ fn traced_programs_do_the_same_and_tell() -> anyhow::Result<()> {
             "only {told:?} cases were told of"
         );
         facts(&mut kernel)?;
+        odd(&mut kernel)?;
         leaving(&mut kernel)?;
         filters(&mut kernel)?;
         bounds(&mut kernel)
@@ -156,6 +160,43 @@ fn facts(kernel: &mut Kernel) -> anyhow::Result<()> {
         reply.service == service(SHOP) && reply.verdict == verdict::TRANSMIT,
         "{reply:?}"
     );
+    Ok(())
+}
+
+/// What is told of fragments, the later ones included, and of errors.
+fn odd(kernel: &mut Kernel) -> anyhow::Result<()> {
+    let blue = switcher_tests::town::endpoint(RADIO, 0);
+    let state = State::new(steady()).masks(MASK.port(), 1).masked(
+        CLIENT,
+        RADIO,
+        Masked::at(id(RADIO, 0), MASK.port()),
+    );
+    kernel.fill(&state.memory)?;
+    let of_150_bytes = |source, destination| Build {
+        payload: (0..150).collect(),
+        ..Build::udp(source, destination)
+    };
+    let pieces = |source, destination| Family::V4.pieces(&of_150_bytes(source, destination), 64, 7);
+    let [request, requests, _] = pieces(CLIENT, RADIO);
+    let [reply, replies, _] = pieces(blue, MASK);
+    let error = Family::V4.too_big(&of_150_bytes(RADIO, CLIENT), *NEAR.ip(), 8);
+    for (frame, how) in [
+        (request, How::Tag as u32),
+        (requests, how::FRAGMENT),
+        (reply, how::REPLY),
+        (replies, how::FRAGMENT),
+        (error, How::Tag as u32),
+    ] {
+        for entry in [Entry::Xdp, Entry::Tc] {
+            kernel.run(entry, &frame, OUTSIDE.index)?;
+            let told = kernel.traces()?;
+            let told: Vec<_> = told
+                .iter()
+                .map(|it| (it.how, it.service, it.endpoint))
+                .collect();
+            ensure!(told == [(how, service(RADIO), id(RADIO, 0))], "{told:?}");
+        }
+    }
     Ok(())
 }
 

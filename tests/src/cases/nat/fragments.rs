@@ -91,7 +91,7 @@ impl Pieces {
         let state = State::new(open())
             .masks(MASK.port(), 1)
             .masked(CLIENT, RADIO, blue);
-        let follows = self.following(endpoint(RADIO, 0), MASK, reply(RADIO, CLIENT));
+        let follows = self.following(endpoint(RADIO, 0), MASK, reply(id(RADIO, 0), RADIO, CLIENT));
         let out = hop(OUTSIDE, GATEWAY);
         vec![
             self.case(
@@ -128,7 +128,7 @@ impl Pieces {
         let said = |port| request(id(AWAY, 2), port, MASK);
         let answered = Fragmented {
             other: Address::default(),
-            ..reply(AWAY, CLIENT)
+            ..reply(id(AWAY, 2), AWAY, CLIENT)
         };
         let comes =
             |sentence, state, frame, out| self.case(sentence, state, frame, Verdict::Deliver, out);
@@ -294,9 +294,10 @@ fn request(endpoint: u16, port: Port, mask: SocketAddrV4) -> Fragmented {
     }
 }
 
-fn reply(vip: SocketAddrV4, client: SocketAddrV4) -> Fragmented {
+fn reply(endpoint: u16, vip: SocketAddrV4, client: SocketAddrV4) -> Fragmented {
     Fragmented {
         kind: fragmented::REPLY,
+        id: endpoint,
         service: service(vip),
         other: Address::v4(client.ip().octets()),
         seen: NOW,
