@@ -13,6 +13,7 @@ mod bake;
 mod canary;
 mod clock;
 mod drift;
+mod drill;
 mod effects;
 mod gates;
 mod group;

@@ -58,6 +58,7 @@ fn router(api: Api) -> Router {
         .route("/v1/groups/{group}/flip", post(changes::flip))
         .route("/v1/groups/{group}/rollback", post(changes::rollback))
         .route("/v1/groups/{group}/canary", post(changes::canary))
+        .route("/v1/groups/{group}/drill", post(changes::drill))
         .route("/v1/groups/{group}/abort", post(changes::abort))
         .route("/v1/groups/{group}/confirm", post(changes::confirm))
         .route("/v1/groups/{group}/extend", post(changes::extend))

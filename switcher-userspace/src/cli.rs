@@ -136,6 +136,11 @@ pub enum Command {
     /// Repeat it to step. `flip` finishes a canary; `abort` and `rollback` end it. Connections that exist
     /// finish where they began.
     Canary(CanaryArgs),
+    /// Flip, watch, and flip back: does it work, and what does it cost?
+    ///
+    /// The kernel goes back, agent or no agent. Refused where there would be no way back. Ends with 7 if
+    /// something was not well, and prints the cut-over's record.
+    Drill(DrillArgs),
     /// Stop a flip that is being prepared; after the switch this means rollback
     ///
     /// Ends a canary: new connections go to the live colour alone.
@@ -405,6 +410,21 @@ pub struct CanaryArgs {
     /// What changes that take time also take.
     #[command(flatten)]
     pub wait: WaitArgs,
+}
+
+/// Arguments of `drill`.
+#[derive(Clone, Debug, Args)]
+pub struct DrillArgs {
+    /// The group
+    pub group: String,
+    /// The colour that is to be live meanwhile [default: the other one, if there are two]
+    pub colour: Option<String>,
+    /// For how long [default: 10s]
+    #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
+    pub time: Option<Duration>,
+    /// What every change takes.
+    #[command(flatten)]
+    pub change: ChangeArgs,
 }
 
 /// Arguments of `abort`.

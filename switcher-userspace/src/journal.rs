@@ -21,7 +21,10 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 pub use audit::{AuditRecord, BadRecord, Entry, EntryKind, Verified, verify};
 pub use gates::{DecisionRecord, FreezeRecord, GatesRecord, RolloutRecord};
-pub use receipt::{BakeRecord, ColourTraffic, GateRecord, Receipt, Totals, TrafficRecord};
+pub use receipt::{
+    BakeRecord, ColourTraffic, DrillRecord, DrillVerdict, GateRecord, Loss, Receipt, Totals,
+    TrafficRecord,
+};
 pub use record::{Answer, CutoverRecord, GroupRecord, Stage, Who};
 
 /// The journal's file in the state directory.

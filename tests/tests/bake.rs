@@ -14,7 +14,7 @@ use serde_json::Value;
 use switcher_harness::agent::{Output, binary};
 use switcher_harness::config::{GROUP, Settings};
 use switcher_harness::load::Connection;
-use switcher_harness::{Mode, Stand, netns, privilege};
+use switcher_harness::{Load, Mode, Plan, Stand, netns, privilege};
 
 /// Longer than anything here takes, should it have to be cut short.
 const BAKE: &str = "
@@ -143,6 +143,70 @@ fn a_canary_grows_by_itself_or_is_taken_back() {
         ensure!(
             history[0]["kind"] == "flip" && shares[1..] == [90, 50],
             "{history:#}"
+        );
+        Ok(())
+    });
+}
+
+/// There and back under load, also if the agent dies in between.
+#[test]
+fn a_drill_costs_nothing() {
+    run("a_drill_costs_nothing", || {
+        let mut stand = Stand::new(Mode::Local, true, Settings::default(), &binary()?)?;
+        until(&stand, |it| it["colours"]["green"]["healthy"] == true)?;
+        until(&stand, |it| it["colours"]["blue"]["healthy"] == true)?;
+        // UDP flows are remembered for a minute, and would be waited for.
+        let plan = Plan {
+            downloads: 0,
+            udp_flows: 0,
+            udp_new: 0,
+            ..Plan::default()
+        };
+        let load = Load::start(&stand.topology, &plan)?;
+        let words = [
+            "drill", GROUP, "--for", "700ms", "--json", "--reason", "monthly",
+        ];
+        let first = stand.agent.cli(&words)?.expect(0)?.json()?;
+        let drill = &first["receipt"]["drill"];
+        ensure!(drill["verdict"] == "passed", "{first:#}");
+        ensure!(
+            drill["lost"]["connections"].as_u64() > Some(10),
+            "{first:#}"
+        );
+        ensure!(
+            drill["lost"]["dropped"] == serde_json::json!({}),
+            "{first:#}"
+        );
+        ensure!(first["reason"] == "monthly" && first["result"] == "rolled-back");
+        ensure!(stand.agent.live()? == "blue");
+
+        let report = load.stop()?;
+        let failures = report.failures();
+        ensure!(failures.is_empty(), "{failures:?}");
+        until(&stand, |it| it["phase"] == "idle")?;
+
+        let words = ["drill", GROUP, "--for", "3s"];
+        let second = stand.agent.cli_in_background(&words);
+        until(&stand, |it| it["phase"] == "confirming")?;
+        stand.agent.kill()?;
+        stand.agent.start()?;
+        let second = second
+            .join()
+            .map_err(|_| anyhow::anyhow!("it panicked"))??;
+        let said = second.expect(0)?.stdout;
+        ensure!(
+            said.contains("passed, the agent was started anew"),
+            "{said}"
+        );
+        ensure!(stand.agent.live()? == "blue");
+
+        until(&stand, |it| it["phase"] == "idle")?;
+        stand.servers.set_healthy("blue", false);
+        until(&stand, |it| it["colours"]["blue"]["healthy"] == false)?;
+        let refused = stand.agent.cli(&["drill", GROUP])?.expect(5)?.stderr;
+        ensure!(
+            refused.contains("no way back") && refused.contains("503"),
+            "{refused}"
         );
         Ok(())
     });

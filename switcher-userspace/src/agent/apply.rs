@@ -19,7 +19,7 @@ use crate::datapath::{Change, GroupIndex, Have};
 use crate::exit::{Exit, Failure};
 use crate::health;
 use crate::host::route;
-use crate::journal::{CutoverRecord, Who};
+use crate::journal::{CutoverRecord, DrillVerdict, Who};
 use crate::reconcile::{Plan, Refusal, Want, plan};
 use crate::release::{Baking, Event, Found, Intent, Timing, Verdict, resume};
 
@@ -287,6 +287,12 @@ impl Runner {
                 .map(|record| (record.id.clone(), record))
                 .collect(),
             waiting: std::collections::BTreeMap::new(),
+            drilled: self.journal.history(Some(&name), 10).is_ok_and(|all| {
+                let drills = all.iter().filter_map(|it| it.receipt.drill.as_ref());
+                drills
+                    .into_iter()
+                    .any(|it| it.verdict == DrillVerdict::UnderWay)
+            }),
             switched_at: None,
             stored: None,
             since,

@@ -141,7 +141,14 @@ pub(super) fn behind(
     records: &std::collections::BTreeMap<String, CutoverRecord>,
 ) -> Option<Who> {
     let undone = cutover.id.strip_suffix("-back")?;
-    let bake = records.get(undone)?.receipt.bake.as_ref()?;
+    let receipt = &records.get(undone)?.receipt;
+    let bake = receipt.bake.as_ref()?;
+    if receipt.drill.is_some() && bake.verdict != Verdict::RolledBack {
+        return Some(Who {
+            actor: "the kernel".to_owned(),
+            reason: Some("the drill is over".to_owned()),
+        });
+    }
     let ours = cutover.kind == Kind::Rollback && bake.verdict == Verdict::RolledBack;
     ours.then(|| Who {
         actor: "agent".to_owned(),

@@ -147,6 +147,7 @@ impl Runner {
                 "not recorded, carried out anyway: {error:#}"
             ),
         }
+        group.drilled |= cutover.terms.drill;
         group.records.insert(cutover.id.clone(), record);
         if window {
             if self.datapath.word(group.index).phase() == Phase::Steady {

@@ -37,6 +37,8 @@ pub(super) struct Group {
     pub(super) records: BTreeMap<String, CutoverRecord>,
     /// Who waits for which answer.
     pub(super) waiting: BTreeMap<String, Waiting>,
+    /// A drill has begun, and there is no report of it yet.
+    pub(super) drilled: bool,
     /// What had been counted of the live colour's TCP when the watch over it began.
     pub(super) switched_at: Option<Counters>,
     /// When the word of the last cut-over was stored.

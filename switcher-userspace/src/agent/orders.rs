@@ -25,6 +25,8 @@ pub enum Verb {
     Rollback,
     /// A share for another colour.
     Canary,
+    /// Another colour for a while.
+    Drill,
     /// An end to what is going on.
     Abort,
     /// That a switch stays.
@@ -274,6 +276,7 @@ impl Asked {
         match (self.verb, &self.request.to) {
             (Verb::Flip, Some(to)) => format!("flip {group} to {to}"),
             (Verb::Flip, None) => format!("flip {group}"),
+            (Verb::Drill, _) => format!("drill {group}"),
             (Verb::Rollback, _) => format!("roll back {group}"),
             (Verb::Canary, Some(to)) if self.request.policy => {
                 format!("let {to} of {group} have shares by policy")
@@ -304,13 +307,14 @@ impl Asked {
     pub(super) fn check(&self) -> Result<(), Failure> {
         let request = &self.request;
         let flip = self.verb == Verb::Flip;
+        let drill = self.verb == Verb::Drill;
         let canary = self.verb == Verb::Canary;
         let stage = self.verb == Verb::Stage;
         let schema = self.verb == Verb::Schema;
         let gate = self.verb == Verb::Gate;
         let lasts = matches!(self.verb, Verb::Extend | Verb::Pause);
         let fields = [
-            ("to", request.to.is_some(), flip || canary || stage),
+            ("to", request.to.is_some(), flip || drill || canary || stage),
             ("version", request.version.is_some(), stage),
             ("schema", request.schema.is_some(), stage),
             ("applied", request.applied.is_some(), schema),
@@ -328,7 +332,7 @@ impl Asked {
             (
                 "for",
                 request.duration.is_some(),
-                lasts || self.verb == Verb::Freeze,
+                lasts || drill || self.verb == Verb::Freeze,
             ),
         ];
         let refuse = |why: String| Err(Failure::new(Exit::Usage, "", why));
@@ -381,6 +385,7 @@ impl Runner {
     ) -> Result<Event, Failure> {
         let terms = match verb {
             Verb::Flip => self.terms(name, &request)?,
+            Verb::Drill => self.drill(name, &request)?,
             _ => Terms {
                 policy: request.policy,
                 ..Terms::default()
@@ -417,7 +422,7 @@ impl Runner {
             terms,
         };
         Ok(match verb {
-            Verb::Flip => Event::Flip(order),
+            Verb::Flip | Verb::Drill => Event::Flip(order),
             Verb::Rollback => Event::Rollback(order),
             Verb::Abort => Event::Abort(order),
             Verb::Confirm => Event::Confirm(order),

@@ -1,10 +1,11 @@
 //! What is kept of a cut-over for afterwards: who let it through, and what traffic made of it.
 
 use jiff::Timestamp;
+use switcher_common::abi::Counters;
 use switcher_common::word::Word;
 
 use super::Runner;
-use super::group::Group;
+use super::group::{Activity, Group};
 use crate::health::Verdict;
 use crate::journal::{ColourTraffic, GateRecord, Receipt, Totals};
 use crate::release::{self, Blocker, Cutover, End, Kind};
@@ -34,7 +35,7 @@ impl Runner {
             gates.extend(skipped.into_iter().map(gate(false)));
         }
         let traffic = group.activity.iter().map(|(colour, activity)| {
-            let before = Totals::from(activity.counters);
+            let before = activity.totals();
             let traffic = ColourTraffic {
                 before,
                 after: before,
@@ -44,6 +45,7 @@ impl Runner {
         Receipt {
             bake,
             policy: cutover.terms.policy,
+            drill: self.drill_record(&cutover.terms),
             word_before: Some(word(group.state.word)),
             gates,
             traffic: traffic.collect(),
@@ -106,7 +108,7 @@ impl Runner {
         let receipt = &mut record.receipt;
         for (colour, traffic) in &mut receipt.traffic {
             if let Some(activity) = group.activity.get(colour) {
-                traffic.after = activity.counters.into();
+                traffic.after = activity.totals();
             }
         }
         if record.result.is_none() || record.from == record.to {
@@ -116,6 +118,26 @@ impl Runner {
         receipt.first_packet_at = group.first_packet.filter(|at| record.stored <= Some(*at));
         let old = group.activity.get(&record.from);
         receipt.last_packet_to_old_at = old.and_then(|it| it.last_packet);
+    }
+}
+
+impl Activity {
+    /// For the record.
+    pub(super) fn totals(&self) -> Totals {
+        let Counters {
+            packets,
+            bytes,
+            connections,
+            resets,
+            answers: _,
+        } = self.counters;
+        Totals {
+            packets,
+            bytes,
+            connections,
+            resets,
+            failed: self.tcp.connections.saturating_sub(self.tcp.answers),
+        }
     }
 }
 

@@ -237,6 +237,7 @@ impl Runner {
         }
         self.flip_by_itself();
         self.advance_canaries();
+        self.finish_drills();
         if self.looked.elapsed() >= LOOK_EVERY {
             self.looked = Instant::now();
             self.look();

@@ -328,6 +328,10 @@ impl Runner {
         let now = Timestamp::now();
         // Of each cell, whether it counts TCP with its answers.
         let mut cells: HashMap<_, BTreeMap<u32, bool>> = HashMap::new();
+        if self.have.endpoints.is_empty() {
+            // The kernel is being read: nothing is known of its cells.
+            return;
+        }
         let index = only.and_then(|name| Some(self.groups.get(name)?.index));
         for (id, endpoint) in &self.have.endpoints {
             let place = self.place_of(*id);

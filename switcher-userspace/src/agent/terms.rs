@@ -28,6 +28,7 @@ impl Runner {
             // Whoever skips checks does not want to be called back by them.
             bake: bake.filter(|_| !request.no_bake && !request.force),
             policy: false,
+            drill: false,
             at: at.transpose()?,
             confirm: asked
                 .transpose()?

@@ -4,6 +4,7 @@ mod audit;
 mod bake;
 mod canary;
 mod drift;
+mod drill;
 mod gates;
 mod growth;
 mod health;

@@ -50,6 +50,10 @@ pub(super) async fn canary(from: From, bytes: Body) -> Response {
     change(Verb::Canary, from, bytes).await.into_response()
 }
 
+pub(super) async fn drill(from: From, bytes: Body) -> Response {
+    change(Verb::Drill, from, bytes).await.into_response()
+}
+
 pub(super) async fn abort(from: From, bytes: Body) -> Response {
     change(Verb::Abort, from, bytes).await.into_response()
 }

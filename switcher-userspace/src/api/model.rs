@@ -293,12 +293,12 @@ pub struct CutoverStatus {
     pub bake: Option<BakeRecord>,
 }
 
-/// `POST /v1/groups/{group}/flip`, `…/rollback`, `…/canary`, `…/abort`, `…/confirm`, `…/extend`, `…/pause`, `…/resume`,
+/// `POST /v1/groups/{group}/flip`, `…/rollback`, `…/canary`, `…/drill`, `…/abort`, `…/confirm`, `…/extend`, `…/pause`, `…/resume`,
 /// `…/stage`, `…/schema`, `…/freeze`, `…/unfreeze` and `…/gate`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ChangeRequest {
-    /// Flip: the colour that is to be live; the other one if there are two. Canary: the colour that is to
+    /// Flip and drill: the colour that is to be live; the other one if there are two. Canary: the colour that is to
     /// have a share. Stage: the colour that has the release; the idle one if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub to: Option<String>,
@@ -323,7 +323,7 @@ pub struct ChangeRequest {
     /// Flip: its colour is not watched afterwards, whatever the group's default says.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub no_bake: bool,
-    /// Extend: how much longer; pause: for how long at most; freeze: for how long, if it ends by itself.
+    /// Extend: how much longer; drill: for how long, 10 s if not given; pause: for how long at most; freeze: for how long, if it ends by itself.
     #[serde(rename = "for", skip_serializing_if = "Option::is_none")]
     pub duration: Option<String>,
     /// Stage: what the release is called.

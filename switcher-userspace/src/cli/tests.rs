@@ -51,6 +51,8 @@ fn every_command_is_understood() {
         "doctor --config switcher.toml",
         "emergency shop blue --bpffs /sys/fs/bpf/other",
         "detach --force --bpffs /sys/fs/bpf/other",
+        "drill shop green --for 10s",
+        "canary shop green --policy",
         "completion zsh",
     ];
     for line in lines {
@@ -60,7 +62,7 @@ fn every_command_is_understood() {
 
 #[test]
 fn what_later_versions_bring_is_refused() {
-    let lines = ["drill shop"];
+    let lines = ["top"];
     for line in lines {
         let kind = parse(line).expect_err(line).kind();
         let unknown = [ErrorKind::UnknownArgument, ErrorKind::InvalidSubcommand];

@@ -61,7 +61,7 @@ pub(super) fn written(duration: Duration) -> String {
     text.replace(' ', "")
 }
 
-fn describe(verb: &str, answer: &ChangeAnswer) -> String {
+pub(super) fn describe(verb: &str, answer: &ChangeAnswer) -> String {
     let ChangeAnswer {
         group,
         from,

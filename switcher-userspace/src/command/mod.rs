@@ -12,6 +12,7 @@ mod confirm;
 mod detach;
 mod doctor;
 mod drift;
+mod drill;
 mod emergency;
 mod explain;
 mod flip;
@@ -54,6 +55,7 @@ pub fn run(cli: Cli, output: &Output) -> Result<Exit, Failure> {
         Command::Flip(args) => flip::run(&globals, output, args),
         Command::Rollback(args) => rollback::run(&globals, output, args),
         Command::Canary(args) => canary::run(&globals, output, args),
+        Command::Drill(args) => drill::run(&globals, output, args),
         Command::Abort(args) => abort::run(&globals, output, args),
         Command::Confirm(args) => confirm::run(&globals, output, args),
         Command::Extend {

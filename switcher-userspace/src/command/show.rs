@@ -7,7 +7,10 @@ use super::history::result;
 use crate::cli::Globals;
 use crate::client::{Client, converse, encode};
 use crate::exit::{Exit, Failure};
-use crate::journal::{BakeRecord, ColourTraffic, CutoverRecord, Totals, TrafficRecord};
+use crate::journal::{
+    BakeRecord, ColourTraffic, CutoverRecord, DrillRecord, DrillVerdict, Loss, Totals,
+    TrafficRecord,
+};
 use crate::output::{Cell, Output, Tint, human_count, table};
 use crate::release::Verdict;
 
@@ -18,7 +21,7 @@ pub(super) fn run(globals: &Globals, output: &Output, id: &str) -> Result<Exit, 
     Ok(Exit::Done)
 }
 
-fn describe(output: &Output, record: &CutoverRecord) -> String {
+pub(super) fn describe(output: &Output, record: &CutoverRecord) -> String {
     let time = |time: Option<Timestamp>| time.map_or_else(|| "-".to_owned(), |it| it.to_string());
     let settled = record
         .store_to_settled_us
@@ -102,9 +105,41 @@ fn receipt(record: &CutoverRecord) -> Vec<(&'static str, Cell)> {
         ("gate", Cell::new(text, tint))
     }));
     rows.extend(receipt.bake.iter().flat_map(watched));
+    rows.extend(receipt.drill.iter().flat_map(drilled));
     // What is not over has no traffic yet.
     let over = receipt.traffic.iter().filter(|_| record.ended.is_some());
     rows.extend(over.map(|(colour, traffic)| ("traffic", so_much(colour, traffic).into())));
+    rows
+}
+
+/// How a drill came out, and what it cost.
+fn drilled(drill: &DrillRecord) -> Vec<(&'static str, Cell)> {
+    let time = humantime::format_duration(std::time::Duration::from_millis(drill.for_ms));
+    let tint = match drill.verdict {
+        DrillVerdict::Passed => Tint::Good,
+        DrillVerdict::UnderWay | DrillVerdict::Kept => Tint::Warning,
+        DrillVerdict::Failed => Tint::Bad,
+    };
+    let interrupted = if drill.interrupted {
+        ", the agent was started anew meanwhile"
+    } else {
+        ""
+    };
+    let text = format!("{time}: {}{interrupted}", drill.verdict.name());
+    let Loss {
+        connections,
+        resets,
+        failed,
+        dropped,
+    } = &drill.lost;
+    let dropped: u64 = dropped.values().sum();
+    let lost = format!(
+        "{dropped} packets dropped, {resets} resets, {failed} handshakes not answered; {connections} \
+         connections begun"
+    );
+    let mut rows = vec![("drill", Cell::new(text, tint)), ("  lost", lost.into())];
+    let why = drill.why.iter();
+    rows.extend(why.map(|why| ("  why", Cell::new(why.clone(), Tint::Bad))));
     rows
 }
 

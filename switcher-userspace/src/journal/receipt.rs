@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use rusqlite::Error;
 use serde::{Deserialize, Serialize};
-use switcher_common::abi::Counters;
 
 use crate::release::{Bake, Traffic, Verdict};
 
@@ -19,6 +18,9 @@ pub struct Receipt {
     /// It is a canary that grows by itself.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub policy: bool,
+    /// It is a drill.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub drill: Option<DrillRecord>,
     /// The steering word when it was asked for, in hexadecimal.
     pub word_before: Option<String>,
     /// The word when it was live.
@@ -66,22 +68,66 @@ pub struct Totals {
     pub connections: u64,
     /// Resets that its endpoints sent.
     pub resets: u64,
+    /// TCP handshakes that they did not answer.
+    #[serde(default)]
+    pub failed: u64,
 }
 
-impl From<Counters> for Totals {
-    fn from(counters: Counters) -> Self {
-        let Counters {
-            packets,
-            bytes,
-            connections,
-            resets,
-            answers: _,
-        } = counters;
-        Self {
-            packets,
-            bytes,
-            connections,
-            resets,
+/// A flip that was made to be undone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DrillRecord {
+    /// For how long the other colour was to be live, in milliseconds.
+    pub for_ms: u64,
+    /// How it came out.
+    pub verdict: DrillVerdict,
+    /// The agent was started anew meanwhile.
+    pub interrupted: bool,
+    /// What was not well.
+    pub why: Vec<String>,
+    /// Packets that this host had dropped before, by reason.
+    pub counted_before: BTreeMap<String, u64>,
+    /// What it cost.
+    pub lost: Loss,
+    /// When it was known to be back.
+    pub back: Option<Timestamp>,
+}
+
+/// How a drill came out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DrillVerdict {
+    /// It goes on.
+    UnderWay,
+    /// There and back, and all was well.
+    Passed,
+    /// Something was not well.
+    Failed,
+    /// Somebody has confirmed it: it was no drill.
+    Kept,
+}
+
+/// What a drill cost, from before the flip until it was back.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Loss {
+    /// Connections and UDP flows that began meanwhile.
+    pub connections: u64,
+    /// Resets that endpoints of the group sent.
+    pub resets: u64,
+    /// Handshakes that its endpoints did not answer.
+    pub failed: u64,
+    /// Packets that this host dropped, whichever group's, by reason.
+    pub dropped: BTreeMap<String, u64>,
+}
+
+impl DrillVerdict {
+    /// As in JSON.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::UnderWay => "under-way",
+            Self::Passed => "passed",
+            Self::Failed => "failed",
+            Self::Kept => "kept",
         }
     }
 }

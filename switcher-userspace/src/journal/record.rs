@@ -297,6 +297,7 @@ impl CutoverRecord {
             terms: Terms {
                 bake: bake.as_ref().map(BakeRecord::limits),
                 policy: receipt.policy,
+                drill: receipt.drill.is_some(),
                 ..Terms::default()
             },
             percent,

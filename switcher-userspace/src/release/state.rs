@@ -146,6 +146,8 @@ pub struct Terms {
     pub bake: Option<Bake>,
     /// For a canary: its share grows by itself.
     pub policy: bool,
+    /// It is a drill: made to be undone.
+    pub drill: bool,
 }
 
 /// What a cut-over is.

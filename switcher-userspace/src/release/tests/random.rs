@@ -387,6 +387,7 @@ impl Kernel {
                     at: at.map(|at| Millis(self.now.0 + at)),
                     confirm: confirm.map(Duration::from_millis),
                     policy: false,
+                    drill: false,
                     bake: bake.map(|time| Bake {
                         time: Duration::from_millis(time),
                         ..limits()
