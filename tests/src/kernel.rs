@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Context as _;
 use aya::maps::{Array, ArrayOfMaps, Map, MapData, MapError, ProgramArray};
-use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions, Xdp};
+use aya::programs::{Program, ProgramError, SchedClassifier, TestRun as _, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use bytemuck::{Pod, Zeroable};
 use nix::sched::{CpuSet, sched_getcpu, sched_setaffinity};
@@ -267,6 +267,42 @@ impl Kernel {
             .map_mut(name)
             .with_context(|| format!("no map {name} in the object"))
     }
+}
+
+/// Shows every program of the object to the verifier. How many there are.
+///
+/// # Errors
+/// When the kernel refuses one; says which.
+pub fn load_every_program() -> anyhow::Result<usize> {
+    let mut ebpf = small_loader().load(OBJECT).context("making the maps")?;
+    let mut loaded = 0;
+    for (name, program) in ebpf.programs_mut() {
+        // A signal ends the verifier's walk, and says nothing of the program.
+        let mut attempts = (0..10).map(|_| verified(program));
+        let found = attempts.find(|found| !is_interrupted(found));
+        found
+            .context("interrupted again and again")
+            .and_then(|found| found.map_err(Into::into))
+            .with_context(|| format!("loading {name}"))?;
+        loaded += 1;
+    }
+    Ok(loaded)
+}
+
+fn verified(program: &mut Program) -> Result<(), ProgramError> {
+    match program {
+        Program::Xdp(program) => program.load(),
+        Program::SchedClassifier(program) => program.load(),
+        Program::CgroupSockAddr(program) => program.load(),
+        _ => Err(ProgramError::UnexpectedProgramType),
+    }
+}
+
+fn is_interrupted(found: &Result<(), ProgramError>) -> bool {
+    let Err(ProgramError::LoadError { io_error, .. }) = found else {
+        return false;
+    };
+    io_error.kind() == std::io::ErrorKind::WouldBlock
 }
 
 /// Keeps this thread on its CPU. Programs run where they are run from, and some maps have an element for each

@@ -16,7 +16,7 @@ use switcher_common::verdict::Verdict;
 use switcher_harness::privilege::is_root;
 use switcher_tests::cases::{self, Case};
 use switcher_tests::frame::{Build, flag, sound};
-use switcher_tests::kernel::{Changes, Entry, Kernel};
+use switcher_tests::kernel::{Changes, Entry, Kernel, load_every_program};
 use switcher_tests::site::{self, Servers};
 use switcher_tests::skb::Skb;
 use switcher_tests::town::{NEAR, OUTSIDE, State, WEB, endpoint};
@@ -51,6 +51,17 @@ fn every_case() -> anyhow::Result<()> {
         anyhow::ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
         Ok(())
     })?
+}
+
+/// Those of the agent, of every hook, and those that trace.
+#[test]
+fn every_program_loads() -> anyhow::Result<()> {
+    if !is_root("kernel::every_program_loads") {
+        return Ok(());
+    }
+    let loaded = load_every_program()?;
+    anyhow::ensure!(loaded > 30, "only {loaded} programs");
+    Ok(())
 }
 
 #[test]

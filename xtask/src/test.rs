@@ -11,12 +11,13 @@ use crate::setup::{self, Need};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Only the machines with other kernels, and in full: even where that takes long for want of KVM
+    /// Only the machines with other kernels, and in full: even where that takes long for want of KVM. `short`:
+    /// only what the suite does there
+    #[arg(long, value_name = "EXTENT", num_args = 0..=1, require_equals = true, default_missing_value = "all")]
+    kernels: Option<Extent>,
+    /// The suite on this kernel alone, without machines with other ones
     #[arg(long)]
-    kernels: bool,
-    /// After the suite, machines with other kernels, where KVM boots them
-    #[arg(long)]
-    with_kernels: bool,
+    without_kernels: bool,
     /// Passed on to `cargo test`: a filter, `--test kernel`, `-- --nocapture`
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     args: Vec<String>,
@@ -31,12 +32,12 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     // Tests of the command line and the agent start the binary, which `cargo test` alone does not build.
     // `--tests` because what is built together shares its dependencies with the tests.
     cargo::run(cargo(["build", "--bins", "--tests"]).args(HOST_PACKAGES))?;
-    if args.kernels {
-        return kernels::run(Extent::All);
+    if let Some(extent) = args.kernels {
+        return kernels::run(extent);
     }
     run_tests(args)?;
-    if args.with_kernels {
-        kernels::run(Extent::Suite)?;
+    if !args.without_kernels && args.args.is_empty() {
+        kernels::run(Extent::Short)?;
     }
     Ok(())
 }
