@@ -5,6 +5,8 @@
 
 mod audit;
 mod gates;
+mod hooks;
+mod outbox;
 mod receipt;
 mod record;
 mod releases;
@@ -21,6 +23,8 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 pub use audit::{AuditRecord, BadRecord, Entry, EntryKind, Verified, verify};
 pub use gates::{DecisionRecord, FreezeRecord, GatesRecord, RolloutRecord};
+pub use hooks::{Called, HookRecord, Unfinished};
+pub use outbox::{OUTBOX_MAX, Outgoing, Waiting};
 pub use receipt::{
     BakeRecord, ColourTraffic, DrillRecord, DrillVerdict, GateRecord, Loss, Receipt, Totals,
     TrafficRecord,
@@ -133,6 +137,19 @@ impl Journal {
     /// # Errors
     /// When the file can't be written.
     pub fn put_group(&self, group: &GroupRecord, entry: Option<&Entry>) -> anyhow::Result<()> {
+        self.tell_group(group, entry, &[])
+    }
+
+    /// The same, with what others are to hear of it.
+    ///
+    /// # Errors
+    /// When the file can't be written.
+    pub fn tell_group(
+        &self,
+        group: &GroupRecord,
+        entry: Option<&Entry>,
+        events: &[Outgoing],
+    ) -> anyhow::Result<()> {
         let transaction = self.db.unchecked_transaction()?;
         group
             .write(&transaction)
@@ -141,6 +158,7 @@ impl Journal {
                     audit::append(&transaction, it, Timestamp::now())
                 })
             })
+            .and_then(|()| outbox::put(&transaction, events))
             .and_then(|()| transaction.commit())
             .with_context(|| format!("record group {}", group.name))
     }
@@ -186,11 +204,25 @@ impl Journal {
         cutover: &CutoverRecord,
         group: Option<&GroupRecord>,
     ) -> anyhow::Result<()> {
+        self.tell_cutover(cutover, group, &[])
+    }
+
+    /// The same, with what others are to hear of it.
+    ///
+    /// # Errors
+    /// When the file can't be written.
+    pub fn tell_cutover(
+        &self,
+        cutover: &CutoverRecord,
+        group: Option<&GroupRecord>,
+        events: &[Outgoing],
+    ) -> anyhow::Result<()> {
         let transaction = self.db.unchecked_transaction()?;
         cutover
             .write(&transaction)
             .and_then(|()| group.map_or(Ok(()), |group| group.write(&transaction)))
             .and_then(|()| audit::append(&transaction, &Entry::of(cutover), Timestamp::now()))
+            .and_then(|()| outbox::put(&transaction, events))
             .and_then(|()| transaction.commit())
             .with_context(|| format!("record cut-over {}", cutover.id))
     }

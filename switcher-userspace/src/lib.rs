@@ -11,6 +11,7 @@ pub mod doctor;
 pub mod exit;
 pub mod explain;
 pub mod health;
+pub mod hooks;
 pub mod host;
 pub mod journal;
 pub mod listen;

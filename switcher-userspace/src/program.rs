@@ -147,7 +147,6 @@ impl Kept {
         line.chars().filter(|c| !c.is_control()).take(200).collect()
     }
 
-    #[cfg(test)]
     /// All that was kept; line breaks are the only control characters left.
     pub(crate) fn text(&self) -> String {
         let lost = match self.lost {

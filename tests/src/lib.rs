@@ -4,6 +4,7 @@ pub mod cases;
 pub mod cave;
 pub mod frame;
 pub mod fuzz;
+pub mod hooks;
 pub mod kernel;
 pub mod pieces;
 pub mod receiver;

@@ -113,7 +113,8 @@ impl Runner {
 
     /// From now on this is what is wanted.
     pub(super) fn take(&mut self, config: Config, source: Option<&str>) {
-        self.config = config;
+        let before = std::mem::replace(&mut self.config, config);
+        self.sync_outbox(&before);
         match self.journal.count_config(&self.config.digest, source) {
             Ok(revision) => self.config_revision = revision,
             Err(error) => warn!("{error:#}"),
@@ -294,6 +295,8 @@ impl Runner {
                     .any(|it| it.verdict == DrillVerdict::UnderWay)
             }),
             switched_at: None,
+            calls: Vec::new(),
+            undone_for: None,
             stored: None,
             since,
             by,
@@ -306,10 +309,13 @@ impl Runner {
             warn!(group = name, "{error:#}");
         }
         self.groups.insert(name.clone(), group);
+        let unfinished = self.journal.unfinished_calls(&name);
         for effect in effects {
             let answer = self.carry_out(&name, effect);
             debug_assert!(answer.is_none(), "nothing is asked on the way in");
         }
+        let unfinished = unfinished.inspect_err(unreadable).unwrap_or_default();
+        self.call_again(&name, unfinished);
     }
 
     /// What the journal says of a cut-over that was not over.

@@ -11,12 +11,14 @@ use super::Runner;
 use super::audit::{asked_entry, portrait};
 use super::bake::{self, behind};
 use super::group::{Counted, Gate, Waiting};
+use super::{hooks, outbox};
 use crate::api::model::ChangeAnswer;
+use crate::config::Config;
 use crate::datapath::Datapath;
 use crate::exit::{Exit, Failure};
-use crate::journal::{self, CutoverRecord, Entry, Who};
+use crate::journal::{self, CutoverRecord, Entry, Outgoing, Who};
 use crate::release::{
-    Count, Cutover, Effect, End, Event, Kind, Outcome, Record, Stage, Verdict, Why,
+    Count, Cutover, Effect, End, Event, Kind, Outcome, Record, Releases, Stage, Verdict, Why,
 };
 
 /// How long a held word is obeyed if the agent dies before it drains. Longer than it waits.
@@ -54,6 +56,8 @@ impl Runner {
                 });
                 self.ask_gate(name);
             }
+            Effect::CallHooks(call) => return self.call_hooks(name, &call, None),
+            Effect::StopHooks { id } => self.stop_hooks(name, &id),
             Effect::Hold => self.datapath.hold_until(group.index, HELD_AT_MOST),
             Effect::SetTimes(times) => {
                 self.datapath.set_times(group.index, times);
@@ -126,6 +130,8 @@ impl Runner {
             .waiting
             .get(&cutover.id)
             .map(|waiting| waiting.who.clone());
+        let undone = group.undone_for.take();
+        let who = who.or_else(|| undone_for(cutover, undone));
         let who = who.or_else(|| behind(cutover, &group.records));
         let who = who.unwrap_or_else(|| by_itself(cutover));
         let mut record = CutoverRecord::new(name, cutover, who, Timestamp::now());
@@ -139,7 +145,9 @@ impl Runner {
             forced = cutover.forced,
             "{cutover}: preparing"
         );
-        match self.journal.put_cutover(&record, None) {
+        let occasion = hooks::told(&record, "started", &group.state.releases, &self.host);
+        let events = outbox::outgoing(&self.config, &[occasion]);
+        match self.journal.tell_cutover(&record, None, &events) {
             Ok(()) => {}
             Err(error) if recorded => return Err(error),
             Err(error) => warn!(
@@ -149,6 +157,10 @@ impl Runner {
         }
         group.drilled |= cutover.terms.drill;
         group.records.insert(cutover.id.clone(), record);
+        self.wake_outbox(name);
+        let Some(group) = self.groups.get_mut(name) else {
+            return Ok(());
+        };
         if window {
             if self.datapath.word(group.index).phase() == Phase::Steady {
                 group.refused = refused_tags(self.datapath.as_ref());
@@ -236,6 +248,7 @@ impl Runner {
             return;
         };
         let now = Timestamp::now();
+        let releases = group.state.releases.clone();
         let written = match record {
             Record::Switched { id } => {
                 self.note_live(name, &id);
@@ -256,6 +269,7 @@ impl Runner {
                 record.settled = record.settled.or(Some(now));
                 let by = group.state.confirm_by();
                 record.confirm_by = by.map(|by| self.clock.wall(by));
+                record.undecided = group.state.window().is_some_and(|it| it.hooks);
                 let us = record.store_to_settled_us;
                 info!(
                     group = name,
@@ -269,7 +283,15 @@ impl Runner {
                     group.by.clone_from(&record.actor);
                 }
                 let record = record.clone();
-                let written = self.journal.put_cutover(&record, Some(&group.record()));
+                let events = events(
+                    &self.config,
+                    (&releases, &self.host),
+                    &record,
+                    &[outbox::switched(record.kind)],
+                );
+                let written = self
+                    .journal
+                    .tell_cutover(&record, Some(&group.record()), &events);
                 if record.receipt.bake.is_some() || record.receipt.policy {
                     self.begin_bake(name, &record.to);
                 }
@@ -280,6 +302,13 @@ impl Runner {
                     return;
                 };
                 bake::note(record, verdict, &why);
+                self.journal.put_cutover(&record.clone(), None)
+            }
+            Record::Hooked { id } => {
+                let Some(record) = group.records.get_mut(&id) else {
+                    return;
+                };
+                record.undecided = false;
                 self.journal.put_cutover(&record.clone(), None)
             }
             Record::Ended { id, end, leftovers } => {
@@ -300,6 +329,13 @@ impl Runner {
                     bake.verdict = Verdict::Ended;
                 }
                 self.meters.ended(&record);
+                record.undecided = false;
+                let events = events(
+                    &self.config,
+                    (&releases, &self.host),
+                    &record,
+                    &outbox::ended(&record, end),
+                );
                 let end = end.name();
                 info!(
                     group = name,
@@ -309,7 +345,7 @@ impl Runner {
                     record.from,
                     record.to
                 );
-                self.journal.put_cutover(&record, None)
+                self.journal.tell_cutover(&record, None, &events)
             }
             Record::Confirmed { id } => {
                 let Some(record) = group.records.get_mut(&id) else {
@@ -317,7 +353,14 @@ impl Runner {
                 };
                 record.confirmed = Some(now);
                 info!(group = name, cutover = id, "{} is confirmed", record.to);
-                self.journal.put_cutover(&record.clone(), None)
+                let record = record.clone();
+                let events = events(
+                    &self.config,
+                    (&releases, &self.host),
+                    &record,
+                    &["confirmed"],
+                );
+                self.journal.tell_cutover(&record, None, &events)
             }
             Record::Extended { id } => {
                 let Some(record) = group.records.get_mut(&id) else {
@@ -342,12 +385,20 @@ impl Runner {
                 group.since = now;
                 group.by.clone_from(&record.actor);
                 group.records.insert(cutover.id, record.clone());
-                self.journal.put_cutover(&record, Some(&group.record()))
+                let events = events(
+                    &self.config,
+                    (&releases, &self.host),
+                    &record,
+                    &[outbox::switched(record.kind)],
+                );
+                self.journal
+                    .tell_cutover(&record, Some(&group.record()), &events)
             }
         };
         if let Err(error) = written {
             warn!(group = name, "{error:#}");
         }
+        self.wake_outbox(name);
     }
 
     fn reply(&mut self, name: &str, id: &str, outcome: Outcome) {
@@ -408,6 +459,27 @@ fn refused_tags(datapath: &dyn Datapath) -> u64 {
     let reasons = datapath.reasons().unwrap_or_default();
     let refused = reasons.iter().find(|(it, _)| *it == Reason::TagRefused);
     refused.map_or(0, |(_, count)| *count)
+}
+
+/// What others hear of a cut-over.
+fn events(
+    config: &Config,
+    (releases, host): (&Releases, &str),
+    record: &CutoverRecord,
+    events: &[&str],
+) -> Vec<Outgoing> {
+    let told = |event: &&str| hooks::told(record, event, releases, host);
+    let occasions: Vec<_> = events.iter().map(told).collect();
+    outbox::outgoing(config, &occasions)
+}
+
+/// Who is behind a cut-over that undoes another one because of its hooks.
+fn undone_for(cutover: &Cutover, undone: Option<(String, String)>) -> Option<Who> {
+    let (id, why) = undone.filter(|(id, _)| cutover.id.strip_suffix("-back") == Some(id))?;
+    Some(Who {
+        actor: "agent".to_owned(),
+        reason: Some(format!("hooks after {id}: {why}")),
+    })
 }
 
 /// Who is behind a cut-over that nobody ordered.

@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 
 use super::automatic::Automatic;
 use super::gates::gates_record;
+use super::hooks::Running;
 use super::rollout::Steps;
 use crate::api::model::{ChangeAnswer, ChangeRequest};
 use crate::datapath::{Flows, GroupIndex};
@@ -41,6 +42,10 @@ pub(super) struct Group {
     pub(super) drilled: bool,
     /// What had been counted of the live colour's TCP when the watch over it began.
     pub(super) switched_at: Option<Counters>,
+    /// Hooks that are running.
+    pub(super) calls: Vec<Running>,
+    /// The cut-over that is undone because of its hooks, and why.
+    pub(super) undone_for: Option<(String, String)>,
     /// When the word of the last cut-over was stored.
     pub(super) stored: Option<Instant>,
     /// Since when the live colour is live.

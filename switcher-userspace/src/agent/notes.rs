@@ -1,5 +1,6 @@
 //! What people say of a group: recorded before it counts.
 
+use jiff::Timestamp;
 use tracing::info;
 
 use super::Runner;
@@ -9,6 +10,8 @@ use super::orders::{Asked, Verb};
 use crate::api::misleads;
 use crate::api::model::NoteAnswer;
 use crate::exit::{Exit, Failure};
+use crate::hooks::Occasion;
+use crate::journal::Outgoing;
 use crate::release::{Effect, Outcome, SchemaRange, step};
 
 /// The longest name of anything that people may give, in characters.
@@ -80,8 +83,10 @@ impl Runner {
             return Ok(answer);
         }
         let entry = asked.entry(portrait(&group.state), portrait(&state));
+        let events = self.note_events(asked, &answer);
         self.journal
-            .put_group(&group.record_of(&state), Some(&entry))?;
+            .tell_group(&group.record_of(&state), Some(&entry), &events)?;
+        self.wake_outbox(name);
         let (actor, reason) = (&who.actor, &who.reason);
         info!(group = name, actor, reason, "{}", asked.tried());
         if let Some(group) = self.groups.get_mut(name) {
@@ -91,6 +96,10 @@ impl Runner {
             if matches!(&effect, Effect::Reply { id, .. } if id.is_empty()) {
                 continue;
             }
+            if let Effect::CallHooks(call) = effect {
+                self.call_hooks(name, &call, Some(who));
+                continue;
+            }
             // What was being prepared may have to be taken back.
             if let Some(event) = self.carry_out(name, effect) {
                 self.feed(name, event);
@@ -98,6 +107,44 @@ impl Runner {
         }
         self.changes.send_modify(|count| *count += 1);
         Ok(answer)
+    }
+
+    /// What others hear of it.
+    fn note_events(&self, asked: &Asked, answer: &NoteAnswer) -> Vec<Outgoing> {
+        let Asked {
+            group, verb, who, ..
+        } = asked;
+        let event = match verb {
+            Verb::Stage => "staged",
+            Verb::Schema => "schema",
+            Verb::Freeze => "frozen",
+            Verb::Unfreeze => "unfrozen",
+            Verb::Gate => "gate",
+            Verb::Flip
+            | Verb::Rollback
+            | Verb::Canary
+            | Verb::Abort
+            | Verb::Confirm
+            | Verb::Extend
+            | Verb::Pause
+            | Verb::Drill
+            | Verb::Resume => return Vec::new(),
+        };
+        let now = Timestamp::now();
+        self.outgoing(&Occasion {
+            id: format!("{}/{event}", self.journal.fresh_id(now)),
+            event: event.to_owned(),
+            time: now,
+            host: self.host.clone(),
+            group: group.clone(),
+            from: Some(answer.live.clone()),
+            to: answer.colour.clone(),
+            version: answer.version.clone(),
+            actor: who.actor.clone(),
+            reason: who.reason.clone(),
+            message: format!("{}: {event}", asked.tried()),
+            ..Occasion::default()
+        })
     }
 
     /// Has previews lead to what waits to become live: a boot has forgotten it.

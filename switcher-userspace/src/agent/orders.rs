@@ -228,6 +228,8 @@ impl Runner {
             | Effect::Observe { .. } => None,
             Effect::Prepare { .. }
             | Effect::CheckHealth { .. }
+            | Effect::CallHooks(_)
+            | Effect::StopHooks { .. }
             | Effect::SetTimes(_)
             | Effect::Store(_)
             | Effect::Abandon(_)

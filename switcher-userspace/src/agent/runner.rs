@@ -13,7 +13,8 @@ use tracing::{error, info, warn};
 use super::clock::Clock;
 use super::drift::Comparisons;
 use super::group::{Gate, Group};
-use super::handle::Message;
+use super::handle::{Handle, Message};
+use super::outbox::Outbox;
 use crate::config::Config;
 use crate::datapath::{Attachment, Datapath, Have};
 use crate::health::{Book, Monitor, Report, Verdict};
@@ -65,6 +66,14 @@ pub struct Runner {
     pub(super) under_way: BTreeSet<String>,
     pub(super) changes: watch::Sender<u64>,
     pub(super) attachments: Vec<Attachment>,
+    /// Events on their way.
+    pub(super) outbox: Outbox,
+    /// What this host is called.
+    pub(super) host: String,
+    /// How others reach this.
+    pub(super) handle: Handle,
+    /// Where hooks run.
+    pub(super) runtime: tokio::runtime::Handle,
     pub(super) looked: Instant,
     /// What is counted as it happens.
     pub(super) meters: Meters,
@@ -238,6 +247,7 @@ impl Runner {
         self.flip_by_itself();
         self.advance_canaries();
         self.finish_drills();
+        self.deliver();
         if self.looked.elapsed() >= LOOK_EVERY {
             self.looked = Instant::now();
             self.look();
@@ -258,6 +268,7 @@ impl Runner {
             .chain(gates)
             .chain(pauses)
             .chain(self.next_step())
+            .chain(self.next_delivery())
             .map(|at| self.clock.until(at))
             .fold(look, Ord::min)
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::config::{Config, Drain, GroupConfig, Health, HealthKind, Program};
+use crate::config::{Config, Drain, GroupConfig, Health, HealthKind, Hook, Program};
 use crate::release::{Bake, FlapBudget, GateRule, Hold};
 
 /// What changes from one configuration to the next, in sentences. Groups that come or go are the
@@ -66,6 +66,8 @@ fn of_group(name: &str, from: &GroupConfig, to: &GroupConfig) -> Vec<String> {
     changed("flap_budget", before, budget(to.flap_budget));
     let freeze = |it: &Option<String>| it.clone().unwrap_or_else(|| "none".to_owned());
     changed("freeze", freeze(&from.freeze), freeze(&to.freeze));
+    let before = hooks(&from.hooks, &to.hooks);
+    changed("hooks", before, hooks(&to.hooks, &[]));
     let before = gates(&from.gates);
     changed("gates", before, gates(&to.gates));
     all
@@ -121,6 +123,18 @@ fn canary(holds: &[Hold]) -> String {
     match holds {
         [] => "by hand".to_owned(),
         holds => holds.iter().map(one).collect::<Vec<_>>().join(", "),
+    }
+}
+
+/// By name; those that are others `then` say so.
+fn hooks(hooks: &[Hook], then: &[Hook]) -> String {
+    let one = |hook: &Hook| {
+        let other = then.iter().any(|it| it.name == hook.name && it != hook);
+        format!("{}{}", hook.name, if other { " (changed)" } else { "" })
+    };
+    match hooks.is_empty() {
+        true => "none".to_owned(),
+        false => hooks.iter().map(one).collect::<Vec<_>>().join(", "),
     }
 }
 

@@ -66,9 +66,10 @@ fn runner(setup: Setup, changes: watch::Sender<u64>, handle: Handle) -> anyhow::
         is_own,
         runtime,
     } = setup;
-    let tell = move |report| handle.checked(report);
+    let teller = handle.clone();
+    let tell = move |report| teller.checked(report);
     let neighbours = Neighbours::new(runtime.clone());
-    let monitor = Monitor::new(runtime, datapath.bypass(), tell);
+    let monitor = Monitor::new(runtime.clone(), datapath.bypass(), tell);
     Ok(Runner {
         seed,
         have: datapath.have().context("read the kernel's maps")?,
@@ -91,6 +92,10 @@ fn runner(setup: Setup, changes: watch::Sender<u64>, handle: Handle) -> anyhow::
         pending: None,
         under_way: BTreeSet::new(),
         changes,
+        outbox: super::outbox::Outbox::new(),
+        host: crate::hooks::host(),
+        handle,
+        runtime,
         looked: Instant::now(),
         meters: crate::listen::meters::Meters::default(),
         bereft: false,

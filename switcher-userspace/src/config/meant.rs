@@ -4,6 +4,7 @@ mod addresses;
 mod capacity;
 mod colours;
 mod group;
+mod hooks;
 
 use std::path::PathBuf;
 

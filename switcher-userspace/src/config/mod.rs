@@ -22,8 +22,9 @@ mod typed;
 pub use error::{ConfigError, ConfigErrors};
 pub use load::{FILE_MAX, load, parse, read};
 pub use model::{
-    AgentConfig, Config, Drain, EndpointConfig, Forward, GroupConfig, HashMode, Health, HealthKind,
-    InterfaceConfig, Masquerade, Prefix, Program, Protocol, ServiceConfig, UdpMode, XdpMode,
+    AgentConfig, Config, Drain, EndpointConfig, Format, Forward, GroupConfig, HashMode, Health,
+    HealthKind, Hook, HookKind, InterfaceConfig, Masquerade, On, Prefix, Program, Protocol,
+    ServiceConfig, UdpMode, Webhook, XdpMode,
 };
 pub use resolve::{ResolveError, resolve};
 

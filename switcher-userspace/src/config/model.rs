@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use switcher_common::abi::nat::DEFAULT_NAT_FLOWS;
 
-use crate::release::{Bake, FlapBudget, GateRule, Hold, Policy};
+use crate::release::{Bake, FlapBudget, GateRule, Hold, Moment, Policy};
 
 /// A checked configuration: every name resolves, every limit holds, every default is filled in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -132,6 +132,8 @@ pub struct GroupConfig {
     pub drain: Drain,
     /// How endpoints are checked.
     pub health: Health,
+    /// What is called, in this order.
+    pub hooks: Vec<Hook>,
     /// Services by name; at least one.
     pub services: BTreeMap<String, ServiceConfig>,
 }
@@ -199,8 +201,96 @@ impl GroupConfig {
             automatic: self.automatic_after,
             canary: self.canary.clone(),
             freeze: self.freeze.clone(),
+            hooks: self
+                .hooks
+                .iter()
+                .flat_map(|hook| hook.on.moments())
+                .copied()
+                .collect(),
         }
     }
+}
+
+/// What is called at a moment of a group's life: section `[[groups.NAME.hooks]]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hook {
+    /// Its name, unique in its group.
+    pub name: String,
+    /// When it is called.
+    pub on: On,
+    /// What is called.
+    pub what: HookKind,
+    /// Time after which one attempt has failed.
+    pub timeout: Duration,
+    /// How often it is called again when it has failed; without meaning for events.
+    pub retries: u32,
+    /// Whether its failure calls the flip off, or undoes it.
+    pub abort: bool,
+}
+
+/// When a hook is called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum On {
+    /// At a moment.
+    Moment(Moment),
+    /// Whatever happens, sooner or later.
+    Event,
+    /// When all is over, one way or the other: Flagger's `post-rollout`.
+    Over,
+    /// After a switch and as long as it is to be confirmed; a pass means to roll back. Flagger's `rollback`.
+    Rollback,
+}
+
+impl On {
+    /// The moments that this comes to.
+    #[must_use]
+    pub const fn moments(self) -> &'static [Moment] {
+        match self {
+            Self::Moment(Moment::Stage) => &[Moment::Stage],
+            Self::Moment(Moment::PreFlip) => &[Moment::PreFlip],
+            Self::Moment(Moment::PostFlip) | Self::Rollback => &[Moment::PostFlip],
+            Self::Moment(Moment::RolledBack) => &[Moment::RolledBack],
+            Self::Moment(Moment::Drained) => &[Moment::Drained],
+            Self::Over => &[Moment::RolledBack, Moment::Drained],
+            Self::Event => &[],
+        }
+    }
+}
+
+/// What a hook calls.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HookKind {
+    /// A program, which passes by ending with 0.
+    Exec(Program),
+    /// A receiver of HTTP requests, which passes by a status of success.
+    Web(Webhook),
+}
+
+/// A receiver of HTTP requests.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Webhook {
+    /// Where requests go: `http` or `https`, with a host.
+    pub url: String,
+    /// What they say.
+    pub format: Format,
+    /// Where the secret is that they are signed with.
+    pub secret_file: Option<PathBuf>,
+    /// Whose certificates are believed; the system's choice if none.
+    pub ca_file: Option<PathBuf>,
+    /// For Flagger's format: what is sent along.
+    pub metadata: BTreeMap<String, String>,
+}
+
+/// What requests to a receiver say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    /// Everything, as Switcher calls it.
+    Plain,
+    /// CloudEvents in structured mode, of CDEvents' types where there is one.
+    CloudEvents,
+    /// As Flagger says it.
+    Flagger,
 }
 
 /// One address, port and protocol that clients use: section `[groups.NAME.services.NAME]`.
@@ -336,6 +426,7 @@ named! {
         Dsr = "dsr",
         Ipip = "ipip",
     }
+    Format { Plain = "plain", CloudEvents = "cloudevents", Flagger = "flagger" }
     HashMode { Flow = "flow", Source = "source" }
     UdpMode { Flow = "flow", Packet = "packet", Quic = "quic" }
 }

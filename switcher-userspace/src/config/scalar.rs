@@ -187,6 +187,27 @@ pub(super) fn own_address(text: &str) -> Parsed<IpAddr> {
     Ok(address)
 }
 
+/// Where requests go: `http://HOST/...` or `https://HOST/...`.
+pub(super) fn url(text: &str) -> Parsed<String> {
+    let parsed = text.parse::<hyper::Uri>().ok();
+    let known = |uri: &hyper::Uri| matches!(uri.scheme_str(), Some("http" | "https"));
+    let whole = parsed.filter(|uri| known(uri) && uri.host().is_some_and(|it| !it.is_empty()));
+    match whole {
+        // It would be in the clear in the configuration, and has to be in a header anyway.
+        Some(uri) if uri.authority().is_some_and(|it| it.as_str().contains('@')) => {
+            Err(Complaint::new(
+                "a URL with a password in it",
+                "sign requests with `secret_file` instead",
+            ))
+        }
+        Some(_) => Ok(text.to_owned()),
+        None => Err(Complaint::new(
+            format_args!("{text:?} is no URL that requests can go to"),
+            "begin it with http:// or https:// and a host",
+        )),
+    }
+}
+
 /// The path of an HTTP request.
 pub(super) fn http_path(text: &str) -> Parsed<String> {
     // RFC 9112, 3.2: a request target has no spaces; everything else travels percent-encoded.

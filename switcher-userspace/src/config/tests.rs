@@ -1,5 +1,6 @@
 //! What files mean, what is said of bad ones, and that nothing makes the reader fall over.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -7,7 +8,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::release::{Bake, FlapBudget, GateRule, Hold, Policy};
+use crate::release::{Bake, FlapBudget, GateRule, Hold, Moment, Policy};
 
 /// The file that cases start from.
 const BASE: &str = include_str!("tests/base.toml");
@@ -123,6 +124,7 @@ fn everything_typed_is_meant() {
             })
             .to_vec(),
         freeze: Some("year-end accounts".to_owned()),
+        hooks: [Moment::PreFlip, Moment::RolledBack, Moment::Drained].into(),
     };
     assert_eq!(shop.policy(), policy);
     let bake = Bake {
@@ -144,6 +146,7 @@ fn everything_typed_is_meant() {
         ..bake
     };
     assert_eq!(short.groups["shop"].bake, Some(defaults));
+    assert_eq!(shop.hooks, hooks());
     let web = &shop.services["web"];
     assert_eq!(web.forward, Forward::Local);
     assert_eq!(web.hash, HashMode::Source);
@@ -406,6 +409,57 @@ fn expect_error(text: &str, message: &str, advice: &str) {
         .iter()
         .any(|it| it.message.contains(message) && it.advice.contains(advice));
     assert!(said, "{message}: not said");
+}
+
+fn hooks() -> Vec<Hook> {
+    let receiver = |format| Webhook {
+        url: "https://ci.internal/hooks".into(),
+        format,
+        secret_file: None,
+        ca_file: None,
+        metadata: BTreeMap::new(),
+    };
+    let signed = Webhook {
+        secret_file: Some("/etc/switcher/key".into()),
+        ca_file: Some("/etc/switcher/ca.pem".into()),
+        ..receiver(Format::CloudEvents)
+    };
+    let metadata = BTreeMap::from([("cmd".to_owned(), "smoke".to_owned())]);
+    let flagger = Webhook {
+        metadata,
+        ..receiver(Format::Flagger)
+    };
+    let smoke = Program {
+        argv: vec!["/usr/local/bin/smoke".into()],
+        user: Some("nobody".into()),
+    };
+    let hook = |name: &str, on, what, abort| Hook {
+        name: name.into(),
+        on,
+        what,
+        timeout: Duration::from_secs(30),
+        retries: if abort { 0 } else { 3 },
+        abort,
+    };
+    let moment = On::Moment(Moment::PreFlip);
+    vec![
+        Hook {
+            timeout: Duration::from_secs(5),
+            retries: 2,
+            ..hook("smoke", moment, HookKind::Exec(smoke), true)
+        },
+        hook("event-2", On::Event, HookKind::Web(signed), false),
+        hook(
+            "pre-rollout-3",
+            moment,
+            HookKind::Web(flagger.clone()),
+            true,
+        ),
+        Hook {
+            retries: 0,
+            ..hook("post-rollout-4", On::Over, HookKind::Web(flagger), false)
+        },
+    ]
 }
 
 fn drain(arm: u64, learn: u64, deadline: u64) -> Drain {

@@ -5,6 +5,7 @@ mod bake;
 mod canary;
 mod gates;
 mod group;
+mod hooks;
 mod masquerade;
 mod service;
 
@@ -13,6 +14,7 @@ pub(super) use bake::TypedBake;
 pub(super) use canary::TypedHold;
 pub(super) use gates::{TypedBudget, TypedGate};
 pub(super) use group::{TypedDrain, TypedGroup, TypedHealth, TypedKind};
+pub(super) use hooks::TypedHook;
 pub(super) use masquerade::TypedMasquerade;
 pub(super) use service::{TypedColour, TypedEndpoint, TypedService};
 

@@ -122,6 +122,9 @@ pub struct CutoverRecord {
     /// What else there is to know of it.
     #[serde(default)]
     pub receipt: Receipt,
+    /// Whether hooks that decide whether it stays are running.
+    #[serde(skip)]
+    pub undecided: bool,
 }
 
 /// The answer to a change, kept for whoever sends the same change again.
@@ -254,6 +257,7 @@ impl CutoverRecord {
                 policy: terms.policy,
                 ..Receipt::default()
             },
+            undecided: false,
         }
     }
 
@@ -308,6 +312,7 @@ impl CutoverRecord {
             cutover,
             switched: self.result.is_some(),
             unconfirmed: self.to_confirm().is_some(),
+            undecided: self.undecided,
         }
     }
 
@@ -337,15 +342,16 @@ impl CutoverRecord {
             confirm_by,
             confirmed,
             receipt,
+            undecided,
         } = self;
         let receipt = receipt.text()?;
         let time = |time: &Option<Timestamp>| time.map(|time| time.to_string());
         let sql = "INSERT INTO cutovers VALUES
             (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19,
-             ?20, ?21, ?22, ?23, ?24)
+             ?20, ?21, ?22, ?23, ?24, ?25)
             ON CONFLICT (id) DO UPDATE SET stage = ?11, result = ?12, revision = ?13, stored = ?15,
             settled = ?16, ended = ?17, store_to_settled_us = ?18, leftovers = ?19, confirm_by = ?21,
-            confirmed = ?22, receipt = ?24";
+            confirmed = ?22, receipt = ?24, hooks = ?25";
         db.prepare_cached(sql)?
             .execute(params![
                 id,
@@ -372,6 +378,7 @@ impl CutoverRecord {
                 time(confirmed),
                 percent,
                 receipt,
+                undecided.then_some("waiting"),
             ])
             .map(drop)
     }
@@ -412,6 +419,7 @@ impl CutoverRecord {
             receipt: receipt
                 .map_err(|error| unreadable("receipt", &error))?
                 .unwrap_or_default(),
+            undecided: row.get::<_, Option<String>>("hooks")?.is_some(),
         })
     }
 }
@@ -431,7 +439,7 @@ fn kind(row: &Row<'_>) -> rusqlite::Result<Kind> {
     word("kind", &kind)
 }
 
-fn timestamp(row: &Row<'_>, column: &str) -> rusqlite::Result<Option<Timestamp>> {
+pub(super) fn timestamp(row: &Row<'_>, column: &str) -> rusqlite::Result<Option<Timestamp>> {
     let text: Option<String> = row.get(column)?;
     let parsed = text.map(|text| text.parse::<Timestamp>());
     parsed

@@ -55,6 +55,7 @@ const ADDED: [&str; VERSION as usize - 1] = ["
     ALTER TABLE cutovers ADD COLUMN confirmed TEXT;
     ALTER TABLE cutovers ADD COLUMN percent INTEGER;
     ALTER TABLE cutovers ADD COLUMN receipt TEXT;
+    ALTER TABLE cutovers ADD COLUMN hooks TEXT;
     ALTER TABLE groups ADD COLUMN schema INTEGER;
     ALTER TABLE groups ADD COLUMN gates TEXT;
     CREATE TABLE audit (
@@ -73,6 +74,31 @@ const ADDED: [&str; VERSION as usize - 1] = ["
         staged INTEGER NOT NULL,
         served INTEGER NOT NULL,
         PRIMARY KEY (grp, colour)
+    ) STRICT;
+    CREATE TABLE hooks (
+        id INTEGER PRIMARY KEY,
+        grp TEXT NOT NULL,
+        cutover TEXT,
+        moment TEXT NOT NULL,
+        name TEXT NOT NULL,
+        abort INTEGER NOT NULL,
+        occasion TEXT NOT NULL,
+        started TEXT NOT NULL,
+        ended TEXT,
+        outcome TEXT,
+        why TEXT,
+        said TEXT,
+        attempts INTEGER NOT NULL
+    ) STRICT;
+    CREATE INDEX hooks_of_cutover ON hooks (cutover);
+    CREATE INDEX hooks_unfinished ON hooks (grp) WHERE ended IS NULL;
+    CREATE TABLE outbox (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        grp TEXT NOT NULL,
+        hook TEXT NOT NULL,
+        event TEXT NOT NULL,
+        occasion TEXT NOT NULL,
+        UNIQUE (grp, hook, event)
     ) STRICT;
 "];
 

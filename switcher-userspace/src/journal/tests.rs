@@ -3,6 +3,7 @@ use std::collections::BTreeMap;
 use tempfile::TempDir;
 
 use super::*;
+use crate::hooks::{Occasion, Outcome};
 use crate::release::{Cutover, End, Kind, Release, Releases, SchemaRange, Terms};
 
 #[test]
@@ -166,10 +167,11 @@ fn a_file_of_the_first_version_is_extended() {
         ALTER TABLE cutovers DROP COLUMN confirm_by;
         ALTER TABLE cutovers DROP COLUMN confirmed;
         ALTER TABLE cutovers DROP COLUMN receipt;
+        ALTER TABLE cutovers DROP COLUMN hooks;
         ALTER TABLE groups DROP COLUMN schema;
         ALTER TABLE groups DROP COLUMN gates;
         DROP TABLE releases;
-        DROP TABLE audit; PRAGMA user_version = 1;";
+        DROP TABLE hooks; DROP TABLE outbox; DROP TABLE audit; PRAGMA user_version = 1;";
     journal.db.execute_batch(back).expect("is as it was");
     drop(journal);
     let journal = Journal::open(directory.path()).expect("opens");
@@ -225,6 +227,103 @@ fn journal() -> (TempDir, Journal) {
     let directory = TempDir::new().expect("a directory");
     let journal = Journal::open(directory.path()).expect("opens");
     (directory, journal)
+}
+
+/// An event of a group.
+fn event(number: u32) -> Outgoing {
+    Outgoing {
+        hook: "ci".into(),
+        occasion: Occasion {
+            id: format!("c{number}/switched"),
+            group: "shop".into(),
+            ..Occasion::default()
+        },
+    }
+}
+
+#[test]
+fn events_wait_in_order_until_they_are_taken_and_not_without_bound() {
+    let (directory, journal) = journal();
+    let flip = record("c1", "shop", 0);
+    journal
+        .tell_cutover(&flip, None, &[event(1), event(2), event(1)])
+        .expect("writes");
+    drop(journal);
+    let journal = Journal::open(directory.path()).expect("opens");
+    let next = || journal.next_out("shop", "ci").expect("reads");
+    let first = next().expect("waits");
+    assert_eq!(first.occasion.id, "c1/switched", "once, though told twice");
+    assert_eq!(next().as_ref(), Some(&first), "until it is taken");
+    journal.sent(first.number).expect("writes");
+    let second = next().expect("waits");
+    assert_eq!(second.occasion.id, "c2/switched");
+    assert_eq!(journal.next_out("shop", "other").expect("reads"), None);
+
+    let many: Vec<Outgoing> = (3..OUTBOX_MAX + 5).map(event).collect();
+    journal.tell_cutover(&flip, None, &many).expect("writes");
+    let (count, _) = journal.waiting_out("shop", "ci").expect("reads");
+    assert_eq!(count, u64::from(OUTBOX_MAX));
+    assert_eq!(
+        next().expect("waits").occasion.id,
+        "c5/switched",
+        "the oldest go"
+    );
+    journal.keep_outboxes(&[("shop", "ci")]).expect("writes");
+    assert!(next().is_some());
+    journal.keep_outboxes(&[("shop", "mail")]).expect("writes");
+    assert_eq!(next(), None, "nobody waits for them");
+}
+
+#[test]
+fn calls_are_recorded_before_and_after() {
+    let (directory, journal) = journal();
+    let occasion = Occasion {
+        group: "shop".into(),
+        cutover: Some("c1".into()),
+        ..event(1).occasion
+    };
+    let hooks = [("smoke", true), ("mail", false)];
+    let numbers = journal
+        .calling("pre-flip", &occasion, &hooks)
+        .expect("writes");
+    let outcome = Outcome {
+        passed: false,
+        why: "exit code 3".into(),
+        said: "no".into(),
+        attempts: 2,
+    };
+    journal
+        .called(numbers[0], Called::Failed, &outcome)
+        .expect("writes");
+    journal
+        .called(numbers[0], Called::Stopped, &Outcome::default())
+        .expect("writes");
+    drop(journal);
+    let journal = Journal::open(directory.path()).expect("opens");
+    let [smoke, mail] = &journal.hooks("c1").expect("reads")[..] else {
+        panic!("two were called");
+    };
+    assert_eq!(
+        (smoke.name.as_str(), smoke.moment.as_str()),
+        ("smoke", "pre-flip")
+    );
+    assert_eq!(
+        (smoke.outcome, smoke.attempts),
+        (Some(Called::Failed), 2),
+        "the first counts"
+    );
+    let said = (smoke.why.as_deref(), smoke.said.as_deref());
+    assert_eq!(said, (Some("exit code 3"), Some("no")));
+    assert!(smoke.ended.is_some() && smoke.abort && !mail.abort);
+    assert_eq!((mail.outcome, mail.ended), (None, None));
+    let unfinished = journal.unfinished_calls("shop").expect("reads");
+    assert_eq!(unfinished.len(), 1);
+    assert_eq!(
+        (&unfinished[0].name[..], &unfinished[0].occasion),
+        ("mail", &occasion)
+    );
+    let other = journal.unfinished_calls("other").expect("reads");
+    assert!(other.is_empty());
 }
 
 fn record(id: &str, group: &str, second: i64) -> CutoverRecord {

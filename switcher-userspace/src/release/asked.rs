@@ -344,6 +344,13 @@ pub(super) fn colours(state: &GroupState) -> String {
 
 pub(super) fn not_busy(stage: &Stage) -> Result<(), Refusal> {
     match stage {
+        Stage::Draining(Window { cutover, hooks, .. }) if *hooks => {
+            let detail = format!(
+                "the hooks after {cutover} (cut-over {}) are running",
+                cutover.id
+            );
+            Err(busy(&detail, "wait for them, or `rollback`"))
+        }
         Stage::Idle | Stage::Draining(_) => Ok(()),
         Stage::Confirming(Window { cutover, .. }) => {
             let detail = format!(

@@ -8,6 +8,7 @@ use switcher_common::abi::Times;
 use switcher_common::word::{Phase, Word};
 
 use super::baking::{Observed, Verdict};
+use super::hooks::{Call, Moment};
 use super::releases::SchemaRange;
 use super::state::{Cutover, End, Millis, Terms};
 use crate::datapath::Slot;
@@ -118,6 +119,15 @@ pub enum Event {
         /// What keeps the target from being called healthy.
         blockers: Vec<Blocker>,
     },
+    /// Answers [`Effect::CallHooks`] of a moment that is waited for, when all hooks have ended.
+    Hooks {
+        /// The cut-over.
+        id: String,
+        /// The moment.
+        moment: Moment,
+        /// Those that failed and matter.
+        blockers: Vec<Blocker>,
+    },
     /// Answers [`Effect::Settle`].
     Settled {
         /// The cut-over.
@@ -197,6 +207,13 @@ pub enum Effect {
         /// The colour.
         colour: String,
     },
+    /// Calls hooks. Answered by [`Event::Hooks`] if the moment is waited for.
+    CallHooks(Call),
+    /// Ends the hooks of a cut-over that were waited for.
+    StopHooks {
+        /// The cut-over.
+        id: String,
+    },
     /// Sets until when a held word is to be obeyed, should the agent die: comes before the store.
     Hold,
     /// Stores instants, and waits until no CPU can act on older ones.
@@ -252,6 +269,11 @@ pub enum Record {
     },
     /// A cut-over that would have undone itself stays.
     Confirmed {
+        /// The cut-over.
+        id: String,
+    },
+    /// The hooks after a switch have ended.
+    Hooked {
         /// The cut-over.
         id: String,
     },
@@ -370,6 +392,10 @@ impl fmt::Display for Effect {
                     "make sure that every endpoint of {colour} is healthy"
                 )
             }
+            Self::CallHooks(Call { moment, .. }) => {
+                write!(formatter, "call the {} hooks", moment.name())
+            }
+            Self::StopHooks { .. } => formatter.write_str("end the hooks that are running"),
             Self::Hold => formatter.write_str("limit how long new connections may wait"),
             Self::SetTimes(_) => {
                 formatter.write_str("set the instants at which the kernel acts by itself")
@@ -400,6 +426,12 @@ impl fmt::Display for Effect {
             Self::Record(_) => formatter.write_str("record the result"),
             Self::Reply { .. } => formatter.write_str("report"),
         }
+    }
+}
+
+impl fmt::Display for Blocker {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}: {}", self.what, self.why)
     }
 }
 

@@ -1,6 +1,7 @@
 //! What an order would do, without doing it.
 
 use super::event::{Blocker, Effect, Event, Outcome};
+use super::hooks::Call;
 use super::state::{GroupState, Millis};
 use super::step;
 
@@ -44,6 +45,13 @@ pub fn foresee(
                         blockers: health(colour),
                     });
                 }
+                Effect::CallHooks(Call { moment, id, .. }) if moment.is_waited_for() => {
+                    events.push(Event::Hooks {
+                        id: id.clone(),
+                        moment: *moment,
+                        blockers: Vec::new(),
+                    });
+                }
                 Effect::Settle { id } => events.push(Event::Settled { id: id.clone() }),
                 Effect::WakeAt(at) => timer = Some(*at),
                 Effect::Reply {
@@ -51,6 +59,8 @@ pub fn foresee(
                     outcome: reply,
                 } if to == id => outcome = Some(reply.clone()),
                 Effect::Reply { .. }
+                | Effect::CallHooks(_)
+                | Effect::StopHooks { .. }
                 | Effect::SetTimes(_)
                 | Effect::Store(_)
                 | Effect::Abandon(_)

@@ -7,6 +7,7 @@ use humantime::format_duration;
 
 use super::asked::{answer, preconditions};
 use super::event::{Blocker, Effect, Order, Outcome, Refusal, Why};
+use super::hooks::Moment;
 use super::preparing;
 use super::rollout::{Hold, Rollout};
 use super::state::{Cutover, End, GroupState, Kind, Millis, Preparing, Stage};
@@ -41,6 +42,8 @@ pub struct Policy {
     pub canary: Vec<Hold>,
     /// Why nobody flips, as long as the configuration says so.
     pub freeze: Option<String>,
+    /// Moments that have hooks.
+    pub hooks: BTreeSet<Moment>,
 }
 
 /// What a manual gate is when nobody has decided.

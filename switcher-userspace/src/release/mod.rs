@@ -49,14 +49,19 @@
 //! Gates have to hold until the store: a freeze, or a gate that is closed, calls off what is being prepared,
 //! unless it is forced or a way back.
 //!
+//! Hooks ([`Moment`]) are called before the store, when all else speaks for it, and after the switch. While the
+//! former run the group stays in preparing, and a window that was open before is tended; while the latter run
+//! it is in the state it would be in anyway, and whoever asked has no answer yet. One that fails calls the
+//! switch off, or undoes it. A restart calls off what was being prepared, and calls the latter again.
+//!
 //! A canary passes the same states, and is *holding* in idle and draining: the word's slot then has tables in
 //! which another colour has a share. `flip` finishes it; `rollback` and `abort` end it. By policy
 //! ([`advance`]) these are ordered by the runner.
 //!
 //! A group has a live colour in every state. `Abort` wins until the word is stored; from then on it is a
 //! rollback. The runner carries out effects in order, and answers the ones that ask something
-//! ([`Effect::Prepare`], [`Effect::CheckHealth`], [`Effect::Settle`], [`Effect::CountFlows`],
-//! [`Effect::Observe`], [`Effect::WakeAt`]) with an event.
+//! ([`Effect::Prepare`], [`Effect::CheckHealth`], [`Effect::CallHooks`], [`Effect::Settle`],
+//! [`Effect::CountFlows`], [`Effect::Observe`], [`Effect::WakeAt`]) with an event.
 
 mod asked;
 mod automatic;
@@ -65,6 +70,7 @@ mod confirming;
 mod event;
 mod foresee;
 mod gates;
+mod hooks;
 mod pause;
 mod preparing;
 mod releases;
@@ -85,11 +91,12 @@ pub use foresee::{Foreseen, foresee};
 pub use gates::{
     DEFAULT_BUDGET, Decision, FlapBudget, Freeze, GateRule, Gates, Policy, blockers, passed,
 };
+pub use hooks::{Call, Moment};
 pub use releases::{Release, Releases, Role, SchemaRange};
 pub use resume::{Found, Intent, resume};
 pub use rollout::{Advance, Hold, Rollout, advance, next_share, rollout, step_above};
 pub use state::{
-    Cutover, End, GroupState, Kind, Millis, Preparing, Share, Stage, Terms, Timing, Window,
+    Called, Cutover, End, GroupState, Kind, Millis, Preparing, Share, Stage, Terms, Timing, Window,
     ready_slots, shared_slots,
 };
 
@@ -160,7 +167,20 @@ pub fn step(state: &mut GroupState, event: Event, now: Millis) -> Vec<Effect> {
         (Stage::Preparing(preparing), Event::Health { id, blockers }) if preparing.is(&id) => {
             preparing::health(state, preparing, blockers, now)
         }
-        (Stage::Preparing(preparing), Event::Timer) => preparing::proceed(state, preparing, now),
+        (
+            Stage::Preparing(preparing),
+            Event::Hooks {
+                id,
+                moment: Moment::PreFlip,
+                blockers,
+            },
+        ) if preparing.is(&id) && preparing.hooks == Called::Waiting => {
+            hooks::before(state, preparing, blockers, now)
+        }
+        (Stage::Preparing(preparing), Event::Timer) => preparing::wake(state, preparing, now),
+        (Stage::Preparing(preparing), Event::Flows(count)) => {
+            preparing::counted(state, preparing, count, now)
+        }
         (Stage::Preparing(preparing), Event::Settled { id }) if preparing.is(&id) => {
             scheduled::stopped(state, preparing, now)
         }
@@ -178,6 +198,35 @@ pub fn step(state: &mut GroupState, event: Event, now: Millis) -> Vec<Effect> {
         (Stage::Baking(window), Event::Flows(count)) => baking::counted(state, window, count, now),
         (Stage::Confirming(window) | Stage::Baking(window), Event::Observed(observed)) => {
             baking::observed(state, window, &observed, now)
+        }
+
+        (
+            Stage::Confirming(window),
+            Event::Hooks {
+                id,
+                moment: Moment::PostFlip,
+                blockers,
+            },
+        ) if window.cutover.id == id => {
+            hooks::after(state, window, Stage::Confirming, &blockers, now)
+        }
+        (
+            Stage::Baking(window),
+            Event::Hooks {
+                id,
+                moment: Moment::PostFlip,
+                blockers,
+            },
+        ) if window.cutover.id == id => hooks::after(state, window, Stage::Baking, &blockers, now),
+        (
+            Stage::Draining(window),
+            Event::Hooks {
+                id,
+                moment: Moment::PostFlip,
+                blockers,
+            },
+        ) if window.cutover.id == id => {
+            hooks::after(state, window, Stage::Draining, &blockers, now)
         }
 
         (Stage::Draining(window), Event::Timer) => {
@@ -204,6 +253,7 @@ pub fn step(state: &mut GroupState, event: Event, now: Millis) -> Vec<Effect> {
             Event::Prepared { .. }
             | Event::Unprepared { .. }
             | Event::Health { .. }
+            | Event::Hooks { .. }
             | Event::Settled { .. }
             | Event::Observed(_)
             | Event::Flows(_)

@@ -3,9 +3,10 @@
 use switcher_common::abi::Times;
 use switcher_common::word::{Phase, Word, flags};
 
-use super::event::{Blocker, COUNT_EVERY, Effect, Outcome, Record};
-use super::state::{Cutover, End, GroupState, Kind, Millis, Preparing, Stage, Window};
-use super::{baking, gates, scheduled};
+use super::event::{Blocker, COUNT_EVERY, Count, Effect, Outcome, Record};
+use super::state::{Called, Cutover, End, GroupState, Kind, Millis, Preparing, Stage, Window};
+use super::window::{FULL, close, next_count};
+use super::{baking, gates, hooks, scheduled};
 
 /// Enters preparing.
 pub(super) fn begin(
@@ -27,6 +28,7 @@ pub(super) fn begin(
         });
     }
     state.stage = Stage::Preparing(Preparing {
+        hooks: hooks::due(state, &cutover),
         cutover,
         prepared: false,
         healthy: !gated,
@@ -38,14 +40,45 @@ pub(super) fn begin(
     effects
 }
 
-/// The intent is on disk, the flow map is there: SYNs may be tagged.
+/// The intent is on disk, the flow map is there: hooks may be called, and SYNs tagged.
 pub(super) fn prepared(
     state: &mut GroupState,
     mut preparing: Preparing,
     now: Millis,
 ) -> Vec<Effect> {
     preparing.prepared = true;
-    if preparing.cutover.terms.at.is_some() || !needs_arming(state, &preparing.cutover) {
+    advance(state, preparing, now)
+}
+
+/// Hooks are called when nothing else stands in the way. After them SYNs are tagged: that takes seconds and
+/// memory, and hooks may take minutes.
+pub(super) fn advance(
+    state: &mut GroupState,
+    mut preparing: Preparing,
+    now: Millis,
+) -> Vec<Effect> {
+    match preparing.hooks {
+        Called::Due if preparing.prepared && preparing.healthy => {
+            let blockers = gates::hold_up(state, &preparing.cutover, now);
+            if !blockers.is_empty() {
+                let colour = preparing.cutover.to.clone();
+                let outcome = Outcome::Blocked { colour, blockers };
+                return call_off(state, preparing, outcome, End::Aborted, now);
+            }
+            let called = hooks::call(&mut preparing);
+            let tended = preparing.before.is_some().then_some(Effect::WakeAt(now));
+            state.stage = Stage::Preparing(preparing);
+            return std::iter::once(called).chain(tended).collect();
+        }
+        Called::Due | Called::Waiting => {
+            state.stage = Stage::Preparing(preparing);
+            return Vec::new();
+        }
+        Called::Passed => {}
+    }
+    let at = preparing.cutover.terms.at;
+    let armed = preparing.armed.is_some() || !needs_arming(state, &preparing.cutover);
+    if !preparing.prepared || at.is_some() || armed {
         return proceed(state, preparing, now);
     }
     let armed = now + state.timing.arm;
@@ -72,7 +105,36 @@ pub(super) fn health(
         );
     }
     preparing.healthy = true;
+    advance(state, preparing, now)
+}
+
+/// Something is due; while hooks run, the window that was open before.
+pub(super) fn wake(state: &mut GroupState, preparing: Preparing, now: Millis) -> Vec<Effect> {
+    if preparing.hooks == Called::Waiting && preparing.before.is_some() {
+        state.stage = Stage::Preparing(preparing);
+        return vec![Effect::CountFlows];
+    }
     proceed(state, preparing, now)
+}
+
+/// While hooks run, an earlier window learns and drains as ever. It ends afterwards.
+pub(super) fn counted(
+    state: &mut GroupState,
+    mut preparing: Preparing,
+    count: Count,
+    now: Millis,
+) -> Vec<Effect> {
+    let mut effects = Vec::new();
+    if let (Called::Waiting, Some(window)) = (preparing.hooks, preparing.before.as_mut()) {
+        window.elsewhere = count.elsewhere.or(window.elsewhere);
+        let closes = window.learnt <= now || count.used >= FULL;
+        if state.word.phase() == Phase::Open && closes {
+            effects.extend(close(state, window, count.refused, now));
+        }
+        effects.push(Effect::WakeAt(next_count(window, now)));
+    }
+    state.stage = Stage::Preparing(preparing);
+    effects
 }
 
 /// It could not be prepared.
@@ -91,7 +153,8 @@ pub(super) fn proceed(state: &mut GroupState, preparing: Preparing, now: Millis)
         return scheduled::proceed(state, preparing, at, now);
     }
     let armed = preparing.armed.is_none_or(|armed| armed <= now);
-    if preparing.prepared && preparing.healthy && armed {
+    let passed = preparing.hooks == Called::Passed;
+    if preparing.prepared && preparing.healthy && passed && armed {
         let blockers = gates::hold_up(state, &preparing.cutover, now);
         if !blockers.is_empty() {
             let colour = preparing.cutover.to.clone();
@@ -119,12 +182,18 @@ pub(super) fn call_off(
         cutover,
         prepared,
         healthy: _,
+        hooks,
         armed,
         scheduled: _,
         stopping: _,
         before,
     } = preparing;
     let mut effects = Vec::new();
+    if hooks == Called::Waiting {
+        effects.push(Effect::StopHooks {
+            id: cutover.id.clone(),
+        });
+    }
     let opened = prepared && state.timing.tagged && !cutover.hard;
     match before {
         None => {
@@ -251,6 +320,7 @@ pub(super) fn target_word(state: &GroupState, cutover: &Cutover) -> Word {
 
 /// How a cut-over ends when another one follows in its window.
 pub(super) fn superseded(window: Window, by: &Cutover) -> Vec<Effect> {
+    let given_up = hooks::give_up(&window);
     let id = window.cutover.id;
     let undone = by.kind == Kind::Rollback
         && by.to == window.cutover.from
@@ -260,15 +330,17 @@ pub(super) fn superseded(window: Window, by: &Cutover) -> Vec<Effect> {
     } else {
         End::Succeeded
     };
-    let mut effects = vec![Effect::Record(Record::Ended {
+    let given_up = given_up.into_iter();
+    let ended = Effect::Record(Record::Ended {
         id: id.clone(),
         end,
         leftovers: 0,
-    })];
+    });
+    let mut effects: Vec<Effect> = given_up.chain([ended]).collect();
     if undone {
         let outcome = Outcome::RolledBack { by: by.id.clone() };
         effects.push(Effect::Reply { id, outcome });
-    } else if !window.settled {
+    } else if !window.settled || window.hooks {
         let outcome = Outcome::Switched;
         effects.push(Effect::Reply { id, outcome });
     }

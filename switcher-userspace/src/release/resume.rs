@@ -9,13 +9,14 @@ use super::baking::{self, Baking};
 use super::confirming;
 use super::event::{Effect, Outcome, Record};
 use super::gates::Gates;
+use super::hooks::{self, Moment};
 use super::preparing::superseded;
 use super::releases::Releases;
 use super::rollout;
 use super::scheduled::way_back;
 use super::state::{
-    Cutover, End, GroupState, Kind, Millis, Preparing, Stage, Terms, Timing, Window, ready_slots,
-    shared_slots,
+    Called, Cutover, End, GroupState, Kind, Millis, Preparing, Stage, Terms, Timing, Window,
+    ready_slots, shared_slots,
 };
 use crate::datapath::{HaveGroup, Slot};
 
@@ -30,6 +31,8 @@ pub struct Intent {
     pub unconfirmed: bool,
     /// The watch over it, if that was not over.
     pub bake: Option<Baking>,
+    /// Whether hooks were to decide whether it stays, and had not.
+    pub undecided: bool,
 }
 
 /// The kernel's half of a group, and what it can't know.
@@ -85,17 +88,20 @@ pub fn resume(
     let mut effects = Vec::new();
     let (mut last, mut to_come, mut expired) = (None, None, false);
     let mut bake = None;
+    let mut undecided = None;
     for intent in open {
         let Intent {
             cutover,
             switched,
             unconfirmed,
             bake: watched,
+            undecided: unheard,
         } = intent;
         if switched {
             // Without its word, which is gone with the last boot: nobody has confirmed it.
             expired = unconfirmed && timed == Hour::None && live == cutover.from;
             bake = watched.map(|bake| (cutover.id.clone(), bake));
+            undecided = unheard.then(|| cutover.id.clone());
             last = Some(cutover);
             continue;
         }
@@ -110,6 +116,7 @@ pub fn resume(
             }
         };
         if stored {
+            undecided = Some(cutover.id.clone());
             state.make_live(&live, now);
             rollout::switched(&mut state, &cutover, now);
             let id = cutover.id.clone();
@@ -139,6 +146,9 @@ pub fn resume(
         );
         state.make_live(&live, now);
         effects.push(Effect::Record(Record::Found(cutover.clone())));
+        if cutover.kind == Kind::Rollback {
+            effects.extend(hooks::told(&state, &cutover, Moment::RolledBack));
+        }
         last = Some(cutover);
     }
     if state.paused_until().is_some_and(|until| until <= now) {
@@ -162,6 +172,7 @@ pub fn resume(
         (Hour::None | Hour::Within, _) => adopt(&mut state, last, now),
     };
     effects.extend(more);
+    effects.extend(call_again(&mut state, undecided.as_ref()));
     effects.extend(watch_on(&mut state, bake, now));
     (state, effects)
 }
@@ -187,6 +198,21 @@ fn watch_on(state: &mut GroupState, bake: Option<(String, Baking)>, now: Millis)
         | Stage::Baking(_)
         | Stage::Draining(_) => None,
     }
+}
+
+/// Hooks that may not have ended decide again on the switch that they were about.
+fn call_again(state: &mut GroupState, undecided: Option<&String>) -> Option<Effect> {
+    let mut stage = std::mem::replace(&mut state.stage, Stage::Idle);
+    let called = match &mut stage {
+        Stage::Confirming(window) | Stage::Draining(window) => {
+            let asked = hooks::is_asked(state, &window.cutover, Moment::PostFlip);
+            let same = undecided == Some(&window.cutover.id) && asked;
+            same.then(|| hooks::settled(state, window)).flatten()
+        }
+        Stage::Idle | Stage::Preparing(_) | Stage::Switching(_) | Stage::Baking(_) => None,
+    };
+    state.stage = stage;
+    called
 }
 
 /// What a word means at this hour.
@@ -243,6 +269,7 @@ fn wait_for(
         cutover,
         prepared: true,
         healthy: true,
+        hooks: Called::Passed,
         armed: None,
         scheduled: true,
         stopping: None,
@@ -266,6 +293,7 @@ fn over(state: &mut GroupState, last: Option<Cutover>, now: Millis) -> Vec<Effec
     }
     state.make_live(&live, now);
     effects.push(Effect::Record(Record::Found(cutover.clone())));
+    effects.extend(hooks::told(state, &cutover, Moment::RolledBack));
     effects.extend(adopt(state, Some(cutover), now));
     effects
 }
@@ -296,8 +324,13 @@ pub(super) fn found(
             cutover,
             before,
             stopping,
+            hooks,
             ..
         }) => {
+            if hooks == Called::Waiting {
+                let id = cutover.id.clone();
+                effects.push(Effect::StopHooks { id });
+            }
             if let Some(order) = stopping.and_then(|stopping| stopping.order) {
                 let cutover = cutover.id.clone();
                 effects.push(Effect::Reply {
@@ -351,29 +384,36 @@ pub(super) fn found(
 
 /// Whoever waits for the switch hears of it now: what comes next isn't part of it.
 fn answer(window: &Window) -> Vec<Effect> {
-    if window.settled {
+    if window.settled && !window.hooks {
         return Vec::new();
     }
     let id = window.cutover.id.clone();
     let outcome = Outcome::Switched;
-    vec![
-        Effect::Record(Record::Switched { id: id.clone() }),
-        Effect::Reply { id, outcome },
-    ]
+    let settled = (!window.settled).then(|| Record::Switched { id: id.clone() });
+    let given_up = hooks::give_up(window).into_iter();
+    let settled = settled.map(Effect::Record);
+    given_up
+        .chain(settled)
+        .chain([Effect::Reply { id, outcome }])
+        .collect()
 }
 
 /// Goes on where the word is: its phase survives, durations begin anew.
 fn adopt(state: &mut GroupState, last: Option<Cutover>, now: Millis) -> Vec<Effect> {
     match state.word.phase() {
         Phase::Steady => {
+            // Whoever stored this word may have left the flow map.
+            let close = last.is_some().then_some(Effect::CloseWindow);
+            let drained = last
+                .as_ref()
+                .and_then(|last| hooks::told(state, last, Moment::Drained));
             let ended = last.map(|cutover| Record::Ended {
                 id: cutover.id,
                 end: End::Succeeded,
                 leftovers: 0,
             });
-            // Whoever stored this word may have left the flow map.
-            let close = Some(Effect::CloseWindow).filter(|_| ended.is_some());
-            close.into_iter().chain(ended.map(Effect::Record)).collect()
+            let effects = close.into_iter().chain(drained);
+            effects.chain(ended.map(Effect::Record)).collect()
         }
         // Armed from steady, for a switch that didn't come.
         Phase::Arming if state.word.in_use().count_ones() <= 1 => {

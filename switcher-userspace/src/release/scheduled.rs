@@ -8,7 +8,7 @@ use switcher_common::word::{Phase, flags};
 
 use super::event::{Effect, Order, Outcome, Record, Refusal, Why};
 use super::preparing::{call_off, go_live, target_word};
-use super::state::{Cutover, End, GroupState, Millis, Preparing, Stage, Stopping};
+use super::state::{Called, Cutover, End, GroupState, Millis, Preparing, Stage, Stopping};
 use super::{asked, gates};
 
 /// Whether a word can say what the cut-over's terms ask for. What it counts as before its instant, or goes
@@ -59,7 +59,7 @@ pub(super) fn proceed(
         state.stage = Stage::Preparing(preparing);
         return vec![Effect::WakeAt(at)];
     }
-    if !preparing.prepared || !preparing.healthy {
+    if !preparing.prepared || !preparing.healthy || preparing.hooks != Called::Passed {
         state.stage = Stage::Preparing(preparing);
         return Vec::new();
     }

@@ -2,6 +2,7 @@
 
 use super::asked::{answer, colours, not_busy, preconditions};
 use super::event::{Effect, Order, Outcome, Refusal, Why};
+use super::hooks;
 use super::releases::{Release, Role, SchemaRange};
 use super::state::{GroupState, Stage};
 
@@ -51,6 +52,7 @@ pub(super) fn stage(
     state.releases.colours.insert(colour.clone(), release);
     state.stage = stage;
     let mut effects: Vec<Effect> = state.turn_preview().into_iter().collect();
+    effects.extend(hooks::staged(state, &order.id, &colour));
     effects.push(Effect::Reply {
         id: order.id,
         outcome: Outcome::Noted {

@@ -222,6 +222,8 @@ pub struct Preparing {
     pub prepared: bool,
     /// The target's endpoints are healthy, or nobody asks.
     pub healthy: bool,
+    /// How far the hooks that come before the store are.
+    pub hooks: Called,
     /// When SYNs will have been tagged for long enough.
     pub armed: Option<Millis>,
     /// Its word is stored, and switches by itself at the time in its terms.
@@ -230,6 +232,17 @@ pub struct Preparing {
     pub stopping: Option<Box<Stopping>>,
     /// The window that is open already, and what opened it.
     pub before: Option<Window>,
+}
+
+/// How far hooks are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Called {
+    /// They are called when the rest is well.
+    Due,
+    /// They are running.
+    Waiting,
+    /// They have passed, or there are none.
+    Passed,
 }
 
 /// Why a scheduled cut-over is being taken back.
@@ -256,6 +269,8 @@ pub struct Window {
     pub cutover: Cutover,
     /// No CPU acts on the word before its switch any more.
     pub settled: bool,
+    /// The hooks that decide whether the switch stays are running.
+    pub hooks: bool,
     /// When flows without a tag may count as new.
     pub learnt: Millis,
     /// When it ends at the latest.
@@ -278,6 +293,7 @@ impl Window {
         Self {
             cutover,
             settled: false,
+            hooks: false,
             learnt: now + learn,
             deadline: now + timing.deadline,
             elsewhere: None,

@@ -5,8 +5,9 @@ use std::time::Duration;
 use switcher_common::word::{Phase, flags};
 
 use super::event::{COUNT_EVERY, Count, Effect, Outcome, Record};
+use super::hooks::Moment;
 use super::state::{End, GroupState, Millis, Stage, Window};
-use super::{baking, confirming, rollout};
+use super::{baking, confirming, hooks, rollout};
 
 /// The percentage of the flow map from which on no more flows are learnt.
 ///
@@ -21,15 +22,15 @@ pub(super) fn settled(state: &mut GroupState, mut window: Window, now: Millis) -
     let id = window.cutover.id.clone();
     window.bake = baking::begins(&window.cutover, now);
     rollout::switched(state, &window.cutover, now);
-    let mut effects = vec![
-        Effect::Record(Record::Switched { id: id.clone() }),
-        Effect::Reply {
-            id: id.clone(),
-            outcome: Outcome::Switched,
-        },
-    ];
+    let mut effects = vec![Effect::Record(Record::Switched { id: id.clone() })];
+    effects.extend(hooks::settled(state, &mut window));
+    if !window.hooks {
+        let (id, outcome) = (id.clone(), Outcome::Switched);
+        effects.push(Effect::Reply { id, outcome });
+    }
     if window.cutover.hard {
         effects.push(Effect::CloseWindow);
+        effects.extend(hooks::told(state, &window.cutover, Moment::Drained));
         effects.push(Effect::Record(Record::Ended {
             id,
             end: End::Succeeded,
@@ -64,7 +65,8 @@ pub(super) fn counted(
         refused,
     } = count;
     window.elsewhere = elsewhere.or(window.elsewhere);
-    if window.deadline <= now {
+    // While hooks decide, it is their flip that would be undone.
+    if window.deadline <= now && !window.hooks {
         return end(state, window);
     }
     let mut effects = Vec::new();
@@ -72,7 +74,7 @@ pub(super) fn counted(
         Phase::Open if window.learnt <= now || used >= FULL => {
             effects.extend(close(state, &mut window, refused, now));
         }
-        Phase::Draining if elsewhere == Some(0) => return end(state, window),
+        Phase::Draining if elsewhere == Some(0) && !window.hooks => return end(state, window),
         Phase::Open | Phase::Draining | Phase::Arming | Phase::Steady => {}
     }
     effects.push(Effect::WakeAt(next_count(&window, now)));
@@ -128,6 +130,7 @@ fn end(state: &mut GroupState, window: Window) -> Vec<Effect> {
         effects.push(Effect::Store(state.word));
     }
     effects.push(Effect::CloseWindow);
+    effects.extend(hooks::told(state, &window.cutover, Moment::Drained));
     let id = window.cutover.id;
     effects.push(Effect::Record(Record::Ended {
         id,

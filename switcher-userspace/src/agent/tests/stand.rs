@@ -154,10 +154,8 @@ impl Stand {
             reason: Some("test".into()),
         };
         let asked = Order {
-            group: "shop".into(),
-            verb,
             request,
-            who,
+            ..asked("shop", verb, who)
         };
         self.agent
             .ask_later(move |runner, reply| runner.order(asked, reply))
@@ -184,6 +182,16 @@ impl Stand {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         panic!("never {phase}: {:?}", self.status().await);
+    }
+}
+
+/// An order without details.
+pub(crate) fn asked(group: &str, verb: Verb, who: Who) -> Order {
+    Order {
+        group: group.into(),
+        verb,
+        request: ChangeRequest::default(),
+        who,
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use humantime::format_duration;
 
 use super::colours::colours;
+use super::hooks;
 use crate::config::report::{Place, Report, Typed};
 use crate::config::typed::{
     TypedBake, TypedBudget, TypedColour, TypedDrain, TypedEndpoint, TypedGate, TypedGroup,
@@ -42,6 +43,7 @@ pub(super) fn mean(group: TypedGroup, report: &Report<'_>) -> Option<GroupConfig
         automatic_after,
         drain: typed,
         health,
+        hooks: called,
         services,
     } = group;
     let drain = drain(&typed, report);
@@ -72,6 +74,7 @@ pub(super) fn mean(group: TypedGroup, report: &Report<'_>) -> Option<GroupConfig
         automatic_after: automatic_after.map(|typed| typed.value),
         drain,
         health,
+        hooks: hooks::mean(called, report),
         services: services?
             .into_iter()
             .map(|service| (service.name.clone(), service))

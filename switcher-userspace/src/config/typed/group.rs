@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::bake::TypedBake;
 use super::canary::{self, TypedHold};
 use super::gates::{self, TypedBudget, TypedGate};
+use super::hooks::{self, TypedHook};
 use super::{TypedService, check_name};
 use crate::config::report::Typed;
 use crate::config::scalar;
@@ -13,7 +14,7 @@ use crate::config::section::{Section, Value};
 const FREEZE: &str = "say why nobody flips: freeze = \"year-end accounts\"";
 const COLOURS: &str = "list the colours: colours = [\"blue\", \"green\"]";
 /// Keys of features that this version lacks, under the names people would try.
-const LATER: &[&str] = &["hooks", "schema"];
+const LATER: &[&str] = &["schema"];
 
 pub(in crate::config) struct TypedGroup {
     pub(in crate::config) name: Typed<String>,
@@ -28,6 +29,7 @@ pub(in crate::config) struct TypedGroup {
     pub(in crate::config) automatic_after: Option<Typed<Duration>>,
     pub(in crate::config) drain: TypedDrain,
     pub(in crate::config) health: TypedHealth,
+    pub(in crate::config) hooks: Vec<TypedHook>,
     pub(in crate::config) services: Vec<TypedService>,
 }
 
@@ -91,6 +93,10 @@ impl TypedGroup {
             health: section
                 .section("health")
                 .map(TypedHealth::read)
+                .unwrap_or_default(),
+            hooks: section
+                .value("hooks")
+                .map(|value| hooks::read(&value))
                 .unwrap_or_default(),
             services: section
                 .section("services")

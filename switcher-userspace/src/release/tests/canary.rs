@@ -176,6 +176,7 @@ fn a_restarted_agent_finds_it_in_the_kernel() {
         switched: false,
         unconfirmed: false,
         bake: None,
+        undecided: false,
     }];
     let recorded = Some(("blue".into(), None, 3));
     let (resumed, effects) = resume(

@@ -5,6 +5,7 @@ mod baking;
 mod canary;
 mod flip;
 mod gates;
+mod hooks;
 mod random;
 mod resume;
 mod rollback;

@@ -43,6 +43,7 @@ enum Do {
     PauseOver,
     Prepared(bool),
     Health(bool),
+    Hooks(bool),
     Settled,
     Flows(Count),
     Observed {
@@ -113,6 +114,8 @@ fn anything() -> impl Strategy<Value = Do> {
         any::<bool>().prop_map(Do::Prepared),
         Just(Do::Prepared(true)),
         any::<bool>().prop_map(Do::Health),
+        any::<bool>().prop_map(Do::Hooks),
+        Just(Do::Hooks(true)),
         Just(Do::Settled),
         (proptest::option::of(0_u64..3), 0_u8..101, any::<bool>(),).prop_map(
             |(elsewhere, used, refused)| {
@@ -135,7 +138,7 @@ fn later() -> impl Strategy<Value = Option<u64>> {
 
 proptest! {
     #[test]
-    fn a_colour_is_always_live(tagged: bool, steps in prop::collection::vec(anything(), 1..60)) {
+    fn a_colour_is_always_live(tagged: bool, hooks: bool, steps in prop::collection::vec(anything(), 1..60)) {
         let mut state = group();
         state.slots.insert("red".into(), 2);
         state.timing.tagged = tagged;
@@ -144,6 +147,10 @@ proptest! {
             expires: Some(Duration::from_secs(30)),
         };
         state.gates.policy.gates.insert("qa".into(), rule);
+        if hooks {
+            let moments = [Moment::PreFlip, Moment::PostFlip, Moment::RolledBack, Moment::Drained];
+            state.gates.policy.hooks = moments.into();
+        }
         let mut kernel = Kernel::new(&state);
         for step in steps {
             kernel.play(&mut state, step);
@@ -159,6 +166,8 @@ struct Kernel {
     tables: Vec<u8>,
     asked: u32,
     waiting: Vec<String>,
+    /// Hooks that are waited for.
+    running: Option<(Moment, String)>,
     switched: Millis,
 }
 
@@ -169,6 +178,7 @@ impl Kernel {
             tables: state.slots.values().copied().collect(),
             asked: 0,
             waiting: Vec::new(),
+            running: None,
             switched: Millis(0),
         }
     }
@@ -235,7 +245,15 @@ impl Kernel {
             ),
         }
         let misfit = state.releases.misfit(&state.live, state.releases.applied);
-        let by_people = matches!(event, Event::Prepared { .. } | Event::Health { .. });
+        let by_people = matches!(
+            event,
+            Event::Prepared { .. }
+                | Event::Health { .. }
+                | Event::Hooks {
+                    moment: Moment::PreFlip,
+                    ..
+                }
+        );
         assert!(
             !by_people || misfit.is_none() || before.live == state.live,
             "{misfit:?}"
@@ -311,6 +329,7 @@ impl Kernel {
             let enough = [
                 Do::Prepared(true),
                 Do::Health(true),
+                Do::Hooks(true),
                 Do::Later(4_000_000),
                 Do::Timer,
             ];
@@ -323,10 +342,13 @@ impl Kernel {
                 unknown: false,
                 way_back: true,
             };
-            for what in enough
-                .into_iter()
-                .chain([Do::Settled, Do::Later(4_000_000), well, flows])
-            {
+            for what in enough.into_iter().chain([
+                Do::Settled,
+                Do::Hooks(true),
+                Do::Later(4_000_000),
+                well,
+                flows,
+            ]) {
                 self.play(state, what);
             }
         }
@@ -353,6 +375,33 @@ impl Kernel {
                 if word.current() != before.word.current() {
                     self.switched = self.now;
                 }
+            }
+            Effect::CallHooks(Call {
+                moment: Moment::PreFlip,
+                id,
+                ..
+            }) => {
+                let cutover = before.cutover().map(|it| &it.id);
+                assert_eq!(cutover, Some(id), "{event:?}");
+                assert_eq!(self.running.replace((Moment::PreFlip, id.clone())), None);
+            }
+            Effect::CallHooks(Call {
+                moment: Moment::PostFlip,
+                id,
+                ..
+            }) => {
+                assert_eq!(
+                    self.running.take().filter(|(it, _)| *it == Moment::PreFlip),
+                    None
+                );
+                // What was forced is not undone: nobody waits for these.
+                let forced = before.cutover().is_some_and(|it| it.forced);
+                self.running = (!forced).then(|| (Moment::PostFlip, id.clone()));
+            }
+            Effect::CallHooks(_) => {}
+            Effect::StopHooks { id } => {
+                let stopped = self.running.take().map(|(_, id)| id);
+                assert_eq!(stopped.as_ref(), Some(id), "{event:?}");
             }
             Effect::Reply { id, .. } => self.waiting.retain(|waiting| waiting != id),
             Effect::SetTimes(_)
@@ -488,6 +537,18 @@ impl Kernel {
                     why: "refused".into(),
                 }];
                 Event::Health { id, blockers }
+            }
+            Do::Hooks(passed) => {
+                let (moment, id) = self.running.take()?;
+                let blockers = vec![Blocker {
+                    what: "hook smoke".into(),
+                    why: "it failed; exit code 1".into(),
+                }];
+                Event::Hooks {
+                    id,
+                    moment,
+                    blockers: if passed { Vec::new() } else { blockers },
+                }
             }
             Do::Settled => settled(&id),
             Do::Flows(count) => Event::Flows(count),

@@ -425,5 +425,6 @@ fn intent(cutover: Cutover, switched: bool) -> Intent {
         switched,
         unconfirmed: false,
         bake: None,
+        undecided: false,
     }
 }

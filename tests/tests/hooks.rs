@@ -1,0 +1,330 @@
+//! Hooks of a real agent: programs and receivers in its namespace, with the agent killed at the worst moments.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use ring::hmac;
+use serde_json::{Value, json};
+use switcher_harness::agent::binary;
+use switcher_harness::config::{GROUP, Settings};
+use switcher_harness::{Mode, Stand, netns, privilege};
+use switcher_tests::hooks::{Hooks, Request};
+
+/// Far more than anything here takes.
+const PATIENCE: Duration = Duration::from_secs(60);
+const SECRET: &str = "s3cret";
+/// What a flip that was undone exits with.
+const ROLLED_BACK: i32 = 7;
+
+/// One agent, verified and started once; each part leaves it idle, with blue live.
+#[test]
+fn hooks() {
+    if !privilege::is_root("hooks") {
+        return;
+    }
+    netns::sweep();
+    let run = || -> Result<()> {
+        let mut site = Site::new()?;
+        events_survive_a_kill(&mut site)?;
+        a_failure_refuses_or_undoes(&site)?;
+        what_hangs_keeps_nobody_waiting(&site)?;
+        killed_before_the_store(&mut site)?;
+        killed_before_the_decision(&mut site)
+    };
+    run().unwrap_or_else(|error| panic!("{error:#}"));
+}
+
+/// Events that wait are delivered by the next agent, in order, signed, as CloudEvents.
+fn events_survive_a_kill(site: &mut Site) -> Result<()> {
+    site.cli(&["stage", GROUP, "green", "--version", "v2"], 0)?;
+    site.cli(&["flip", GROUP, "--reason", "test"], 0)?;
+    site.idle()?;
+    ensure!(site.line("drained")? == "blue", "what has drained is blue");
+    let refused = site.events.next()?;
+    site.stand.agent.kill()?;
+    site.events.forget();
+    site.events.answer(202);
+    site.stand.agent.start()?;
+    let mut told: Vec<Value> = Vec::new();
+    while told
+        .last()
+        .is_none_or(|body| body["data"]["customData"]["event"] != "drained")
+    {
+        told.push(cloudevent(&site.events.next()?)?);
+    }
+    ensure!(
+        told[0]["id"] == refused.body["id"],
+        "the first is told again: {told:?}"
+    );
+    let types: Vec<&str> = told.iter().filter_map(|it| it["type"].as_str()).collect();
+    let expected = [
+        "dev.cdevents.service.deployed.0.2.0",
+        "switcher.started",
+        "dev.cdevents.service.published.0.2.0",
+        "dev.cdevents.service.upgraded.0.2.0",
+        "dev.cdevents.environment.modified.0.2.0",
+    ];
+    ensure!(types == expected, "{types:?}");
+    let upgraded = &told[3]["data"];
+    let artifact = &upgraded["subject"]["content"]["artifactId"];
+    ensure!(artifact == "pkg:generic/shop@v2", "{upgraded}");
+    ensure!(upgraded["customData"]["reason"] == "test", "{upgraded}");
+    site.cli(&["rollback", GROUP], 0)?;
+    site.idle()?;
+    ensure!(site.line("rolled-back")? == "green", "green was left");
+    Ok(())
+}
+
+/// The attributes that CloudEvents 1.0 requires, structured mode's media type, and the signature.
+fn cloudevent(
+    Request {
+        headers,
+        text,
+        body,
+    }: &Request,
+) -> Result<Value> {
+    ensure!(
+        headers.contains("content-type: application/cloudevents+json"),
+        "{headers}"
+    );
+    for required in ["id", "source", "specversion", "type"] {
+        let value = body[required].as_str().unwrap_or_default();
+        ensure!(!value.is_empty(), "{required} is missing: {body}");
+    }
+    ensure!(body["specversion"] == "1.0", "{body}");
+    let delivery = format!(
+        "x-switcher-delivery: {}",
+        body["id"].as_str().unwrap_or_default()
+    );
+    ensure!(headers.contains(&delivery), "{headers}");
+    let tag = hmac::sign(
+        &hmac::Key::new(hmac::HMAC_SHA256, SECRET.as_bytes()),
+        text.as_bytes(),
+    );
+    let hex: String = tag
+        .as_ref()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    let signed = format!("x-switcher-signature-256: sha256={hex}");
+    ensure!(headers.contains(&signed), "{headers}");
+    Ok(body.clone())
+}
+
+fn a_failure_refuses_or_undoes(site: &Site) -> Result<()> {
+    site.set("pre-flip", "fail")?;
+    let refused = site
+        .stand
+        .agent
+        .cli(&["flip", GROUP, "--json"])?
+        .expect(5)?;
+    let blockers = &refused.problem()?["blockers"];
+    let expected = json!(["hook smoke: it failed; exit code 1: not well"]);
+    ensure!(*blockers == expected, "{blockers}");
+    site.set("pre-flip", "pass")?;
+    let before = site.stand.agent.status()?;
+    site.set("post-flip", "fail")?;
+    site.cli(&["flip", GROUP], ROLLED_BACK)?;
+    let after = site.stand.agent.status()?;
+    ensure!(
+        (&before["live"], &after["live"]) == (&json!("blue"), &json!("blue")),
+        "{after}"
+    );
+    ensure!(
+        site.line("rolled-back")? == "green",
+        "what was undone is green"
+    );
+    let by = after["by"].as_str().unwrap_or_default();
+    ensure!(by == "agent", "{after}");
+    site.set("post-flip", "pass")?;
+    site.idle()
+}
+
+/// A receiver that takes the request and never answers, and a program that sleeps: another group flips, this
+/// one rolls back, and nothing is left running.
+fn what_hangs_keeps_nobody_waiting(site: &Site) -> Result<()> {
+    site.decision.answer(0);
+    site.decision.forget();
+    site.set("post-flip", "hang")?;
+    let flip = site.stand.agent.cli_in_background(&["flip", GROUP]);
+    site.decision.next()?;
+    let status = site.stand.agent.status()?;
+    ensure!(
+        (&status["live"], &status["phase"]) == (&json!("blue"), &json!("preparing")),
+        "{status}"
+    );
+    site.cli(&["flip", "zoo"], 0)?;
+    site.cli(&["abort", GROUP], 0)?;
+    flip.join().expect("ends")?.expect(4)?;
+
+    site.decision.answer(200);
+    let flip = site.stand.agent.cli_in_background(&["flip", GROUP]);
+    let child = site.line("hanging")?;
+    ensure!(site.stand.agent.live()? == "green", "it was switched");
+    site.cli(&["flip", "zoo"], 0)?;
+    site.cli(&["rollback", GROUP], 0)?;
+    flip.join().expect("ends")?.expect(ROLLED_BACK)?;
+    until("the program's child to be ended", || Ok(!lives(&child)))?;
+    site.set("post-flip", "pass")?;
+    site.idle()
+}
+
+/// What was being prepared is called off, and can be asked for again.
+fn killed_before_the_store(site: &mut Site) -> Result<()> {
+    site.decision.answer(0);
+    site.decision.forget();
+    let flip = site.stand.agent.cli_in_background(&["flip", GROUP]);
+    site.decision.next()?;
+    site.stand.agent.kill()?;
+    let lost = flip.join().expect("ends")?;
+    ensure!(lost.code == 9, "{lost:?}");
+    site.decision.answer(200);
+    site.stand.agent.start()?;
+    ensure!(site.stand.agent.live()? == "blue", "nothing was switched");
+    let history = site.stand.agent.json(&["history", GROUP])?;
+    let newest = history.get(0).or_else(|| history["cutovers"].get(0));
+    let newest = newest.context("a record")?;
+    ensure!(newest["result"] == "aborted", "{newest}");
+    site.cli(&["flip", GROUP], 0)?;
+    site.cli(&["rollback", GROUP], 0)?;
+    site.idle()
+}
+
+/// Who had to decide whether a flip stays is asked again, and is heard.
+fn killed_before_the_decision(site: &mut Site) -> Result<()> {
+    site.set("post-flip", "hang")?;
+    let flip = site.stand.agent.cli_in_background(&["flip", GROUP]);
+    let first = site.line("hanging")?;
+    site.stand.agent.kill()?;
+    let lost = flip.join().expect("ends")?;
+    ensure!(lost.code == 9, "{lost:?}");
+    site.set("post-flip", "fail")?;
+    site.stand.agent.start()?;
+    until("the flip to be undone", || {
+        Ok(site.stand.agent.live()? == "blue")
+    })?;
+    // A killed agent ends nobody.
+    let _gone = std::process::Command::new("kill")
+        .args(["-9", &first])
+        .status();
+    site.idle()
+}
+
+struct Site {
+    /// Takes events.
+    events: Hooks,
+    /// Decides before flips.
+    decision: Hooks,
+    stand: Stand,
+}
+
+impl Site {
+    fn new() -> Result<Self> {
+        let settings = Settings {
+            deadline: Duration::from_secs(60),
+            ..Settings::default()
+        };
+        let mut stand = Stand::without_agent(Mode::Local, false, settings, &binary()?)?;
+        let events = Hooks::listen(&stand.topology.switch, 503)?;
+        let decision = Hooks::listen(&stand.topology.switch, 200)?;
+        let place = stand.agent.place();
+        let home = place.directory().to_owned();
+        std::fs::write(home.join("key"), SECRET)?;
+        let web = stand.topology.web();
+        let text = stand.settings.render(&stand.topology, place)
+            + &hooks_of(&home, &events, &decision)
+            + &format!(
+                "\n[groups.zoo]\ninitial = \"blue\"\nhealth = {{ kind = \"none\" }}\n\
+                 [groups.zoo.services.web]\nvip = \"{0}:81/tcp\"\nforward = \"local\"\n\
+                 endpoints.blue = [\"{0}:8101\"]\nendpoints.green = [\"{0}:8102\"]\n",
+                web.ip()
+            );
+        stand.agent.write_config(&text)?;
+        for moment in ["pre-flip", "post-flip"] {
+            std::fs::write(home.join(moment), "pass")?;
+        }
+        stand.agent.start()?;
+        Ok(Self {
+            events,
+            decision,
+            stand,
+        })
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.stand.agent.place().directory().join(name)
+    }
+
+    /// What the program does at a moment from now on.
+    fn set(&self, moment: &str, what: &str) -> Result<()> {
+        Ok(std::fs::write(self.file(moment), what)?)
+    }
+
+    /// The line that a program has written, or will write; it is taken away.
+    fn line(&self, name: &str) -> Result<String> {
+        let file = self.file(name);
+        let mut line = String::new();
+        until(&format!("a line in {name}"), || {
+            line = std::fs::read_to_string(&file).unwrap_or_default();
+            Ok(line.ends_with('\n'))
+        })?;
+        std::fs::remove_file(&file)?;
+        Ok(line.trim().to_owned())
+    }
+
+    fn cli(&self, words: &[&str], code: i32) -> Result<()> {
+        self.stand.agent.cli(words)?.expect(code).map(drop)
+    }
+
+    fn idle(&self) -> Result<()> {
+        self.cli(&["wait", GROUP, "--for", "idle", "--timeout", "50s"], 0)
+    }
+}
+
+/// Programs do as files say.
+fn hooks_of(home: &Path, events: &Hooks, decision: &Hooks) -> String {
+    let script = format!(
+        "cd {}; case $(cat $SWITCHER_EVENT) in \
+         fail) echo not well; exit 1;; \
+         hang) sleep 600 & echo $! > hanging; wait;; esac",
+        home.display()
+    );
+    let told = format!("echo $SWITCHER_FROM > {}/$SWITCHER_EVENT", home.display());
+    let hook =
+        |on: &str, what: String| format!("\n[[groups.{GROUP}.hooks]]\non = \"{on}\"\n{what}\n");
+    let exec = |script: &str| format!("exec = {}", json!(["/bin/sh", "-c", script]));
+    let web = |url: &str| format!("url = \"{url}\"");
+    let key = home.join("key");
+    [
+        hook("pre-flip", exec(&script) + "\nname = \"smoke\""),
+        hook("pre-flip", web(&decision.url()) + "\ntimeout = \"10m\""),
+        hook("post-flip", exec(&script) + "\ntimeout = \"10m\""),
+        hook("rolled-back", exec(&told)),
+        hook("drained", exec(&told)),
+        hook(
+            "event",
+            format!(
+                "{}\nformat = \"cloudevents\"\nsecret_file = {key:?}",
+                web(&events.url())
+            ),
+        ),
+        // Nobody listens there, and nobody cares.
+        hook("event", web("http://127.0.0.1:1/")),
+    ]
+    .concat()
+}
+
+fn lives(pid: &str) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    !stat.is_empty() && !stat.contains(") Z")
+}
+
+fn until(what: &str, mut met: impl FnMut() -> Result<bool>) -> Result<()> {
+    let deadline = Instant::now() + PATIENCE;
+    while !met()? {
+        ensure!(Instant::now() < deadline, "{what}: waited in vain");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
+}
