@@ -1,4 +1,4 @@
-//! The loaded programs and their maps, unpinned and unattached: filled from a [`Memory`], run by
+//! The loaded programs and their maps, unpinned and unattached: filled from a [`Memory`](switcher_common::memory::Memory), run by
 //! `BPF_PROG_TEST_RUN`, read back into one.
 
 mod changes;

@@ -126,6 +126,7 @@ fn a_failure_refuses_or_undoes(site: &Site) -> Result<()> {
     let before = site.stand.agent.status()?;
     site.set("post-flip", "fail")?;
     site.cli(&["flip", GROUP], ROLLED_BACK)?;
+    shown(site)?;
     let after = site.stand.agent.status()?;
     ensure!(
         (&before["live"], &after["live"]) == (&json!("blue"), &json!("blue")),
@@ -139,6 +140,33 @@ fn a_failure_refuses_or_undoes(site: &Site) -> Result<()> {
     ensure!(by == "agent", "{after}");
     site.set("post-flip", "pass")?;
     site.idle()
+}
+
+/// The receipt of a flip that was undone lists its hooks.
+fn shown(site: &Site) -> Result<()> {
+    let history = site.stand.agent.json(&["history", GROUP])?;
+    let mut all = history["cutovers"].as_array().into_iter().flatten();
+    let undone = all.find(|it| it["kind"] == "flip").context("a flip")?;
+    let id = undone["id"].as_str().context("an id")?;
+    let record = site.stand.agent.json(&["show", id])?;
+    let hooks = record["hooks"].as_array().into_iter().flatten();
+    let came_out = |moment: &str, outcome: &str| {
+        let mut same = hooks.clone().filter(|it| it["moment"] == moment);
+        same.any(|it| it["outcome"] == outcome)
+    };
+    ensure!(
+        came_out("pre-flip", "passed") && came_out("post-flip", "failed"),
+        "{record}"
+    );
+    let told = site.stand.agent.cli(&["show", id])?.expect(0)?.stdout;
+    let lines: Vec<&str> = told.lines().filter(|it| it.contains("hook")).collect();
+    ensure!(
+        lines
+            .iter()
+            .any(|it| it.contains("post-flip") && it.contains("failed")),
+        "{told}"
+    );
+    Ok(())
 }
 
 /// A receiver that takes the request and never answers, and a program that sleeps: another group flips, this

@@ -122,9 +122,13 @@ impl Runner {
     /// # Errors
     /// When there is none of this id, or the journal can't be read.
     pub fn cutover(&self, id: &str) -> Result<CutoverRecord, Failure> {
-        self.journal.cutover(id)?.ok_or_else(|| {
+        let record = self.journal.cutover(id)?.ok_or_else(|| {
             Failure::new(Exit::NotFound, "", format!("there is no cut-over {id}"))
                 .advise("`switcher history` lists them")
+        })?;
+        Ok(CutoverRecord {
+            hooks: self.journal.hooks(id)?,
+            ..record
         })
     }
 

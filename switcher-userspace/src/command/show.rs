@@ -8,8 +8,8 @@ use crate::cli::Globals;
 use crate::client::{Client, converse, encode};
 use crate::exit::{Exit, Failure};
 use crate::journal::{
-    BakeRecord, ColourTraffic, CutoverRecord, DrillRecord, DrillVerdict, Loss, Totals,
-    TrafficRecord,
+    BakeRecord, Called, ColourTraffic, CutoverRecord, DrillRecord, DrillVerdict, HookRecord, Loss,
+    Totals, TrafficRecord,
 };
 use crate::output::{Cell, Output, Tint, human_count, table};
 use crate::release::Verdict;
@@ -104,6 +104,7 @@ fn receipt(record: &CutoverRecord) -> Vec<(&'static str, Cell)> {
         let text = format!("{}: {skipped}{}", gate.what, gate.why);
         ("gate", Cell::new(text, tint))
     }));
+    rows.extend(record.hooks.iter().map(|hook| ("hook", called(hook))));
     rows.extend(receipt.bake.iter().flat_map(watched));
     rows.extend(receipt.drill.iter().flat_map(drilled));
     // What is not over has no traffic yet.
@@ -141,6 +142,35 @@ fn drilled(drill: &DrillRecord) -> Vec<(&'static str, Cell)> {
     let why = drill.why.iter();
     rows.extend(why.map(|why| ("  why", Cell::new(why.clone(), Tint::Bad))));
     rows
+}
+
+/// `pre-flip smoke-test: passed in 1s 200ms`
+fn called(hook: &HookRecord) -> Cell {
+    let HookRecord { name, moment, .. } = hook;
+    let (how, tint) = match hook.outcome {
+        None => ("running", Tint::Plain),
+        Some(Called::Passed) => ("passed", Tint::Good),
+        Some(Called::Failed) => ("failed", Tint::Bad),
+        Some(Called::Stopped) => ("stopped", Tint::Warning),
+        Some(Called::Interrupted) => ("interrupted", Tint::Warning),
+    };
+    let took = hook.ended.map(|ended| ended.duration_since(hook.started));
+    let took = took.and_then(|it| u64::try_from(it.as_millis()).ok());
+    let took = took.map(|millis| {
+        let took = std::time::Duration::from_millis(millis);
+        format!(" in {}", humantime::format_duration(took))
+    });
+    let attempts = match hook.attempts {
+        0 | 1 => String::new(),
+        more => format!(", {more} attempts"),
+    };
+    let why = hook.why.iter().map(|why| format!(": {why}"));
+    let text = format!(
+        "{moment} {name}: {how}{}{attempts}{}",
+        took.unwrap_or_default(),
+        why.collect::<String>()
+    );
+    Cell::new(text, tint)
 }
 
 fn so_much(colour: &str, traffic: &ColourTraffic) -> String {

@@ -6,6 +6,7 @@ use rusqlite::{Connection, Error, OptionalExtension, Row, params};
 use serde::{Deserialize, Serialize};
 
 use super::gates::GatesRecord;
+use super::hooks::HookRecord;
 use super::receipt::{BakeRecord, Receipt};
 use super::releases;
 use crate::release::{Cutover, End, Intent, Kind, Releases, Terms};
@@ -122,6 +123,9 @@ pub struct CutoverRecord {
     /// What else there is to know of it.
     #[serde(default)]
     pub receipt: Receipt,
+    /// Hooks that were called for it, in order; only where one cut-over is asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hooks: Vec<HookRecord>,
     /// Whether hooks that decide whether it stays are running.
     #[serde(skip)]
     pub undecided: bool,
@@ -257,6 +261,7 @@ impl CutoverRecord {
                 policy: terms.policy,
                 ..Receipt::default()
             },
+            hooks: Vec::new(),
             undecided: false,
         }
     }
@@ -342,6 +347,7 @@ impl CutoverRecord {
             confirm_by,
             confirmed,
             receipt,
+            hooks: _,
             undecided,
         } = self;
         let receipt = receipt.text()?;
@@ -419,6 +425,7 @@ impl CutoverRecord {
             receipt: receipt
                 .map_err(|error| unreadable("receipt", &error))?
                 .unwrap_or_default(),
+            hooks: Vec::new(),
             undecided: row.get::<_, Option<String>>("hooks")?.is_some(),
         })
     }
