@@ -145,7 +145,7 @@ fn a_failure_refuses_or_undoes(site: &Site) -> Result<()> {
 /// The receipt of a flip that was undone lists its hooks.
 fn shown(site: &Site) -> Result<()> {
     let history = site.stand.agent.json(&["history", GROUP])?;
-    let mut all = history["cutovers"].as_array().into_iter().flatten();
+    let mut all = history.as_array().into_iter().flatten();
     let undone = all.find(|it| it["kind"] == "flip").context("a flip")?;
     let id = undone["id"].as_str().context("an id")?;
     let record = site.stand.agent.json(&["show", id])?;
