@@ -3,9 +3,13 @@
 
 #[path = "../../tests/src/cases/mod.rs"]
 pub mod cases;
+#[path = "../../tests/src/cave.rs"]
+pub mod cave;
 #[path = "../../tests/src/frame.rs"]
 pub mod frame;
 #[path = "../../tests/src/fuzz.rs"]
 pub mod fuzz;
-#[path = "../../tests/src/town.rs"]
+#[path = "../../tests/src/pieces.rs"]
+pub mod pieces;
+#[path = "../../tests/src/town/mod.rs"]
 pub mod town;
