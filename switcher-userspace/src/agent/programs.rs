@@ -40,7 +40,7 @@ impl Runner {
     /// Gives everything its programs again.
     ///
     /// # Errors
-    /// When one can't have them, of which there are others that have. An interface that isn't there is no error.
+    /// The first refusal; the others have them all the same. An interface that isn't there is no error.
     pub(super) fn restore_programs(&mut self) -> anyhow::Result<()> {
         let mut done = Ok(());
         for it in self.datapath.attachments() {

@@ -6,14 +6,12 @@
 
 use std::time::Duration;
 
-use switcher_common::word::Phase;
-
 use super::asked::{back, way_back_fits};
-use super::confirming;
+use super::confirming::{self, learnt};
 use super::event::{Blocker, COUNT_EVERY, Count, Effect, Order, Outcome, Record};
 use super::scheduled::way_back;
 use super::state::{Cutover, GroupState, Kind, Millis, Stage, Window};
-use super::window::{FULL, close, next_count};
+use super::window::next_count;
 
 /// For how long a switch is watched, and what is doing badly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -181,11 +179,7 @@ pub(super) fn counted(
     count: Count,
     now: Millis,
 ) -> Vec<Effect> {
-    window.elsewhere = count.elsewhere.or(window.elsewhere);
-    let mut effects = Vec::new();
-    if state.word.phase() == Phase::Open && count.used >= FULL {
-        effects.extend(close(state, &mut window, count.refused, now));
-    }
+    let mut effects = learnt(state, &mut window, &count, now);
     effects.push(enter(state, window, now));
     effects
 }

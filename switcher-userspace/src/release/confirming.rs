@@ -95,6 +95,21 @@ pub(super) fn wake(state: &mut GroupState, window: Window, now: Millis) -> Vec<E
     back(state, Stage::Confirming(window), order, now)
 }
 
+/// Flows were counted in a window that goes on learning: it closes if the flow map is nearly full.
+pub(super) fn learnt(
+    state: &mut GroupState,
+    window: &mut Window,
+    count: &Count,
+    now: Millis,
+) -> Vec<Effect> {
+    window.elsewhere = count.elsewhere.or(window.elsewhere);
+    let full = state.word.phase() == Phase::Open && count.used >= FULL;
+    match full {
+        true => close(state, window, count.refused, now),
+        false => Vec::new(),
+    }
+}
+
 /// The window goes on learning until somebody confirms, unless the flow map is nearly full: a word that goes
 /// back from `open` needs no tags for that.
 pub(super) fn counted(
@@ -103,11 +118,7 @@ pub(super) fn counted(
     count: Count,
     now: Millis,
 ) -> Vec<Effect> {
-    window.elsewhere = count.elsewhere.or(window.elsewhere);
-    let mut effects = Vec::new();
-    if state.word.phase() == Phase::Open && count.used >= FULL {
-        effects.extend(close(state, &mut window, count.refused, now));
-    }
+    let mut effects = learnt(state, &mut window, &count, now);
     effects.push(next(state, &window, now));
     state.stage = Stage::Confirming(window);
     effects

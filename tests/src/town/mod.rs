@@ -91,7 +91,8 @@ pub const MASK: SocketAddrV4 = at(10, 1, 0, 1, 20_000);
 /// UDP, QUIC.
 pub const STREAM: SocketAddrV4 = at(192, 0, 2, 88, 4433);
 
-const SERVICES: [SocketAddrV4; 18] = [
+/// All of them, one for every way there is to treat a packet.
+pub const SERVICES: [SocketAddrV4; 18] = [
     WEB,
     SHOP,
     CELL,

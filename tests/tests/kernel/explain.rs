@@ -24,34 +24,12 @@ use switcher_tests::frame::six;
 use switcher_tests::kernel::{Entry, Kernel};
 use switcher_tests::site::{self, Servers};
 use switcher_tests::town::{
-    ADOPTED, ADOPTED_PREVIEW, AWAY, AWAY_PREVIEW, BELL, CALLS, CELL, CLIENT, CLOCK, COLOURS, DESK,
-    DOOR, EPOCH, FAR, GROUP, GROUP_NAME, MASK, Masked, NAMES, NEAR, NOW, OUTSIDE, PREVIEW, RADIO,
-    SEED, SHOP, STREAM, State, WEB, endpoint, flow_tag, id, link_of, service, service_name,
+    AWAY, AWAY_PREVIEW, BELL, CALLS, CELL, CLIENT, CLOCK, COLOURS, DOOR, EPOCH, FAR, GROUP,
+    GROUP_NAME, MASK, Masked, NEAR, NOW, OUTSIDE, PREVIEW, RADIO, SEED, SERVICES, SHOP, State, WEB,
+    endpoint, flow_tag, id, link_of, service, service_name,
 };
 
 use super::{XDP_DROP, XDP_PASS};
-
-/// A service for every way there is to treat one.
-const SERVICES: [SocketAddrV4; 18] = [
-    WEB,
-    SHOP,
-    CELL,
-    NAMES,
-    CALLS,
-    ADOPTED,
-    PREVIEW,
-    FAR,
-    ADOPTED_PREVIEW,
-    DESK,
-    DOOR,
-    BELL,
-    AWAY,
-    AWAY_PREVIEW,
-    RADIO,
-    STREAM,
-    CAVE,
-    WELL,
-];
 
 /// The scene in which no port is left for masqueraded flows.
 const NO_PORT: &str = "no port is left";

@@ -116,11 +116,12 @@ async fn without_a_way_back_there_is_none() {
     };
     let refused = stand.order(Verb::Drill, forced).await;
     assert_eq!(refused.expect_err("no such thing").exit, Exit::Usage);
+    let blue = stand.kernel.endpoint(8001);
+    stand.kernel.set_flows(&[(blue, 1)]);
     stand.flip().await.expect("flips");
-    if stand.status().await.phase == "draining" {
-        let busy = drill(&stand, "1s").await.expect_err("something goes on");
-        assert_eq!(busy.exit, Exit::Precondition);
-    }
+    stand.phase("draining").await;
+    let busy = drill(&stand, "1s").await.expect_err("something goes on");
+    assert_eq!(busy.exit, Exit::Precondition);
 }
 
 async fn drill(stand: &Stand, time: &str) -> Result<ChangeAnswer, Failure> {
