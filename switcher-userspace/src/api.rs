@@ -5,6 +5,7 @@
 
 mod changes;
 mod explain;
+mod flagger;
 pub mod model;
 mod once;
 mod peer;
@@ -17,7 +18,7 @@ mod trace;
 mod wait;
 
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
+use axum::extract::{DefaultBodyLimit, FromRef};
 use axum::routing::{get, post};
 use tokio::net::UnixListener;
 
@@ -28,6 +29,7 @@ pub use socket::bind;
 use crate::agent::Handle;
 use crate::config::FILE_MAX;
 use crate::exit::{Exit, Failure};
+use crate::listen::polls;
 use problem::Refused;
 
 /// Bytes of a request's body. As JSON a configuration is longer than its file, by its quotes and line ends.
@@ -40,6 +42,12 @@ pub struct Api {
     pub agent: Handle,
     /// Its user, who may change things beside root.
     pub own_uid: u32,
+}
+
+impl FromRef<Api> for Handle {
+    fn from_ref(api: &Api) -> Self {
+        api.agent.clone()
+    }
 }
 
 /// Answers requests until the listener fails. Dropped, it leaves everything that was begun to the agent.
@@ -79,6 +87,11 @@ fn router(api: Api) -> Router {
         .route("/v1/apply", post(changes::apply))
         .route("/v1/explain", post(explain::explain))
         .route("/v1/trace", post(trace::trace))
+        .route("/gate/open", post(flagger::open_gate))
+        .route("/gate/close", post(flagger::close_gate))
+        .route("/rollback/open", post(flagger::open_rollback))
+        .route("/rollback/close", post(flagger::close_rollback))
+        .merge(polls::routes())
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)
         .layer(DefaultBodyLimit::max(BODY_MAX))

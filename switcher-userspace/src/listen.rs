@@ -1,8 +1,9 @@
-//! What everybody may read over TCP (`listen` under `[agent]`): metrics, and which colour is live, for balancers
-//! and monitors. Nothing here changes anything.
+//! What everybody may read over TCP (`listen` under `[agent]`): metrics, which colour is live, and which gates are
+//! open, for balancers, monitors and deployment controllers. Nothing here changes anything.
 
 pub mod meters;
 mod metrics;
+pub(crate) mod polls;
 #[cfg(test)]
 mod tests;
 
@@ -12,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use axum::Router;
-use axum::extract::{Path, State};
+use axum::extract::{FromRef, Path, State};
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
@@ -94,12 +95,19 @@ struct Public {
     made: Arc<Mutex<Option<(Instant, String)>>>,
 }
 
+impl FromRef<Public> for Handle {
+    fn from_ref(public: &Public) -> Self {
+        public.agent.clone()
+    }
+}
+
 fn router(agent: Handle) -> Router {
     Router::new()
         .route("/metrics", get(metrics))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .route("/live/{group}/{colour}", get(live))
+        .merge(polls::routes())
         .with_state(Public {
             agent,
             made: Arc::default(),

@@ -10,8 +10,9 @@ use super::clock::Clock;
 use super::group::Group;
 use crate::api::model::{FreezeStatus, GateStatus};
 use crate::config::GroupConfig;
+use crate::exit::{Exit, Failure};
 use crate::journal::{DecisionRecord, FreezeRecord, GatesRecord, RolloutRecord};
-use crate::release::{self, Blocker, Decision, Freeze, Gates, Outcome, Rollout};
+use crate::release::{self, Blocker, Decision, Freeze, Gates, Outcome, ROLLBACK, Rollout};
 
 impl Runner {
     /// What was decided of a group before this agent, and how often it has switched lately.
@@ -78,6 +79,46 @@ impl Runner {
         blockers
     }
 
+    /// What keeps those from going on who ask for one gate of a group, or for all that a flip would ask but
+    /// health; nothing if they may.
+    ///
+    /// # Errors
+    /// When there is no such group or gate.
+    pub fn halts(&self, name: &str, gate: Option<&str>) -> Result<Vec<String>, Failure> {
+        let state = &self.group(name)?.state;
+        let now = self.clock.now();
+        let Some(gate) = gate else {
+            let to = release::next_flip(state);
+            let to = to.as_deref().unwrap_or(&state.live);
+            let blockers = release::blockers(state, to, now);
+            return Ok(blockers.into_iter().map(|it| it.what).collect());
+        };
+        let rule = state.gates.policy.gates.get(gate).copied();
+        let rule = rule.ok_or_else(|| no_gate(name, gate))?;
+        let (open, _) = state.gates.gate(gate, rule, now);
+        Ok(match open {
+            true => Vec::new(),
+            false => vec![format!("gate {gate}")],
+        })
+    }
+
+    /// A group's gate, if a switch asks exactly one.
+    ///
+    /// # Errors
+    /// When there is no such group, or it has none or several.
+    pub fn only_gate(&self, name: &str) -> Result<String, Failure> {
+        let gates = &self.group(name)?.state.gates.policy.gates;
+        let mut asked = gates.keys().filter(|gate| *gate != ROLLBACK);
+        match (asked.next(), asked.next()) {
+            (Some(only), None) => Ok(only.clone()),
+            _ => {
+                let why = format!("which gate of {name}?");
+                let advice = "name it: \"metadata\": {\"gate\": \"NAME\"}";
+                Err(Failure::new(Exit::Usage, "", why).advise(advice))
+            }
+        }
+    }
+
     pub(super) fn gate_status(&self, gates: &Gates) -> BTreeMap<String, GateStatus> {
         let now = self.clock.now();
         let status = gates.policy.gates.iter().map(|(name, rule)| {
@@ -108,6 +149,12 @@ impl Runner {
             until: frozen.until.map(|until| self.clock.wall(until)),
         })
     }
+}
+
+fn no_gate(group: &str, gate: &str) -> Failure {
+    let why = format!("{group} has no gate {gate}");
+    let advice = format!("`gates.{gate} = {{}}` under [groups.{group}] makes one");
+    Failure::new(Exit::NotFound, "", why).advise(advice)
 }
 
 /// For the journal.

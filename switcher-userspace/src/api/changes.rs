@@ -94,7 +94,7 @@ pub(super) async fn gate(from: From, bytes: Body) -> Response {
     change(Verb::Gate, from, bytes).await.into_response()
 }
 
-async fn change(verb: Verb, from: From, bytes: Body) -> Result<Response, Refused> {
+pub(super) async fn change(verb: Verb, from: From, bytes: Body) -> Result<Response, Refused> {
     let (State(api), ConnectInfo(peer), Path(group), Query(options), headers) = from;
     peer.may_change(api.own_uid)?;
     let mut request: ChangeRequest = body(&bytes)?;

@@ -74,7 +74,8 @@ pub(super) fn full<T: DeserializeOwned>(body: &Body) -> Result<T, Refused> {
     parsed.map_err(|error| Refused::malformed(format!("the body: {error}")))
 }
 
-fn whole(body: &Body) -> Result<&Bytes, Refused> {
+/// A request's body, whole.
+pub(super) fn whole(body: &Body) -> Result<&Bytes, Refused> {
     body.as_ref().map_err(|error| {
         let why = match error.status() {
             StatusCode::PAYLOAD_TOO_LARGE => format!("the body has more than {BODY_MAX} bytes"),

@@ -6,9 +6,11 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::*;
 use crate::agent::Verb;
+use crate::agent::tests::stand::asked;
 use crate::agent::tests::{Stand, config};
 use crate::api::model::ChangeRequest;
 use crate::datapath::{Attachment, Hold};
+use crate::journal::Who;
 
 #[tokio::test]
 async fn metrics_follow_a_flip() {
@@ -93,8 +95,80 @@ async fn balancers_are_told_who_is_live() {
     assert_eq!(status("/live/shop/blue").await, "503");
     assert_eq!(status("/live/shop/green").await, "200");
     assert_eq!(status("/v1/status").await, "404");
-    let (head, _) = ask(public, "POST", "/live/shop/blue").await;
+    let (head, _) = ask(public, "POST", "/live/shop/blue", "\r\n").await;
     assert!(head.starts_with("HTTP/1.1 405"), "{head}");
+}
+
+/// What Flagger sends: <https://docs.flagger.app/usage/webhooks>.
+fn flagger(name: &str, metadata: &str) -> String {
+    let body = format!(
+        r#"{{"name":"{name}","namespace":"test","phase":"Progressing","checksum":"85d557f47b","metadata":{metadata}}}"#
+    );
+    let length = body.len();
+    format!("content-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}")
+}
+
+#[tokio::test]
+async fn controllers_poll_gates() {
+    let gates = "gates = { qa = {}, ops = { default = \"open\" }, rollback = {} }";
+    let initial = "initial = \"blue\"\n";
+    let text = config(&[8001], &[8002]).replace(initial, &format!("{initial}{gates}\n"));
+    let (stand, public) = start_with(&text).await;
+    let get = async |path| get(public, path).await.0[9..12].to_owned();
+    let post = async |path, name, metadata| {
+        let (head, body) = ask(public, "POST", path, &flagger(name, metadata)).await;
+        (head[9..12].to_owned(), body)
+    };
+    let said = |status: &str, body: &str| (status.to_owned(), body.to_owned());
+    let open = async |name: &str, open| {
+        let who = Who {
+            actor: "anna".into(),
+            reason: None,
+        };
+        let mut decision = asked("shop", Verb::Gate, who);
+        decision.request.gate = Some(name.into());
+        decision.request.open = Some(open);
+        let noted = stand.agent.ask(move |runner| runner.note(&decision)).await;
+        noted.expect("answers").expect("is noted");
+    };
+    assert_eq!(get("/gate/shop/qa").await, "403");
+    assert_eq!(get("/gate/shop/ops").await, "200");
+    assert_eq!(get("/gate/shop").await, "403");
+    assert_eq!(get("/gate/shop/dev").await, "404");
+    assert_eq!(get("/gate/shoes").await, "404");
+    assert_eq!(get("/rollback/shop").await, "403");
+    let gate = post("/gate/shop/qa", "podinfo", "{}").await;
+    assert_eq!(gate, said("403", "gate qa\n"));
+    let gate = post("/gate/check", "shop", "null").await;
+    assert_eq!(gate, said("403", "gate qa\n"));
+    let qa = r#"{"group":"shop","gate":"qa"}"#;
+    assert_eq!(post("/gate/check", "podinfo", qa).await.0, "403");
+    assert_eq!(post("/gate/check", "podinfo", "{}").await.0, "404");
+    assert_eq!(post("/rollback/check", "shop", "{}").await.0, "403");
+
+    open("qa", true).await;
+    assert_eq!(get("/gate/shop/qa").await, "200");
+    let gate = post("/gate/check", "shop", "{}").await;
+    assert_eq!(gate, said("200", "approved\n"));
+    open("rollback", true).await;
+    assert_eq!(get("/rollback/shop").await, "200");
+    assert_eq!(post("/rollback/check", "shop", "{}").await.0, "200");
+    assert_eq!(get("/gate/shop").await, "200", "a flip does not ask it");
+    stand.flip().await.expect("flips");
+    stand.phase("idle").await;
+    assert_eq!(get("/gate/shop/qa").await, "403", "it was for that flip");
+    assert_eq!(get("/rollback/shop").await, "403");
+
+    assert_eq!(get("/gate/approve").await, "200");
+    assert_eq!(get("/gate/halt").await, "403");
+    assert_eq!(get("/gate/check").await, "405");
+    let head = async |path, body: &str| ask(public, "POST", path, body).await.0[9..12].to_owned();
+    let body = "content-length: 2\r\n\r\n[]";
+    assert_eq!(head("/gate/check", body).await, "400");
+    for path in ["/gate/open", "/gate/close", "/rollback/open"] {
+        let (status, _) = post(path, "shop", qa).await;
+        assert_eq!(status, "404", "{path}: this is for reading");
+    }
 }
 
 #[tokio::test]
@@ -161,7 +235,11 @@ fn attach(stand: &Stand, hold: Hold) {
 }
 
 async fn start() -> (Stand, SocketAddr) {
-    let stand = Stand::new(&config(&[8001], &[8002]));
+    start_with(&config(&[8001], &[8002])).await
+}
+
+async fn start_with(text: &str) -> (Stand, SocketAddr) {
+    let stand = Stand::new(text);
     let listener = bind(([127, 0, 0, 1], 0).into()).await.expect("is free");
     let address = listener.local_addr().expect("is bound");
     tokio::spawn(serve(listener, stand.agent.clone()));
@@ -169,12 +247,13 @@ async fn start() -> (Stand, SocketAddr) {
 }
 
 async fn get(public: SocketAddr, path: &str) -> (String, String) {
-    ask(public, "GET", path).await
+    ask(public, "GET", path, "\r\n").await
 }
 
-async fn ask(public: SocketAddr, method: &str, path: &str) -> (String, String) {
+/// Sends a request that ends with `rest`: more headers, an empty line, a body.
+async fn ask(public: SocketAddr, method: &str, path: &str, rest: &str) -> (String, String) {
     let mut stream = TcpStream::connect(public).await.expect("connects");
-    let request = format!("{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+    let request = format!("{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{rest}");
     stream.write_all(request.as_bytes()).await.expect("writes");
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.expect("reads");

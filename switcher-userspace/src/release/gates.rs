@@ -12,6 +12,9 @@ use super::preparing;
 use super::rollout::{Hold, Rollout};
 use super::state::{Cutover, End, GroupState, Kind, Millis, Preparing, Stage};
 
+/// The manual gate that no switch asks: while it is open, controllers that poll it are to go back.
+pub const ROLLBACK: &str = "rollback";
+
 /// What a group's configuration demands before a switch, and what people have decided.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Gates {
@@ -108,6 +111,12 @@ impl Gates {
         frozen.filter(|it| it.until.is_none_or(|until| now < until))
     }
 
+    /// The manual gates that a switch asks.
+    fn asked(&self) -> impl Iterator<Item = (&String, &GateRule)> {
+        let gates = self.policy.gates.iter();
+        gates.filter(|(name, _)| *name != ROLLBACK)
+    }
+
     /// When the budget allows another switch, if it does not now.
     pub(super) fn spent(&self, budget: FlapBudget, now: Millis) -> Option<Millis> {
         let recent = self.switches.iter().filter(|at| now < **at + budget.within);
@@ -123,8 +132,14 @@ impl Gates {
         let within = self.policy.budget.unwrap_or(DEFAULT_BUDGET).within;
         self.switches.retain(|at| now < *at + within);
         self.switches.push(now);
-        self.decisions.retain(|_, decision| !decision.open);
+        self.decisions
+            .retain(|name, decision| !decision.open || name == ROLLBACK);
         self.declined.remove(to);
+    }
+
+    /// A release has been flipped to: that others go back was meant for the one before.
+    pub(super) fn flipped(&mut self) {
+        self.decisions.remove(ROLLBACK);
     }
 }
 
@@ -156,7 +171,7 @@ pub fn blockers(state: &GroupState, to: &str, at: Millis) -> Vec<Blocker> {
             format!("{reason:?}, by the configuration; to `apply` one without `freeze` ends it"),
         );
     }
-    for (name, rule) in &gates.policy.gates {
+    for (name, rule) in gates.asked() {
         let why = match gates.gate(name, *rule, at) {
             (true, _) => continue,
             (false, Some(Decision { by, until, .. })) => {
@@ -190,7 +205,7 @@ pub fn passed(state: &GroupState, to: &str, at: Millis) -> Vec<Blocker> {
     let gates = &state.gates;
     let mut passed = Vec::new();
     let mut add = |what: String, why: String| passed.push(Blocker { what, why });
-    for (name, rule) in &gates.policy.gates {
+    for (name, rule) in gates.asked() {
         match gates.gate(name, *rule, at) {
             (false, _) => {}
             (true, Some(Decision { by, .. })) => {

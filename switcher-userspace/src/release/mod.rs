@@ -89,7 +89,8 @@ pub use baking::{Bake, Baking, DEFAULT_BAKE, Observed, Traffic, Verdict, trouble
 pub use event::{Blocker, Count, Effect, Event, Order, Outcome, Record, Refusal, Why};
 pub use foresee::{Foreseen, foresee};
 pub use gates::{
-    DEFAULT_BUDGET, Decision, FlapBudget, Freeze, GateRule, Gates, Policy, blockers, passed,
+    DEFAULT_BUDGET, Decision, FlapBudget, Freeze, GateRule, Gates, Policy, ROLLBACK, blockers,
+    passed,
 };
 pub use hooks::{Call, Moment};
 pub use releases::{Release, Releases, Role, SchemaRange};

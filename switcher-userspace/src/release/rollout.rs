@@ -101,6 +101,9 @@ pub fn advance(
 
 /// A switch has been made: it may have been a step, or the end of them.
 pub(super) fn switched(state: &mut GroupState, cutover: &Cutover, now: Millis) {
+    if cutover.kind == Kind::Flip {
+        state.gates.flipped();
+    }
     state.gates.rollout = match cutover.kind {
         Kind::Canary => cutover.terms.policy.then(|| Rollout {
             colour: cutover.to.clone(),

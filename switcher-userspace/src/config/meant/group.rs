@@ -16,7 +16,7 @@ use crate::config::{
     Drain, EndpointConfig, Forward, GroupConfig, HashMode, Health, HealthKind, Prefix, Program,
     Protocol, ServiceConfig, UdpMode,
 };
-use crate::release::{Bake, DEFAULT_BAKE, FlapBudget, GateRule, Hold};
+use crate::release::{Bake, DEFAULT_BAKE, FlapBudget, GateRule, Hold, ROLLBACK};
 
 const ARM: Duration = Duration::from_secs(3);
 const LEARN: Duration = Duration::from_secs(2 * 60);
@@ -69,7 +69,7 @@ pub(super) fn mean(group: TypedGroup, report: &Report<'_>) -> Option<GroupConfig
         freeze: freeze.map(|typed| typed.value),
         bake: bake.and_then(mean_bake),
         canary: canary.map(|it| mean_canary(it, report)).unwrap_or_default(),
-        gates: gates.into_iter().map(gate).collect(),
+        gates: gates.into_iter().map(|it| gate(it, report)).collect(),
         flap_budget: flap_budget.and_then(budget),
         automatic_after: automatic_after.map(|typed| typed.value),
         drain,
@@ -83,7 +83,16 @@ pub(super) fn mean(group: TypedGroup, report: &Report<'_>) -> Option<GroupConfig
 }
 
 /// Closed if nothing is said: it is there to be opened.
-fn gate(typed: TypedGate) -> (String, GateRule) {
+fn gate(typed: TypedGate, report: &Report<'_>) -> (String, GateRule) {
+    let opens = typed.default.as_ref().filter(|default| default.value);
+    if let Some(default) = opens.filter(|_| typed.name.value == ROLLBACK) {
+        let message = "who polls this gate goes back while it is open, so always";
+        report.error(
+            &default.at,
+            message,
+            "remove the key: it is closed until somebody opens it",
+        );
+    }
     let rule = GateRule {
         open: typed.default.is_some_and(|default| default.value),
         expires: typed.expires.map(|expires| expires.value),

@@ -84,6 +84,34 @@ fn each_can_be_cleared_and_a_flip_uses_what_was_opened() {
 }
 
 #[test]
+fn a_call_to_go_back_stands_until_the_next_flip() {
+    let mut state = guarded();
+    let more = (ROLLBACK.to_owned(), rule(false, Some(3600)));
+    state.gates.policy.gates.extend([more]);
+    let _opened = step(&mut state, gate("qa", true), Millis(0));
+    assert_eq!(flip(&mut state, 0), [""; 0], "no switch asks it");
+    let noted = step(&mut state, gate(ROLLBACK, true), Millis(0));
+    assert!(is_noted(&noted));
+    let called = |state: &GroupState, now| {
+        let rule = state.gates.policy.gates[ROLLBACK];
+        state.gates.gate(ROLLBACK, rule, Millis(now)).0
+    };
+    let back = step(&mut state, Event::Rollback(order("r")), Millis(0));
+    assert!(matches!(back[0], Effect::Prepare { .. }), "{back:?}");
+    let _stored = step(&mut state, prepared("r"), Millis(0));
+    let _settled = step(&mut state, settled("r"), Millis(0));
+    let _drained = step(&mut state, flows(0, 0), Millis(0));
+    assert_eq!(state.live, "blue");
+    assert!(called(&state, 3_599_999), "who polls every minute hears it");
+    assert!(!called(&state, 3_600_000));
+    let _opened = step(&mut state, gate("qa", true), Millis(60_000));
+    assert_eq!(flip(&mut state, 60_000), [""; 0]);
+    assert!(!called(&state, 60_000), "that was of another release");
+    let policy = &passed(&state, "blue", Millis(60_000));
+    assert!(policy.iter().all(|it| it.what != "gate rollback"));
+}
+
+#[test]
 fn what_the_configuration_freezes_only_that_frees() {
     let mut state = sockets();
     state.gates.policy.freeze = Some("accounts".into());
