@@ -14,6 +14,7 @@ pub mod load;
 pub mod netns;
 pub mod pattern;
 pub mod privilege;
+pub mod python;
 pub mod servers;
 pub mod stand;
 pub mod stats;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Programs that tests, demo and bench start, and the Debian package of each.
-const PROGRAMS: [(&str, &str); 8] = [
+const PROGRAMS: [(&str, &str); 9] = [
     ("ip", "iproute2"),
     ("tc", "iproute2"),
     ("ethtool", "ethtool"),
@@ -14,7 +14,10 @@ const PROGRAMS: [(&str, &str); 8] = [
     ("wrk", "wrk"),
     ("nsenter", "util-linux"),
     ("bpftool", "bpftool"),
+    ("systemd-analyze", "systemd"),
 ];
+/// What makes Python environments for the tests of recipes.
+const PYTHON: &str = "python3-venv";
 
 /// Where the distribution's compiler keeps its library source.
 const DISTRIBUTION_SOURCE: &str = "/usr/lib/rustlib/src/rust/library/core/Cargo.toml";
@@ -195,7 +198,15 @@ fn missing_programs() -> Vec<&'static str> {
         .map(|(_program, package)| package)
         .collect();
     packages.dedup();
+    // A module that Debian has in a package of its own.
+    if !runs(Command::new("python3").args(["-c", "import ensurepip"])) {
+        packages.push(PYTHON);
+    }
     packages
+}
+
+fn runs(command: &mut Command) -> bool {
+    command.output().is_ok_and(|output| output.status.success())
 }
 
 /// Also where root's programs are, which others have no path to.
