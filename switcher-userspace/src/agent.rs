@@ -15,6 +15,7 @@ mod clock;
 mod drift;
 mod drill;
 mod effects;
+mod events;
 mod gates;
 mod group;
 mod handle;

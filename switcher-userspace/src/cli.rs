@@ -48,6 +48,24 @@ pub struct Globals {
     /// The agent's Unix socket
     #[arg(long, global = true, value_name = "PATH", env = "SWITCHER_SOCKET", default_value = DEFAULT_SOCKET)]
     pub socket: PathBuf,
+    /// The agent's API over TCP instead, such as https://switch.internal:9465; needs --cert and --key
+    #[arg(long, global = true, value_name = "URL", env = "SWITCHER_URL", requires_all = ["cert", "key"])]
+    pub url: Option<String>,
+    /// The certificate to show there (PEM)
+    #[arg(long, global = true, value_name = "FILE", env = "SWITCHER_CERT")]
+    pub cert: Option<PathBuf>,
+    /// Its key (PEM)
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "SWITCHER_KEY",
+        hide_env_values = true
+    )]
+    pub key: Option<PathBuf>,
+    /// The authority that vouches for the agent (PEM) [default: those of this system]
+    #[arg(long, global = true, value_name = "FILE", env = "SWITCHER_CA")]
+    pub ca: Option<PathBuf>,
     /// How to print: table, json or yaml; field names of the latter are stable
     #[arg(
         short,

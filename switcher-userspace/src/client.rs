@@ -1,7 +1,6 @@
 //! The command line's side of the API.
 
-use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
@@ -9,22 +8,36 @@ use hyper::{Method, Request};
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::net::UnixStream;
 
+use crate::cli::Globals;
 use crate::exit::{Exit, Failure, Problem};
+
+mod way;
+
+use way::Way;
 
 /// Asks the agent.
 #[derive(Clone, Debug)]
 pub struct Client {
-    socket: PathBuf,
+    way: Way,
 }
 
 impl Client {
+    /// By the way that the options name.
+    ///
+    /// # Errors
+    /// When they make no sense, or name files that don't.
+    pub fn new(globals: &Globals) -> Result<Self, Failure> {
+        Ok(Self {
+            way: Way::new(globals)?,
+        })
+    }
+
     /// At this socket.
     #[must_use]
-    pub fn new(socket: &Path) -> Self {
+    pub fn at(socket: &Path) -> Self {
         Self {
-            socket: socket.to_owned(),
+            way: Way::Socket(socket.to_owned()),
         }
     }
 
@@ -55,30 +68,10 @@ impl Client {
         path: &str,
         body: Bytes,
     ) -> Result<T, Failure> {
-        let stream = UnixStream::connect(&self.socket)
-            .await
-            .map_err(|error| self.away(&error))?;
-        let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
-        let (mut sender, connection) = handshake.map_err(|error| odd(&error))?;
-        let request = Request::builder()
-            .method(method)
-            .uri(path)
-            .header("host", "switcher")
-            .header("content-type", "application/json")
-            .body(Full::new(body))
-            .map_err(|error| odd(&error))?;
-        let exchange = async move {
-            let response = sender.send_request(request).await?;
-            let status = response.status();
-            Ok::<_, hyper::Error>((status, response.into_body().collect().await?.to_bytes()))
-        };
-        // The connection makes progress while the answer is waited for. It may end with the answer.
-        let mut exchange = std::pin::pin!(exchange);
-        let answer = tokio::select! {
-            answer = &mut exchange => answer,
-            _ended = connection => exchange.await,
-        };
-        let (status, body) = answer.map_err(|error| cut_off(&error))?;
+        let (response, _connection) = self.request(method, path, body).await?;
+        let status = response.status();
+        let body = response.into_body().collect().await;
+        let body = body.map_err(|error| cut_off(&error))?.to_bytes();
         if status.is_success() {
             return serde_json::from_slice(&body).map_err(|error| odd(&error));
         }
@@ -128,10 +121,8 @@ impl Client {
         path: &str,
         body: Bytes,
     ) -> Result<(hyper::Response<hyper::body::Incoming>, Connection), Failure> {
-        let stream = UnixStream::connect(&self.socket)
-            .await
-            .map_err(|error| self.away(&error))?;
-        let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
+        let stream = TokioIo::new(self.way.connect().await?);
+        let handshake = hyper::client::conn::http1::handshake(stream).await;
         let (mut sender, connection) = handshake.map_err(|error| odd(&error))?;
         let connection = Connection(tokio::spawn(async move {
             let _ended = connection.await;
@@ -139,39 +130,12 @@ impl Client {
         let request = Request::builder()
             .method(method)
             .uri(path)
-            .header("host", "switcher")
+            .header("host", self.way.host())
             .header("content-type", "application/json")
             .body(Full::new(body))
             .map_err(|error| odd(&error))?;
         let response = sender.send_request(request).await;
         Ok((response.map_err(|error| cut_off(&error))?, connection))
-    }
-
-    fn away(&self, error: &std::io::Error) -> Failure {
-        let socket = self.socket.display();
-        let (exit, why, advice) = match error.kind() {
-            ErrorKind::PermissionDenied => (
-                Exit::NotPermitted,
-                format!("{socket} does not let you in"),
-                "ask as root, for example with sudo".to_owned(),
-            ),
-            ErrorKind::NotFound => (
-                Exit::Unreachable,
-                format!("there is no socket at {socket}"),
-                START.to_owned(),
-            ),
-            ErrorKind::ConnectionRefused => (
-                Exit::Unreachable,
-                format!("nobody listens at {socket}: the agent was killed, or is starting"),
-                START.to_owned(),
-            ),
-            _ => (
-                Exit::Unreachable,
-                format!("{socket}: {error}"),
-                START.to_owned(),
-            ),
-        };
-        Failure::new(exit, "reach the agent", why).advise(advice)
     }
 }
 
@@ -191,10 +155,6 @@ impl Drop for Connection {
         self.0.abort();
     }
 }
-
-const START: &str = "start it with `switcher agent --config FILE` (or `systemctl start switcher`), or name \
-                     its socket with --socket; without an agent traffic goes on, and `switcher emergency` \
-                     can switch it";
 
 /// Runs one conversation with the agent on this thread.
 ///
@@ -220,8 +180,11 @@ pub fn encode(text: &str) -> String {
     encoded.collect()
 }
 
-/// The agent went away in the middle of it.
+/// The agent went away in the middle of it, or does not want the certificate that it was shown.
 fn cut_off(error: &hyper::Error) -> Failure {
+    if let Some(refused) = way::refused_certificate(error) {
+        return refused;
+    }
     Failure::new(
         Exit::Unreachable,
         "ask the agent",

@@ -6,7 +6,6 @@ mod attempt;
 mod cdevents;
 mod flagger;
 mod occasion;
-mod tls;
 mod web;
 
 pub use attempt::{Outcome, call, try_once};

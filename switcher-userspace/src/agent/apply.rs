@@ -1,6 +1,7 @@
 //! From a configuration to the kernel.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use anyhow::Context;
 use jiff::Timestamp;
@@ -114,6 +115,7 @@ impl Runner {
     /// From now on this is what is wanted.
     pub(super) fn take(&mut self, config: Config, source: Option<&str>) {
         let before = std::mem::replace(&mut self.config, config);
+        self.taken.send_replace(Arc::new(self.config.agent.clone()));
         self.sync_outbox(&before);
         match self.journal.count_config(&self.config.digest, source) {
             Ok(revision) => self.config_revision = revision,
@@ -405,6 +407,7 @@ impl Runner {
     /// What the agent itself is made of doesn't change while it runs.
     fn same_agent(&self, new: &AgentConfig, tried: &str) -> Result<(), Failure> {
         let now = &self.config.agent;
+        let listen = |it: &AgentConfig| it.api.as_ref().map(|api| api.listen);
         let differs = [
             ("interfaces", now.interfaces != new.interfaces),
             ("socket", now.socket != new.socket),
@@ -414,6 +417,7 @@ impl Runner {
             ("masquerade", now.masquerade != new.masquerade),
             ("local_clients", now.local_clients != new.local_clients),
             ("cgroup", now.cgroup != new.cgroup),
+            ("api.listen", listen(now) != listen(new)),
         ];
         let differs: Vec<String> = differs
             .into_iter()

@@ -16,6 +16,7 @@ use crate::api::model::ChangeAnswer;
 use crate::config::Config;
 use crate::datapath::Datapath;
 use crate::exit::{Exit, Failure};
+use crate::hooks::Occasion;
 use crate::journal::{self, CutoverRecord, Entry, Outgoing, Who};
 use crate::release::{
     Count, Cutover, Effect, End, Event, Kind, Outcome, Record, Releases, Stage, Verdict, Why,
@@ -146,7 +147,7 @@ impl Runner {
             "{cutover}: preparing"
         );
         let occasion = hooks::told(&record, "started", &group.state.releases, &self.host);
-        let events = outbox::outgoing(&self.config, &[occasion]);
+        let events = outbox::outgoing(&self.config, std::slice::from_ref(&occasion));
         match self.journal.tell_cutover(&record, None, &events) {
             Ok(()) => {}
             Err(error) if recorded => return Err(error),
@@ -155,6 +156,7 @@ impl Runner {
                 "not recorded, carried out anyway: {error:#}"
             ),
         }
+        self.told.occasions.push(occasion);
         group.drilled |= cutover.terms.drill;
         group.records.insert(cutover.id.clone(), record);
         self.wake_outbox(name);
@@ -284,7 +286,7 @@ impl Runner {
                 }
                 let record = record.clone();
                 let events = events(
-                    &self.config,
+                    (&self.config, &mut self.told.occasions),
                     (&releases, &self.host),
                     &record,
                     &[outbox::switched(record.kind)],
@@ -331,7 +333,7 @@ impl Runner {
                 self.meters.ended(&record);
                 record.undecided = false;
                 let events = events(
-                    &self.config,
+                    (&self.config, &mut self.told.occasions),
                     (&releases, &self.host),
                     &record,
                     &outbox::ended(&record, end),
@@ -355,7 +357,7 @@ impl Runner {
                 info!(group = name, cutover = id, "{} is confirmed", record.to);
                 let record = record.clone();
                 let events = events(
-                    &self.config,
+                    (&self.config, &mut self.told.occasions),
                     (&releases, &self.host),
                     &record,
                     &["confirmed"],
@@ -386,7 +388,7 @@ impl Runner {
                 group.by.clone_from(&record.actor);
                 group.records.insert(cutover.id, record.clone());
                 let events = events(
-                    &self.config,
+                    (&self.config, &mut self.told.occasions),
                     (&releases, &self.host),
                     &record,
                     &[outbox::switched(record.kind)],
@@ -461,16 +463,18 @@ fn refused_tags(datapath: &dyn Datapath) -> u64 {
     refused.map_or(0, |(_, count)| *count)
 }
 
-/// What others hear of a cut-over.
+/// What others hear of a cut-over. It has happened, recorded or not.
 fn events(
-    config: &Config,
+    (config, told_of): (&Config, &mut Vec<Occasion>),
     (releases, host): (&Releases, &str),
     record: &CutoverRecord,
     events: &[&str],
 ) -> Vec<Outgoing> {
     let told = |event: &&str| hooks::told(record, event, releases, host);
     let occasions: Vec<_> = events.iter().map(told).collect();
-    outbox::outgoing(config, &occasions)
+    let outgoing = outbox::outgoing(config, &occasions);
+    told_of.extend(occasions);
+    outgoing
 }
 
 /// Who is behind a cut-over that undoes another one because of its hooks.

@@ -1,10 +1,13 @@
 //! How everybody else reaches the runner.
 
+use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
 use tokio::sync::{oneshot, watch};
 
 use super::Runner;
+use crate::config::AgentConfig;
+use crate::events::Events;
 use crate::exit::{Exit, Failure};
 use crate::health::Report;
 
@@ -23,11 +26,23 @@ pub(super) enum Message {
 pub struct Handle {
     sender: Sender<Message>,
     changes: watch::Receiver<u64>,
+    taken: watch::Receiver<Arc<AgentConfig>>,
+    events: Arc<Events>,
 }
 
 impl Handle {
-    pub(super) const fn new(sender: Sender<Message>, changes: watch::Receiver<u64>) -> Self {
-        Self { sender, changes }
+    pub(super) const fn new(
+        sender: Sender<Message>,
+        changes: watch::Receiver<u64>,
+        taken: watch::Receiver<Arc<AgentConfig>>,
+        events: Arc<Events>,
+    ) -> Self {
+        Self {
+            sender,
+            changes,
+            taken,
+            events,
+        }
     }
 
     /// Has something done on the runner's thread, and waits for what it comes to.
@@ -71,6 +86,19 @@ impl Handle {
     /// Ends the runner. Traffic goes on.
     pub fn stop(&self) {
         let _gone = self.sender.send(Message::Stop);
+    }
+
+    /// What the configuration that was taken last says of the agent. Changes whenever one is taken, also if it is
+    /// the same.
+    #[must_use]
+    pub fn taken(&self) -> watch::Receiver<Arc<AgentConfig>> {
+        self.taken.clone()
+    }
+
+    /// What happens.
+    #[must_use]
+    pub fn events(&self) -> &Events {
+        &self.events
     }
 
     /// Counts what has happened to groups.

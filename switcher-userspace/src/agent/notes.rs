@@ -11,7 +11,6 @@ use crate::api::misleads;
 use crate::api::model::NoteAnswer;
 use crate::exit::{Exit, Failure};
 use crate::hooks::Occasion;
-use crate::journal::Outgoing;
 use crate::release::{Effect, Outcome, SchemaRange, step};
 
 /// The longest name of anything that people may give, in characters.
@@ -83,9 +82,12 @@ impl Runner {
             return Ok(answer);
         }
         let entry = asked.entry(portrait(&group.state), portrait(&state));
-        let events = self.note_events(asked, &answer);
+        let occasion = self.noted(asked, &answer);
+        let events = occasion.as_ref().map(|it| self.outgoing(it));
+        let events = events.unwrap_or_default();
         self.journal
             .tell_group(&group.record_of(&state), Some(&entry), &events)?;
+        self.told.occasions.extend(occasion);
         self.wake_outbox(name);
         let (actor, reason) = (&who.actor, &who.reason);
         info!(group = name, actor, reason, "{}", asked.tried());
@@ -110,7 +112,7 @@ impl Runner {
     }
 
     /// What others hear of it.
-    fn note_events(&self, asked: &Asked, answer: &NoteAnswer) -> Vec<Outgoing> {
+    fn noted(&self, asked: &Asked, answer: &NoteAnswer) -> Option<Occasion> {
         let Asked {
             group, verb, who, ..
         } = asked;
@@ -128,10 +130,10 @@ impl Runner {
             | Verb::Extend
             | Verb::Pause
             | Verb::Drill
-            | Verb::Resume => return Vec::new(),
+            | Verb::Resume => return None,
         };
         let now = Timestamp::now();
-        self.outgoing(&Occasion {
+        Some(Occasion {
             id: format!("{}/{event}", self.journal.fresh_id(now)),
             event: event.to_owned(),
             time: now,

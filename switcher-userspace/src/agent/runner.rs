@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
@@ -12,11 +13,14 @@ use tracing::{error, info, warn};
 
 use super::clock::Clock;
 use super::drift::Comparisons;
+use super::events::Known;
 use super::group::{Gate, Group};
 use super::handle::{Handle, Message};
 use super::outbox::Outbox;
-use crate::config::Config;
+use crate::api::model::SecureStatus;
+use crate::config::{AgentConfig, Config};
 use crate::datapath::{Attachment, Datapath, Have};
+use crate::events::Events;
 use crate::health::{Book, Monitor, Report, Verdict};
 use crate::journal::Journal;
 use crate::listen::meters::Meters;
@@ -65,6 +69,14 @@ pub struct Runner {
     /// Idempotency keys of changes that are under way.
     pub(super) under_way: BTreeSet<String>,
     pub(super) changes: watch::Sender<u64>,
+    /// Tells others what was taken.
+    pub(super) taken: watch::Sender<Arc<AgentConfig>>,
+    /// Where that can be heard.
+    pub(super) events: Arc<Events>,
+    /// What listeners know.
+    pub(super) told: Known,
+    /// How the API over TCP fares, if there is one.
+    pub secure: Option<SecureStatus>,
     pub(super) attachments: Vec<Attachment>,
     /// Events on their way.
     pub(super) outbox: Outbox,
@@ -252,6 +264,7 @@ impl Runner {
             self.looked = Instant::now();
             self.look();
         }
+        self.publish();
     }
 
     fn until_next(&self) -> Duration {
@@ -270,6 +283,7 @@ impl Runner {
             .chain(self.next_step())
             .chain(self.next_delivery())
             .map(|at| self.clock.until(at))
+            .chain(self.next_publication())
             .fold(look, Ord::min)
     }
 

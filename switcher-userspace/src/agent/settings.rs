@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::config::{Config, Drain, GroupConfig, Health, HealthKind, Hook, Program};
+use crate::config::{Api, Config, Drain, GroupConfig, Health, HealthKind, Hook, Program};
 use crate::release::{Bake, FlapBudget, GateRule, Hold};
 
 /// What changes from one configuration to the next, in sentences. Groups that come or go are the
@@ -19,12 +19,33 @@ pub(super) fn differences(from: &Config, to: &Config) -> Vec<String> {
     );
     let (before, after) = (&from.agent.repair, &to.agent.repair);
     say(&mut all, "agent", "repair", before, after);
+    let roles = |it: &Config| {
+        let roles = it.agent.roles.as_ref();
+        roles.map_or_else(|| "by default".to_owned(), ToString::to_string)
+    };
+    say(&mut all, "agent", "roles", &roles(from), &roles(to));
+    let api = |it: &Config| it.agent.api.as_ref().map(files);
+    let (before, after) = (api(from), api(to));
+    if let (Some(before), Some(after)) = (before, after) {
+        say(&mut all, "agent", "api", &before, &after);
+    }
     for (name, to) in &to.groups {
         if let Some(from) = from.groups.get(name) {
             all.extend(of_group(name, from, to));
         }
     }
     all
+}
+
+fn files(api: &Api) -> String {
+    let Api {
+        listen: _,
+        cert,
+        key,
+        client_ca,
+    } = api;
+    let [cert, key, ca] = [cert, key, client_ca].map(|it| it.display());
+    format!("cert {cert}, key {key}, client_ca {ca}")
 }
 
 fn of_group(name: &str, from: &GroupConfig, to: &GroupConfig) -> Vec<String> {

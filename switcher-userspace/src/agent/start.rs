@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::thread::JoinHandle;
 use std::time::Instant;
@@ -14,8 +15,9 @@ use tracing::{info, warn};
 use super::clock::Clock;
 use super::handle::Handle;
 use super::runner::{Ended, IsOwn, Runner};
-use crate::config::Config;
+use crate::config::{AgentConfig, Config};
 use crate::datapath::Datapath;
+use crate::events::Events;
 use crate::health::{Book, Monitor};
 use crate::journal::{Journal, Who};
 use crate::neighbours::Neighbours;
@@ -46,8 +48,11 @@ pub struct Setup {
 pub fn start(setup: Setup) -> anyhow::Result<(Handle, JoinHandle<Ended>)> {
     let (sender, messages) = channel();
     let (changes, changed) = watch::channel(0);
-    let handle = Handle::new(sender, changed);
-    let mut runner = runner(setup, changes, handle.clone())?;
+    let (taken, receiver) = watch::channel(Arc::new(setup.config.agent.clone()));
+    let started_at = Timestamp::now();
+    let events = Arc::new(Events::new(started_at));
+    let handle = Handle::new(sender, changed, receiver, Arc::clone(&events));
+    let mut runner = runner(setup, (changes, taken, events), handle.clone(), started_at)?;
     runner.bring_up()?;
     let run = move || runner.run(&messages);
     let thread = std::thread::Builder::new()
@@ -56,7 +61,19 @@ pub fn start(setup: Setup) -> anyhow::Result<(Handle, JoinHandle<Ended>)> {
     Ok((handle, thread.context("start the runner's thread")?))
 }
 
-fn runner(setup: Setup, changes: watch::Sender<u64>, handle: Handle) -> anyhow::Result<Runner> {
+/// By what others hear of the agent.
+type Told = (
+    watch::Sender<u64>,
+    watch::Sender<Arc<AgentConfig>>,
+    Arc<Events>,
+);
+
+fn runner(
+    setup: Setup,
+    (changes, taken, events): Told,
+    handle: Handle,
+    started_at: Timestamp,
+) -> anyhow::Result<Runner> {
     let Setup {
         config,
         config_file,
@@ -85,13 +102,17 @@ fn runner(setup: Setup, changes: watch::Sender<u64>, handle: Handle) -> anyhow::
         neighbours,
         monitor,
         clock: Clock,
-        started_at: Timestamp::now(),
+        started_at,
         unfinished: BTreeSet::new(),
         untended: BTreeSet::new(),
         unwell: BTreeSet::new(),
         pending: None,
         under_way: BTreeSet::new(),
         changes,
+        taken,
+        events,
+        told: super::events::Known::default(),
+        secure: None,
         outbox: super::outbox::Outbox::new(),
         host: crate::hooks::host(),
         handle,

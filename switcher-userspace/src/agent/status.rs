@@ -12,15 +12,15 @@ use switcher_common::word::Phase;
 use tracing::warn;
 
 use super::Runner;
+use super::events::interface;
 use super::group::{Activity, Group};
 use super::tend::Relieved;
 use crate::api::model::{
     AgentStatus, CanaryStatus, ColourStatus, CutoverStatus, EndpointStatus, GroupStatus,
-    InterfaceStatus, MasqueradeStatus, NextStatus, PortsStatus, RollbackStatus, Status,
-    WindowStatus,
+    MasqueradeStatus, NextStatus, PortsStatus, RollbackStatus, Status, WindowStatus,
 };
 use crate::config::{AgentConfig, GroupConfig};
-use crate::datapath::{Colour, GroupIndex, Hold};
+use crate::datapath::{Colour, GroupIndex};
 use crate::exit::{Exit, Failure};
 use crate::health::{Target, Verdict};
 use crate::journal::CutoverRecord;
@@ -50,16 +50,8 @@ impl Runner {
             .iter()
             .filter_map(|name| self.group_status(name))
             .collect();
-        let interfaces = self
-            .datapath
-            .attachments()
-            .into_iter()
-            .map(|it| InterfaceStatus {
-                name: it.interface,
-                xdp: it.xdp,
-                attached: it.hold == Hold::Attached,
-                reason: it.hold.missing().map(str::to_owned),
-            });
+        let interfaces = self.datapath.attachments();
+        let interfaces = interfaces.iter().map(interface);
         Ok(Status {
             agent: self.agent_status(),
             interfaces: interfaces.collect(),
@@ -132,6 +124,13 @@ impl Runner {
         })
     }
 
+    /// What a change that follows can be bound to: the revision of a group, or of the configuration.
+    #[must_use]
+    pub fn revision(&self, group: Option<&str>) -> u64 {
+        let group = group.and_then(|name| self.groups.get(name));
+        group.map_or(self.config_revision, |group| group.state.revision)
+    }
+
     /// What the configuration says of the agent.
     #[must_use]
     pub fn agent_config(&self) -> AgentConfig {
@@ -154,6 +153,7 @@ impl Runner {
             config_source: self.journal.config_source().unwrap_or_default(),
             config_revision: self.config_revision,
             pending: self.pending.clone(),
+            api: self.secure.clone(),
         }
     }
 

@@ -1,18 +1,19 @@
 //! What changes something.
 
-use axum::extract::{ConnectInfo, Path, Query, State};
+use axum::extract::{ConnectInfo, State};
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 
 use super::model::{ChangeAnswer, ChangeRequest, ConfigAnswer, ConfigRequest};
 use super::once::{Ready, once};
-use super::peer::plain;
-use super::problem::{Body, Refused, body, header};
+use super::peer::{misleads, plain};
+use super::problem::{Asking, Body, Named, Refused, body, header};
 use super::wait::{Patience, until};
 use super::{Api, Peer};
 use crate::agent::{Asked, Verb};
 use crate::cli::WaitCondition;
+use crate::config::Role;
 use crate::config::limits::NAME_MAX;
 use crate::exit::{Exit, Failure};
 use crate::journal::Who;
@@ -20,9 +21,12 @@ use crate::release::End;
 
 /// The longest reason that is kept, in characters.
 const REASON_MAX: usize = 1000;
+/// The longest idempotency key, in bytes.
+const KEY_MAX: usize = 255;
 
 /// What may stand in the query of a change.
 #[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Options {
     #[serde(default)]
     dry_run: bool,
@@ -33,8 +37,8 @@ pub(super) struct Options {
 type From = (
     State<Api>,
     ConnectInfo<Peer>,
-    Path<String>,
-    Query<Options>,
+    Named,
+    Asking<Options>,
     HeaderMap,
 );
 
@@ -95,16 +99,18 @@ pub(super) async fn gate(from: From, bytes: Body) -> Response {
 }
 
 pub(super) async fn change(verb: Verb, from: From, bytes: Body) -> Result<Response, Refused> {
-    let (State(api), ConnectInfo(peer), Path(group), Query(options), headers) = from;
-    peer.may_change(api.own_uid)?;
+    let (State(api), ConnectInfo(peer), Named(group), Asking(options), headers) = from;
     let mut request: ChangeRequest = body(&bytes)?;
+    if let Some(what) = what_admins_do(&request) {
+        api.may(&peer, Role::Admin, what)?;
+    }
     for named in [&mut request.to, &mut request.gate, &mut request.if_live] {
         // Names of nothing, maybe, that will be said back and logged.
         *named = named.take().map(|name| plain(&name, NAME_MAX + 1));
     }
     request.dry_run |= options.dry_run;
     request.if_revision = if_match(&headers)?.or(request.if_revision);
-    let key = key(&headers)?.or(request.idempotency_key.take());
+    let key = key(&headers, request.idempotency_key.take())?;
     let key = key.filter(|_| !request.dry_run);
     let patience = Patience::new(options.wait, options.timeout).understand()?;
     let who = who(&peer, request.reason.take());
@@ -130,6 +136,16 @@ pub(super) async fn change(verb: Verb, from: From, bytes: Body) -> Result<Respon
         return once(&api, key, same, held).await;
     }
     once(&api, key, same, carry_out(&api, asked, patience)).await
+}
+
+/// What goes beyond the rules that others have made. A hard rollback doesn't: whoever is called at night has to be
+/// able to go back.
+fn what_admins_do(request: &ChangeRequest) -> Option<&'static str> {
+    match (request.force, request.close_rollback) {
+        (true, _) => Some("force a switch"),
+        (_, true) => Some("close the rollback"),
+        (false, false) => None,
+    }
 }
 
 async fn carry_out(
@@ -167,17 +183,16 @@ async fn carry_out(
 pub(super) async fn apply(
     State(api): State<Api>,
     ConnectInfo(peer): ConnectInfo<Peer>,
-    Query(options): Query<Options>,
+    Asking(options): Asking<Options>,
     headers: HeaderMap,
     bytes: Body,
 ) -> Result<Response, Refused> {
-    peer.may_change(api.own_uid)?;
     let mut request: ConfigRequest = body(&bytes)?;
     request.dry_run |= options.dry_run;
     request.if_revision = if_match(&headers)?.or(request.if_revision);
     let source = request.source.take();
     request.source = source.map(|source| plain(&source, REASON_MAX));
-    let key = key(&headers)?.or(request.idempotency_key.take());
+    let key = key(&headers, request.idempotency_key.take())?;
     let key = key.filter(|_| !request.dry_run);
     let who = who(&peer, request.reason.take());
     let same = format!("apply {}", json(&request));
@@ -208,8 +223,16 @@ fn who(peer: &Peer, reason: Option<String>) -> Who {
     }
 }
 
-fn key(headers: &HeaderMap) -> Result<Option<String>, Refused> {
-    Ok(header(headers, "idempotency-key")?.map(ToOwned::to_owned))
+fn key(headers: &HeaderMap, given: Option<String>) -> Result<Option<String>, Refused> {
+    let key = header(headers, "idempotency-key")?.map(ToOwned::to_owned);
+    let key = key.or(given);
+    let good = |key: &String| (1..=KEY_MAX).contains(&key.len()) && !key.contains(misleads);
+    match key.as_ref().is_none_or(good) {
+        true => Ok(key),
+        false => Err(Refused::malformed(format!(
+            "an idempotency key has 1 to {KEY_MAX} bytes on one line"
+        ))),
+    }
 }
 
 /// The revision in `If-Match`, with or without quotes.

@@ -1,19 +1,19 @@
 //! Gates as Flagger's load tester has them opened and closed: its paths, its body, its status. What they do, who
 //! may, and what is recorded of it is that of `POST /v1/groups/{group}/gate`.
 
-use axum::extract::{ConnectInfo, Path, Query, State};
+use axum::extract::{ConnectInfo, State};
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse as _, Response};
 
 use super::changes::{Options, change};
 use super::model::ChangeRequest;
-use super::problem::{Body, Refused, whole};
+use super::problem::{Asking, Body, Named, Refused, whole};
 use super::{Api, Peer};
 use crate::agent::Verb;
 use crate::listen::polls::Payload;
 use crate::release::ROLLBACK;
 
-type From = (State<Api>, ConnectInfo<Peer>, Query<Options>, HeaderMap);
+type From = (State<Api>, ConnectInfo<Peer>, Asking<Options>, HeaderMap);
 
 pub(super) async fn open_gate(from: From, bytes: Body) -> Response {
     decide(from, bytes, None, true).await
@@ -67,6 +67,6 @@ async fn try_decide(
         ..ChangeRequest::default()
     };
     let request = serde_json::to_vec(&request).unwrap_or_default();
-    let from = (state, peer, Path(group), options, headers);
-    change(Verb::Gate, from, Ok(request.into())).await
+    let from = (state, peer, Named(group), options, headers);
+    change(Verb::Gate, from, Body::of(request)).await
 }

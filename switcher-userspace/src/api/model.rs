@@ -86,6 +86,20 @@ pub struct AgentStatus {
     pub config_revision: u64,
     /// What the configuration asks for and the kernel doesn't have yet, and why.
     pub pending: Option<String>,
+    /// The API over TCP, if there is one.
+    #[serde(default)]
+    pub api: Option<SecureStatus>,
+}
+
+/// The API over TCP.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SecureStatus {
+    /// Where it listens.
+    pub listen: String,
+    /// When the agent's certificate expires.
+    pub expires: Timestamp,
+    /// Why certificate, key and authorities are older than their files; none if they are as these are.
+    pub problem: Option<String>,
 }
 
 /// An interface.
@@ -291,6 +305,75 @@ pub struct CutoverStatus {
     /// How its colour is watched, if it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bake: Option<BakeRecord>,
+}
+
+/// `data` of the event `agent` of `GET /v1/events`: the agent, as far as it changes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentState {
+    /// Counts configurations that were taken.
+    pub config_revision: u64,
+    /// SHA-256 of the configuration it has taken.
+    pub config_digest: String,
+    /// What the configuration asks for and the kernel doesn't have yet, and why.
+    pub pending: Option<String>,
+    /// Interfaces whose traffic is steered.
+    pub interfaces: Vec<InterfaceStatus>,
+}
+
+/// `data` of the event `state` of `GET /v1/events`: a group, as it is now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupState {
+    /// Its name.
+    pub group: String,
+    /// The colour that new connections go to.
+    pub live: String,
+    /// The one that was live before.
+    pub previous: Option<String>,
+    /// What is going on.
+    pub phase: String,
+    /// Counts changes of `live`.
+    pub revision: u64,
+    /// Since when `live` is live.
+    pub since: Timestamp,
+    /// Who has made it so.
+    pub by: String,
+    /// The cut-over that is going on.
+    pub cutover: Option<String>,
+    /// When that undoes itself unless it is confirmed.
+    pub confirm_by: Option<Timestamp>,
+    /// New flows are held.
+    pub paused: bool,
+    /// Why nobody flips.
+    pub frozen: Option<FreezeStatus>,
+    /// The colour that has a share of new connections.
+    pub canary: Option<CanaryStatus>,
+    /// Colours by name.
+    pub colours: BTreeMap<String, ColourState>,
+}
+
+/// A colour of a group, as it is now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ColourState {
+    /// `live`, `previous`, `staging` or `retired`.
+    pub role: String,
+    /// What runs there, if `stage` has said so.
+    pub version: Option<String>,
+    /// Whether all its endpoints are; none while that isn't known.
+    pub healthy: Option<bool>,
+}
+
+/// `data` of the event `missed` of `GET /v1/events`: something has happened that is not told, or not as it was.
+/// What holds now follows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Missed {
+    /// Why.
+    pub why: String,
+    /// The time of the last event that was told, if that is known.
+    pub since: Option<Timestamp>,
+    /// What the audit has about the time since, the oldest first.
+    pub records: Vec<AuditRecord>,
+    /// It has more than that; these are the newest.
+    pub more: bool,
 }
 
 /// `POST /v1/groups/{group}/flip`, `…/rollback`, `…/canary`, `…/drill`, `…/abort`, `…/confirm`, `…/extend`, `…/pause`, `…/resume`,

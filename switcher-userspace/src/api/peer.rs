@@ -1,61 +1,177 @@
-//! Who is at the other end of a connection.
+//! Who is at the other end of a connection, and what they may do.
 
-use axum::extract::connect_info::Connected;
-use axum::serve::IncomingStream;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, AsRawFd as _};
+
+use jiff::Timestamp;
 use nix::unistd::{Uid, User};
-use tokio::net::UnixListener;
+use rustls::pki_types::CertificateDer;
+use tokio::net::UnixStream;
 
+use crate::config::{Role, Roles};
 use crate::exit::{Exit, Failure};
+use crate::tls;
 
-/// The process that has opened a connection, as the kernel knows it.
+/// Supplementary groups that are looked at; Linux allows 65536.
+const GROUPS_MAX: usize = 1024;
+
+/// Whoever has opened a connection: as the kernel knows it, or as its certificate says.
 #[derive(Clone, Debug)]
 pub struct Peer {
-    uid: Option<u32>,
+    who: Whom,
     name: String,
 }
 
-impl Connected<IncomingStream<'_, UnixListener>> for Peer {
-    fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Self {
-        match stream.io().peer_cred() {
-            Ok(peer) => Self::new(peer.uid(), peer.gid(), peer.pid()),
+#[derive(Clone, Debug)]
+enum Whom {
+    /// A process of this host.
+    Process {
+        uid: u32,
+        /// All its groups.
+        gids: Vec<u32>,
+    },
+    /// What the kernel didn't tell.
+    Unknown,
+    /// Whoever has the key of a certificate that an authority of ours has signed.
+    Certificate {
+        names: Vec<String>,
+        /// No longer than that.
+        until: Timestamp,
+    },
+}
+
+impl Peer {
+    /// At the other end of a Unix socket.
+    pub(super) fn of_socket(stream: &UnixStream) -> Self {
+        match stream.peer_cred() {
+            Ok(peer) => {
+                let mut gids = groups(stream);
+                gids.push(peer.gid());
+                Self::process(peer.uid(), gids, peer.pid())
+            }
             Err(error) => Self {
-                uid: None,
+                who: Whom::Unknown,
                 name: format!("unknown ({error})"),
             },
         }
     }
-}
 
-impl Peer {
-    fn new(uid: u32, gid: u32, pid: Option<i32>) -> Self {
+    /// The own group is the last.
+    fn process(uid: u32, gids: Vec<u32>, pid: Option<i32>) -> Self {
         let user = User::from_uid(Uid::from_raw(uid)).ok().flatten();
         let user = user.map_or_else(|| format!("uid {uid}"), |user| user.name);
         let pid = pid
             .map(|pid| format!(", pid {pid} {}", command(pid)))
             .unwrap_or_default();
+        let gid = gids.last().copied().unwrap_or_default();
         Self {
-            uid: Some(uid),
+            who: Whom::Process { uid, gids },
             name: format!("{user} (uid {uid}, gid {gid}{pid})"),
         }
     }
 
-    /// For the record: `root (uid 0, gid 0, pid 123 curl)`.
+    /// Whoever has shown a certificate that was found good.
+    pub(super) fn of_certificate(certificate: &CertificateDer<'_>, from: SocketAddr) -> Self {
+        let names = tls::names(certificate);
+        let name = names.first().map_or("without a name", |it| it.as_str());
+        let ip = from.ip();
+        let name = format!("{} (certificate, from {ip})", plain(name, 128));
+        Self {
+            who: Whom::Certificate {
+                names,
+                until: tls::expires(certificate).unwrap_or(Timestamp::MIN),
+            },
+            name,
+        }
+    }
+
+    /// For the record: `root (uid 0, gid 0, pid 123 curl)`, `ci.internal (certificate, from 10.0.0.7)`.
     #[must_use]
     pub fn actor(&self) -> String {
         self.name.clone()
     }
 
-    /// That it may change things.
+    /// Those who share a bound are of one key.
+    pub(super) fn key(&self) -> String {
+        match &self.who {
+            Whom::Process { uid, .. } => format!("uid {uid}"),
+            Whom::Unknown => "unknown".to_owned(),
+            Whom::Certificate { names, .. } => format!("certificate {}", names.join(" ")),
+        }
+    }
+
+    /// Whether it is root of this host or the agent's own user: who can do what the agent can, anyway.
+    pub(super) fn is_own(&self, own_uid: u32) -> bool {
+        matches!(self.who, Whom::Process { uid, .. } if uid == 0 || uid == own_uid)
+    }
+
+    /// What it may do; nothing at all if none.
+    pub(super) fn role(&self, roles: Option<&Roles>, own_uid: u32) -> Option<Role> {
+        if self.is_own(own_uid) {
+            return Some(Role::Admin);
+        }
+        match (&self.who, roles) {
+            (Whom::Process { uid, gids }, Some(roles)) => roles.of_process(*uid, gids),
+            (Whom::Certificate { names, until }, Some(roles)) if *until > Timestamp::now() => {
+                let held = names.iter().filter_map(|name| roles.of_certificate(name));
+                held.max()
+            }
+            // The socket's mode has let it in.
+            (Whom::Process { .. } | Whom::Unknown, None) => Some(Role::Viewer),
+            (Whom::Unknown | Whom::Certificate { .. }, _) => None,
+        }
+    }
+
+    /// That it may do something that needs a role.
     ///
     /// # Errors
-    /// When it is neither root nor the agent's own user.
-    pub fn may_change(&self, own_uid: u32) -> Result<(), Failure> {
-        if self.uid.is_some_and(|uid| uid == 0 || uid == own_uid) {
+    /// When it has another one, or none; says which.
+    pub(super) fn may(
+        &self,
+        (roles, own_uid): (Option<&Roles>, u32),
+        needs: Role,
+        what: &str,
+    ) -> Result<(), Failure> {
+        let has = self.role(roles, own_uid);
+        if has >= Some(needs) {
             return Ok(());
         }
-        let why = format!("{} may look, but not change anything", self.name);
-        Err(Failure::new(Exit::NotPermitted, "", why).advise("ask as root, for example with sudo"))
+        let name = &self.name;
+        let expired =
+            matches!(&self.who, Whom::Certificate { until, .. } if *until <= Timestamp::now());
+        let why = match has {
+            _ if expired => format!("the certificate of {name} has expired"),
+            Some(has) => format!("{name} is {has}; to {what} takes {needs}"),
+            None => format!("{name} has no role; to {what} takes {needs}"),
+        };
+        let advice = match (&self.who, roles) {
+            (Whom::Process { .. } | Whom::Unknown, None) => {
+                "ask as root, for example with sudo, or have [agent.roles] in the configuration name you"
+            }
+            _ if expired => "get a new one",
+            _ => "ask somebody who may, or have [agent.roles] in the configuration name you",
+        };
+        Err(Failure::new(Exit::NotPermitted, "", why).advise(advice))
     }
+}
+
+/// Supplementary groups of the process at the other end; none if the kernel doesn't tell.
+fn groups(stream: &UnixStream) -> Vec<u32> {
+    let mut gids = vec![0_u32; GROUPS_MAX];
+    let mut length = libc::socklen_t::try_from(size_of::<u32>() * GROUPS_MAX).unwrap_or_default();
+    // SAFETY: the kernel writes at most `length` bytes to `gids`, which has them, and says how many it wrote.
+    let status = unsafe {
+        libc::getsockopt(
+            stream.as_fd().as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_PEERGROUPS,
+            gids.as_mut_ptr().cast(),
+            &raw mut length,
+        )
+    };
+    let count = usize::try_from(length).unwrap_or_default() / size_of::<u32>();
+    gids.truncate(if status == 0 { count } else { 0 });
+    gids
 }
 
 /// A process's name, as it was when it connected.
@@ -79,25 +195,53 @@ pub(crate) fn misleads(c: char) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Member;
 
     #[test]
-    fn root_and_the_agents_user_may_change_things() {
-        let peer = |uid| Peer {
-            uid,
-            name: "someone".into(),
-        };
-        assert!(peer(Some(0)).may_change(1000).is_ok());
-        assert!(peer(Some(1000)).may_change(1000).is_ok());
-        for uid in [Some(1001), None] {
-            let failure = peer(uid).may_change(1000).expect_err("is refused");
-            assert_eq!(failure.exit, Exit::NotPermitted);
-        }
+    fn without_roles_root_and_the_agents_user_do_everything_and_others_look() {
+        let role = |uid| Peer::process(uid, vec![uid], None).role(None, 1000);
+        assert_eq!([0, 1000].map(role), [Some(Role::Admin); 2]);
+        assert_eq!(role(1001), Some(Role::Viewer));
+        let peer = Peer::process(4_000_001, vec![7], None);
+        let failure = peer.may((None, 0), Role::Operator, "flip");
+        let failure = failure.expect_err("is refused");
+        assert_eq!(failure.exit, Exit::NotPermitted);
+        assert_eq!(
+            failure.why,
+            "uid 4000001 (uid 4000001, gid 7) is viewer; to flip takes operator"
+        );
+    }
+
+    #[test]
+    fn with_roles_who_is_not_named_may_nothing() {
+        let roles = Roles(vec![
+            (Role::Operator, Member::Gid(27)),
+            (Role::Admin, Member::Uid(1001)),
+        ]);
+        let role =
+            |uid, gids: &[u32]| Peer::process(uid, gids.to_vec(), None).role(Some(&roles), 0);
+        assert_eq!(role(0, &[0]), Some(Role::Admin));
+        assert_eq!(role(1001, &[1001]), Some(Role::Admin));
+        assert_eq!(role(1002, &[27, 1002]), Some(Role::Operator));
+        assert_eq!(role(1002, &[1002]), None);
     }
 
     #[test]
     fn a_peer_is_named_with_its_process() {
-        let name = Peer::new(0, 7, Some(std::process::id().cast_signed())).actor();
+        let name = Peer::process(0, vec![7], Some(std::process::id().cast_signed())).actor();
         assert!(name.starts_with("root (uid 0, gid 7, pid "), "{name}");
+    }
+
+    #[tokio::test]
+    async fn the_kernel_tells_all_groups() {
+        let (one, _other) = UnixStream::pair().expect("a pair");
+        let Whom::Process { gids, .. } = Peer::of_socket(&one).who else {
+            panic!("no process");
+        };
+        let own = nix::unistd::getgroups().expect("has groups");
+        for gid in own {
+            assert!(gids.contains(&gid.as_raw()), "{gid} is not in {gids:?}");
+        }
     }
 
     #[test]

@@ -1,102 +1,134 @@
 //! What changes nothing.
+//!
+//! What is said of one group carries that group's revision as its entity tag, everything else that of the
+//! configuration: what a change that follows can be bound to.
 
 use axum::Json;
-use axum::extract::{Path, Query, State};
-use axum::http::header::ETAG;
+use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::Api;
-use super::model::{Audit, ConfigAnswer, ConfigRequest, Drift, GroupStatus, History, Status};
-use super::problem::{Body, Refused, body};
+use super::model::{Audit, ConfigAnswer, ConfigRequest, GroupStatus, History, Status};
+use super::problem::{Asking, Body, Named, Refused, body, tag};
+use crate::agent::Runner;
 use crate::exit::{Exit, Failure};
-use crate::journal::{self, CutoverRecord, Verified};
+use crate::journal;
+
+/// As many records as one answer has at most.
+const RECORDS_MAX: u32 = 10_000;
 
 /// Which group.
 #[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Only {
+    group: Option<String>,
+}
+
+/// Which group's, and how many.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Last {
     group: Option<String>,
     limit: Option<u32>,
 }
 
+impl Last {
+    fn limit(&self) -> Result<u32, Refused> {
+        let limit = self.limit.unwrap_or(100);
+        match (1..=RECORDS_MAX).contains(&limit) {
+            true => Ok(limit),
+            false => Err(Refused::malformed(format!("limit: 1 to {RECORDS_MAX}"))),
+        }
+    }
+}
+
+/// With the revision that belongs to it.
+type Tagged<T> = (u64, T);
+
 pub(super) async fn status(
     State(api): State<Api>,
-    Query(Only { group, .. }): Query<Only>,
+    Asking(Only { group }): Asking<Only>,
 ) -> Result<Response, Refused> {
     let only = group.clone();
     let status = api
         .agent
         .ask(move |runner| runner.status(only.as_deref()))
         .await??;
-    Ok(match (group, status.groups.as_slice()) {
-        (Some(_), [one]) => tagged(one.revision, &status),
-        _ => Json(&status).into_response(),
-    })
+    let revision = match (group, status.groups.as_slice()) {
+        (Some(_), [one]) => one.revision,
+        _ => status.agent.config_revision,
+    };
+    Ok(tagged((revision, status)))
 }
 
 pub(super) async fn group(
     State(api): State<Api>,
-    Path(group): Path<String>,
+    Named(group): Named,
 ) -> Result<Response, Refused> {
     let group = one(&api, group).await?;
-    Ok(tagged(group.revision, &group))
+    Ok(tagged((group.revision, group)))
 }
 
 pub(super) async fn history(
     State(api): State<Api>,
-    Query(Only { group, limit }): Query<Only>,
-) -> Result<Json<History>, Refused> {
-    let limit = limit.unwrap_or(100);
-    let history = api
-        .agent
-        .ask(move |runner| runner.history(group.as_deref(), limit))
-        .await??;
-    Ok(Json(History { cutovers: history }))
+    Asking(last): Asking<Last>,
+) -> Result<Response, Refused> {
+    let limit = last.limit()?;
+    let told = ask(&api, move |runner| {
+        let group = last.group.as_deref();
+        let cutovers = runner.history(group, limit)?;
+        Ok((runner.revision(group), History { cutovers }))
+    });
+    Ok(tagged(told.await?))
 }
 
-pub(super) async fn drift(State(api): State<Api>) -> Result<Json<Drift>, Refused> {
-    let drift = api.agent.ask(crate::agent::Runner::drift).await?;
-    Ok(Json(drift?))
+pub(super) async fn drift(State(api): State<Api>) -> Result<Response, Refused> {
+    let told = ask(&api, |runner| Ok((runner.revision(None), runner.drift()?)));
+    Ok(tagged(told.await?))
 }
 
 pub(super) async fn audit(
     State(api): State<Api>,
-    Query(Only { group, limit }): Query<Only>,
-) -> Result<Json<Audit>, Refused> {
-    let limit = limit.unwrap_or(100);
-    let records = api
-        .agent
-        .ask(move |runner| runner.audited(group.as_deref(), limit))
-        .await??;
-    Ok(Json(Audit { records }))
+    Asking(last): Asking<Last>,
+) -> Result<Response, Refused> {
+    let limit = last.limit()?;
+    let told = ask(&api, move |runner| {
+        let group = last.group.as_deref();
+        let records = runner.audited(group, limit)?;
+        Ok((runner.revision(group), Audit { records }))
+    });
+    Ok(tagged(told.await?))
 }
 
 /// Beside the agent's own work: there may be many records.
-pub(super) async fn verify(State(api): State<Api>) -> Result<Json<Verified>, Refused> {
-    let file = api.agent.ask(|runner| runner.state_file()).await?;
+pub(super) async fn verify(State(api): State<Api>) -> Result<Response, Refused> {
+    let asked = ask(&api, |runner| {
+        Ok((runner.revision(None), runner.state_file()))
+    });
+    let (revision, file) = asked.await?;
     let verified = tokio::task::spawn_blocking(move || journal::verify(&file)).await;
     let verified =
         verified.map_err(|error| Failure::new(Exit::Unexpected, "", error.to_string()))?;
-    Ok(Json(verified.map_err(Failure::from)?))
+    Ok(tagged((revision, verified.map_err(Failure::from)?)))
 }
 
-pub(super) async fn cutover(
-    State(api): State<Api>,
-    Path(id): Path<String>,
-) -> Result<Json<CutoverRecord>, Refused> {
-    Ok(Json(
-        api.agent.ask(move |runner| runner.cutover(&id)).await??,
-    ))
+pub(super) async fn cutover(State(api): State<Api>, Named(id): Named) -> Result<Response, Refused> {
+    let told = ask(&api, move |runner| {
+        let cutover = runner.cutover(&id)?;
+        Ok((runner.revision(Some(&cutover.group)), cutover))
+    });
+    Ok(tagged(told.await?))
 }
 
-pub(super) async fn plan(
-    State(api): State<Api>,
-    bytes: Body,
-) -> Result<Json<ConfigAnswer>, Refused> {
+pub(super) async fn plan(State(api): State<Api>, bytes: Body) -> Result<Response, Refused> {
     let request: ConfigRequest = body(&bytes)?;
-    Ok(Json(
-        api.agent.ask(move |runner| runner.plan(&request)).await??,
-    ))
+    let told: Tagged<ConfigAnswer> = ask(&api, move |runner| {
+        let answer = runner.plan(&request)?;
+        Ok((answer.revision, answer))
+    })
+    .await?;
+    Ok(tagged(told))
 }
 
 /// One group's status.
@@ -109,7 +141,14 @@ pub(super) async fn one(api: &Api, group: String) -> Result<GroupStatus, Failure
     groups.into_iter().next().ok_or_else(gone)
 }
 
+async fn ask<T: Send + 'static>(
+    api: &Api,
+    what: impl FnOnce(&mut Runner) -> Result<Tagged<T>, Failure> + Send + 'static,
+) -> Result<Tagged<T>, Failure> {
+    api.agent.ask(what).await?
+}
+
 /// JSON with the revision as its entity tag.
-fn tagged<T: serde::Serialize>(revision: u64, value: &T) -> Response {
-    ([(ETAG, format!("\"{revision}\""))], Json(value)).into_response()
+fn tagged<T: Serialize>((revision, value): Tagged<T>) -> Response {
+    (tag(revision), Json(value)).into_response()
 }

@@ -1,5 +1,10 @@
 //! The server on a real socket, asked by the client and by hand.
 
+mod bounds;
+mod events;
+mod secure;
+mod town;
+
 use std::path::PathBuf;
 
 use serde_json::Value;
@@ -389,6 +394,10 @@ async fn what_makes_no_sense_is_said() {
         ("DELETE", FLIP, "", 405, 2),
         ("POST", FLIP, "{", 400, 2),
         ("POST", FLIP, r#"{"colour": "green"}"#, 400, 2),
+        ("POST", FLIP, "[]", 400, 2),
+        ("POST", "/v1/groups/shop/flip?dryrun=true", "", 400, 2),
+        ("GET", "/v1/groups/%FF", "", 400, 2),
+        ("GET", "/v1/history?limit=0", "", 400, 2),
         ("POST", FLIP, r#"{"hard": true}"#, 422, 2),
         ("POST", FLIP, r#"{"to": "red"}"#, 404, 3),
         ("POST", "/v1/groups/other/flip", "", 404, 3),
@@ -416,7 +425,7 @@ async fn what_makes_no_sense_is_said() {
 #[tokio::test]
 async fn without_an_agent_the_client_says_what_to_do() {
     let directory = TempDir::new().expect("a directory");
-    let client = Client::new(&directory.path().join("none.sock"));
+    let client = Client::at(&directory.path().join("none.sock"));
     let failure = client
         .get::<Value>("/v1/status")
         .await
@@ -434,7 +443,7 @@ struct Server {
     stand: Stand,
     client: Client,
     socket: PathBuf,
-    task: tokio::task::JoinHandle<std::io::Result<()>>,
+    task: tokio::task::JoinHandle<()>,
 }
 
 impl Server {
@@ -446,15 +455,10 @@ impl Server {
         let socket = stand.directory.path().join("run/switcher.sock");
         let listener = bind(&socket).expect("listens");
         let own_uid = nix::unistd::getuid().as_raw();
-        let task = tokio::spawn(serve(
-            listener,
-            Api {
-                agent: stand.agent.clone(),
-                own_uid,
-            },
-        ));
+        let api = Api::new(stand.agent.clone(), own_uid);
+        let task = tokio::spawn(serve(listener, api));
         Self {
-            client: Client::new(&socket),
+            client: Client::at(&socket),
             socket,
             stand,
             task,

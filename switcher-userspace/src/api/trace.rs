@@ -3,15 +3,15 @@
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
-use axum::extract::{ConnectInfo, State};
+use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse as _, Response};
 use http_body_util::channel::{Channel, SendError, Sender};
 use serde::Serialize;
 use tokio::time::{Instant, sleep};
 
+use super::Api;
 use super::problem::{self, Refused, body};
-use super::{Api, Peer};
 use crate::datapath::pinned::Pinned;
 use crate::datapath::pins::Pins;
 use crate::datapath::tracing::{Busy, Tracer};
@@ -30,10 +30,8 @@ const LONGEST: Duration = Duration::from_secs(3600);
 /// `POST /v1/trace`.
 pub(super) async fn trace(
     State(api): State<Api>,
-    ConnectInfo(peer): ConnectInfo<Peer>,
     bytes: problem::Body,
 ) -> Result<Response, Refused> {
-    peer.may_change(api.own_uid)?;
     let wanted: Wanted = body(&bytes)?;
     let length = length(wanted.duration.as_deref())?;
     let agent = api.agent.ask(|runner| runner.agent_config()).await?;

@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
+use axum::response::{IntoResponse as _, Response};
 use serde::Deserialize;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::Api;
-use super::model::GroupStatus;
-use super::problem::Refused;
+use super::problem::{Asking, Named, Refused, tag};
 use super::reads::one;
 use crate::agent::Met;
 use crate::cli::WaitCondition;
@@ -20,6 +20,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// What to wait for, and for how long.
 #[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Patience {
     #[serde(rename = "for")]
     condition: Option<String>,
@@ -28,16 +29,17 @@ pub(super) struct Patience {
 
 pub(super) async fn wait(
     State(api): State<Api>,
-    Path(group): Path<String>,
-    Query(patience): Query<Patience>,
-) -> Result<Json<GroupStatus>, Refused> {
+    Named(group): Named,
+    Asking(patience): Asking<Patience>,
+) -> Result<Response, Refused> {
     let Some((condition, patience)) = patience.understand()? else {
         return Err(Refused::malformed("say what to wait for: ?for=CONDITION"));
     };
     let name = group.clone();
     let cutover = api.agent.ask(move |runner| runner.under_way(&name)).await?;
     until(&api, &group, &condition, patience, cutover.as_deref()).await?;
-    Ok(Json(one(&api, group).await?))
+    let group = one(&api, group).await?;
+    Ok((tag(group.revision), Json(group)).into_response())
 }
 
 impl Patience {

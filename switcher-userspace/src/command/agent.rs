@@ -10,7 +10,6 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use tokio::net::UnixListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
@@ -72,6 +71,11 @@ async fn serve(config: Config, file: &Path) -> anyhow::Result<Ended> {
         Some(address) => Some(listen::bind(address).await?),
         None => None,
     };
+    // Bound before anything changes, so that what is wrong is said; answered when there is something to say.
+    let secure = match &config.agent.api {
+        Some(api) => Some((api::Identity::read(api)?, api::listen(api.listen).await?)),
+        None => None,
+    };
     let journal = Journal::open(&config.agent.state_dir)?;
     let kernel = KernelDatapath::open(&config.agent, journal.seed()?)?;
     let setup = Setup {
@@ -85,15 +89,20 @@ async fn serve(config: Config, file: &Path) -> anyhow::Result<Ended> {
     };
     let (agent, thread) = start(setup)?;
     let listener = api::bind(&socket)?;
+    let api = Api::new(agent.clone(), nix::unistd::geteuid().as_raw());
+    // These end with the runtime.
+    if let Some((identity, secure)) = secure {
+        tokio::spawn(api::serve_tls(secure, identity, api.clone()));
+    }
+    tokio::spawn(api::serve(listener, api));
     if let Some(public) = public {
-        // Ends with the runtime.
         tokio::spawn(listen::serve(public, agent.clone()));
     }
     manager::ready();
     tokio::spawn(manager::show(agent.clone()));
     tokio::spawn(manager::watch(agent.clone()));
     info!(socket = %socket.display(), version = env!("CARGO_PKG_VERSION"), "ready");
-    until_stopped(signals, listener, &agent, thread).await
+    until_stopped(signals, &agent, thread).await
 }
 
 /// The signals that mean something to the agent.
@@ -113,29 +122,18 @@ impl Signals {
     }
 }
 
-/// Serves until a signal says otherwise. Traffic goes on in any case.
+/// Until a signal says otherwise. Traffic goes on in any case.
 async fn until_stopped(
     mut signals: Signals,
-    listener: UnixListener,
     agent: &Handle,
     thread: JoinHandle<Ended>,
 ) -> anyhow::Result<Ended> {
-    let own_uid = nix::unistd::geteuid().as_raw();
-    let serve = api::serve(
-        listener,
-        Api {
-            agent: agent.clone(),
-            own_uid,
-        },
-    );
-    let mut serve = std::pin::pin!(serve);
     let mut runner = tokio::task::spawn_blocking(move || thread.join());
     loop {
         tokio::select! {
             _ = signals.terminate.recv() => break,
             _ = signals.interrupt.recv() => break,
             _ = signals.hang_up.recv() => take_again(agent),
-            served = &mut serve => served.context("serve the API")?,
             ended = &mut runner => return match ended {
                 Ok(Ok(ended)) => Ok(ended),
                 Ok(Err(_)) | Err(_) => bail!("the agent's runner has ended; the log above says why"),

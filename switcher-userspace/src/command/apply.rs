@@ -32,7 +32,7 @@ pub(super) fn run(globals: &Globals, output: &Output, args: ApplyArgs) -> Result
         idempotency_key,
         ..plan::request(file.as_deref(), "apply")?
     };
-    let client = Client::new(&globals.socket);
+    let client = Client::new(globals)?;
     let answer: ConfigAnswer = converse(client.post("/v1/apply", &request))?;
     output.print(&answer, |_| plan::describe(&answer))?;
     Ok(Exit::Done)

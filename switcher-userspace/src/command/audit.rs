@@ -8,7 +8,7 @@ use crate::journal::{self, AuditRecord, FILE, Verified};
 use crate::output::{Cell, Output, Tint, table};
 
 pub(super) fn run(globals: &Globals, output: &Output, args: &AuditArgs) -> Result<Exit, Failure> {
-    let client = Client::new(&globals.socket);
+    let client = Client::new(globals)?;
     if args.action.is_some() {
         let verified = match &args.state_dir {
             Some(directory) => journal::verify(&directory.join(FILE))?,

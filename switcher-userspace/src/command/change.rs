@@ -25,7 +25,7 @@ pub(super) fn run(
             .map(|timeout| format!("&{}", query(timeout)))
             .unwrap_or_default();
     }
-    let client = Client::new(&globals.socket);
+    let client = Client::new(globals)?;
     let answer: ChangeAnswer = converse(client.post(&path, request))?;
     output.print(&answer, |_| describe(verb, &answer))?;
     Ok(Exit::Done)

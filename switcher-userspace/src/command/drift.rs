@@ -7,7 +7,7 @@ use crate::exit::{Exit, Failure};
 use crate::output::Output;
 
 pub(super) fn run(globals: &Globals, output: &Output) -> Result<Exit, Failure> {
-    let drift: Drift = converse(Client::new(&globals.socket).get("/v1/drift"))?;
+    let drift: Drift = converse(Client::new(globals)?.get("/v1/drift"))?;
     output.print(&drift, |_| describe(&drift))?;
     Ok(match drift.differences.is_empty() {
         true => Exit::Done,

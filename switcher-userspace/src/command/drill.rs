@@ -29,7 +29,7 @@ pub(super) fn run(globals: &Globals, output: &Output, args: DrillArgs) -> Result
         ..change::request(change)
     };
     let path = format!("/v1/groups/{}/drill", encode(&group));
-    let client = Client::new(&globals.socket);
+    let client = Client::new(globals)?;
     let answer: ChangeAnswer = converse(client.post(&path, &request))?;
     let Some(id) = answer.id.clone().filter(|_| !answer.dry_run) else {
         output.print(&answer, |_| change::describe("drill", &answer))?;

@@ -37,7 +37,7 @@ fn from_agent(globals: &Globals, args: &ExplainArgs) -> Result<Value, Failure> {
         destination: args.packet.destination,
         syn: args.packet.syn,
     };
-    converse(Client::new(&globals.socket).post("/v1/explain", &question))
+    converse(Client::new(globals)?.post("/v1/explain", &question))
 }
 
 fn from_pins(bpffs: &Path, args: &ExplainArgs) -> Result<Value, Failure> {

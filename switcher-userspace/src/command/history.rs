@@ -18,7 +18,7 @@ pub(super) fn run(
     path += &group
         .map(|group| format!("&group={}", encode(group)))
         .unwrap_or_default();
-    let history: History = converse(Client::new(&globals.socket).get(&path))?;
+    let history: History = converse(Client::new(globals)?.get(&path))?;
     output.print(&history.cutovers, |output| describe(output, &history))?;
     Ok(Exit::Done)
 }

@@ -82,7 +82,7 @@ pub(super) fn gate(globals: &Globals, output: &Output, args: GateArgs) -> Result
     } = args;
     let (Some(name), Some(way)) = (name, way) else {
         let path = format!("/v1/groups/{}", encode(&group));
-        let status: GroupStatus = converse(Client::new(&globals.socket).get(&path))?;
+        let status: GroupStatus = converse(Client::new(globals)?.get(&path))?;
         output.print(&status.gates, |_| match status.gates.is_empty() {
             true => format!("{group}: there are no gates"),
             false => gates(&status.gates),
@@ -104,7 +104,7 @@ fn ask(
     request: &ChangeRequest,
 ) -> Result<Exit, Failure> {
     let path = format!("/v1/groups/{}/{verb}", encode(group));
-    let answer: NoteAnswer = converse(Client::new(&globals.socket).post(&path, request))?;
+    let answer: NoteAnswer = converse(Client::new(globals)?.post(&path, request))?;
     output.print(&answer, |_| match verb {
         "stage" | "schema" => describe(&answer),
         _ => decided(verb, &answer),

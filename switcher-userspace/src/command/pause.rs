@@ -40,7 +40,7 @@ fn ask(
     request: &ChangeRequest,
 ) -> Result<Exit, Failure> {
     let path = format!("/v1/groups/{}/{verb}", encode(group));
-    let answer: PauseAnswer = converse(Client::new(&globals.socket).post(&path, request))?;
+    let answer: PauseAnswer = converse(Client::new(globals)?.post(&path, request))?;
     output.print(&answer, |_| describe(verb, &answer))?;
     Ok(Exit::Done)
 }

@@ -16,7 +16,7 @@ pub(super) fn run(
     file: Option<&Path>,
 ) -> Result<Exit, Failure> {
     let request = request(file, "plan")?;
-    let client = Client::new(&globals.socket);
+    let client = Client::new(globals)?;
     let answer: ConfigAnswer = converse(client.post("/v1/plan", &request))?;
     output.print(&answer, |_| describe(&answer))?;
     Ok(if answer.changes.is_empty() {

@@ -16,7 +16,7 @@ use crate::release::Verdict;
 
 pub(super) fn run(globals: &Globals, output: &Output, id: &str) -> Result<Exit, Failure> {
     let path = format!("/v1/cutovers/{}", encode(id));
-    let record: CutoverRecord = converse(Client::new(&globals.socket).get(&path))?;
+    let record: CutoverRecord = converse(Client::new(globals)?.get(&path))?;
     output.print(&record, |output| describe(output, &record))?;
     Ok(Exit::Done)
 }

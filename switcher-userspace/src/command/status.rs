@@ -21,7 +21,7 @@ pub(super) fn run(
         .map(|group| format!("?group={}", encode(group)))
         .unwrap_or_default();
     let path = format!("/v1/status{only}");
-    let client = Client::new(&globals.socket);
+    let client = Client::new(globals)?;
     converse(async {
         loop {
             let status: Status = client.get(&path).await?;
@@ -54,6 +54,14 @@ fn describe(output: &Output, status: &Status, now: Timestamp) -> String {
         .masquerade
         .as_ref()
         .map_or_else(String::new, masquerade);
+    if let Some(problem) = status
+        .agent
+        .api
+        .as_ref()
+        .and_then(|api| api.problem.as_ref())
+    {
+        text += &format!("agent.api goes on with what it had before: {problem}\n");
+    }
     if let Some(pending) = &status.agent.pending {
         text += &format!("not in the kernel yet: {pending}\n");
     }

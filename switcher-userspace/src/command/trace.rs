@@ -11,7 +11,7 @@ use crate::trace::{Ended, Seen};
 pub(super) fn run(globals: &Globals, output: &Output, args: &TraceArgs) -> Result<Exit, Failure> {
     let wanted = args.wanted()?;
     let people = output.format == Format::Table && !output.quiet;
-    let client = Client::new(&globals.socket);
+    let client = Client::new(globals)?;
     converse(client.lines(
         "/v1/trace",
         &wanted,

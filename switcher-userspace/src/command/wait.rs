@@ -24,7 +24,7 @@ pub(super) fn run(
     path += &timeout
         .map(|timeout| format!("&{}", query(timeout)))
         .unwrap_or_default();
-    let client = Client::new(&globals.socket);
+    let client = Client::new(globals)?;
     let told = !output.quiet && std::io::stderr().is_terminal();
     let status = converse(async {
         let wait = client.get::<GroupStatus>(&path);

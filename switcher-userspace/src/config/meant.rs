@@ -1,6 +1,7 @@
 //! What is meant: defaults filled in, and all parts checked against each other.
 
 mod addresses;
+mod api;
 mod capacity;
 mod colours;
 mod group;
@@ -24,7 +25,7 @@ pub(super) fn mean(typed: TypedConfig, digest: String, report: &Report<'_>) -> O
         .collect();
     let groups: Option<Vec<_>> = groups.into_iter().collect();
     Some(Config {
-        agent: agent(typed.agent),
+        agent: agent(typed.agent, report),
         groups: groups?
             .into_iter()
             .map(|group| (group.name.clone(), group))
@@ -33,7 +34,8 @@ pub(super) fn mean(typed: TypedConfig, digest: String, report: &Report<'_>) -> O
     })
 }
 
-fn agent(typed: TypedAgent) -> AgentConfig {
+fn agent(typed: TypedAgent, report: &Report<'_>) -> AgentConfig {
+    api::check(&typed, report);
     let TypedAgent {
         interfaces,
         xdp,
@@ -46,6 +48,8 @@ fn agent(typed: TypedAgent) -> AgentConfig {
         repair,
         cgroup,
         masquerade: typed,
+        api: typed_api,
+        roles,
     } = typed;
     let path = |typed: Option<PathBuf>, default: &str| typed.unwrap_or_else(|| default.into());
     let xdp = xdp.unwrap_or(XdpMode::Native);
@@ -59,11 +63,13 @@ fn agent(typed: TypedAgent) -> AgentConfig {
         state_dir: path(state_dir, super::DEFAULT_STATE_DIR),
         bpffs: path(bpffs, super::DEFAULT_BPFFS),
         flows: flows.unwrap_or(super::DEFAULT_FLOWS),
-        listen,
+        listen: listen.map(|typed| typed.value),
         local_clients: local_clients.unwrap_or(true),
         repair: repair.unwrap_or(true),
         cgroup,
         masquerade: masquerade(typed),
+        api: typed_api.and_then(api::mean),
+        roles: roles.map(api::roles),
     }
 }
 

@@ -14,6 +14,7 @@ mod meant;
 mod model;
 mod report;
 mod resolve;
+mod roles;
 mod scalar;
 mod section;
 mod suggest;
@@ -22,11 +23,12 @@ mod typed;
 pub use error::{ConfigError, ConfigErrors};
 pub use load::{FILE_MAX, load, parse, read};
 pub use model::{
-    AgentConfig, Config, Drain, EndpointConfig, Format, Forward, GroupConfig, HashMode, Health,
-    HealthKind, Hook, HookKind, InterfaceConfig, Masquerade, On, Prefix, Program, Protocol,
+    AgentConfig, Api, Config, Drain, EndpointConfig, Format, Forward, GroupConfig, HashMode,
+    Health, HealthKind, Hook, HookKind, InterfaceConfig, Masquerade, On, Prefix, Program, Protocol,
     ServiceConfig, UdpMode, Webhook, XdpMode,
 };
 pub use resolve::{ResolveError, resolve};
+pub use roles::{Member, Role, Roles};
 
 /// Where the agent listens, and where the command line looks for it.
 pub const DEFAULT_SOCKET: &str = "/run/switcher/switcher.sock";

@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use switcher_common::abi::nat::DEFAULT_NAT_FLOWS;
 
+use super::roles::Roles;
 use crate::release::{Bake, FlapBudget, GateRule, Hold, Moment, Policy};
 
 /// A checked configuration: every name resolves, every limit holds, every default is filled in.
@@ -45,6 +46,23 @@ pub struct AgentConfig {
     pub cgroup: Option<PathBuf>,
     /// Where masqueraded flows come from.
     pub masquerade: Masquerade,
+    /// The API over TCP; on the Unix socket alone if none.
+    pub api: Option<Api>,
+    /// Who may do what. If nobody has said: root and the agent's user everything, others on this host look.
+    pub roles: Option<Roles>,
+}
+
+/// The API over TCP, by mutual TLS: section `[agent.api]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Api {
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// The agent's certificate and what leads to its authority, a PEM file.
+    pub cert: PathBuf,
+    /// Its key, a PEM file.
+    pub key: PathBuf,
+    /// The authorities that vouch for clients, a PEM file.
+    pub client_ca: PathBuf,
 }
 
 /// An interface whose incoming traffic is steered.

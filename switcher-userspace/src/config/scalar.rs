@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::limits::{DURATION_MAX, INTERFACE_NAME_MAX, LINE_MAX, NAME_MAX, SOCKET_PATH_MAX};
 use super::report::Complaint;
-use super::{Prefix, Protocol};
+use super::{Member, Prefix, Protocol};
 
 type Parsed<T> = Result<T, Complaint>;
 
@@ -101,6 +101,46 @@ pub(super) fn listen(text: &str) -> Parsed<SocketAddr> {
                 "write \"127.0.0.1:9464\" for this host alone, or \"[::]:9464\" for everybody",
             )
         })
+}
+
+/// The same for the API.
+pub(super) fn api_listen(text: &str) -> Parsed<SocketAddr> {
+    listen(text).map_err(|complaint| Complaint {
+        advice: "write \"0.0.0.0:9465\" or \"[::]:9465\", or one address of this host".to_owned(),
+        ..complaint
+    })
+}
+
+/// Somebody who has a role: `uid:1000`, `gid:27`, `cert:ci.internal`.
+pub(super) fn member(text: &str) -> Parsed<Member> {
+    let wrong = |why: &str| {
+        Complaint::new(
+            format_args!("{text:?} {why}"),
+            "write \"uid:1000\", \"gid:27\" or \"cert:ci.internal\"",
+        )
+    };
+    let (kind, name) = text
+        .split_once(':')
+        .ok_or_else(|| wrong("is nobody who could have a role"))?;
+    let number = || {
+        let number = name.parse().ok();
+        number.ok_or_else(|| wrong("has no number, and names of users are not looked up"))
+    };
+    match kind {
+        "uid" => number().map(Member::Uid),
+        "gid" => number().map(Member::Gid),
+        "cert" => {
+            let good = !name.is_empty()
+                && name.len() <= LINE_MAX
+                && name == name.trim()
+                && !name.chars().any(char::is_control);
+            match good {
+                true => Ok(Member::Certificate(name.to_owned())),
+                false => Err(wrong("has no name that a certificate could have")),
+            }
+        }
+        _ => Err(wrong("is nobody who could have a role")),
+    }
 }
 
 /// The name of a user.

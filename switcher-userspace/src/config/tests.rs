@@ -37,6 +37,8 @@ fn defaults_are_filled_in() {
             closing: Duration::from_secs(30),
             udp: Duration::from_secs(60),
         },
+        api: None,
+        roles: None,
     };
     assert_eq!(config.agent, agent);
     let shop = &config.groups["shop"];
@@ -90,6 +92,27 @@ fn everything_typed_is_meant() {
         udp: Duration::from_millis(500),
     };
     assert_eq!(config.agent.masquerade, masquerade);
+
+    let api = Api {
+        listen: address("[::]:9465"),
+        cert: "/tmp/agent.crt".into(),
+        key: "/tmp/agent.key".into(),
+        client_ca: "/tmp/clients.crt".into(),
+    };
+    assert_eq!(config.agent.api, Some(api));
+    let roles = vec![
+        (
+            Role::Viewer,
+            Member::Certificate("grafana.internal".to_owned()),
+        ),
+        (Role::Viewer, Member::Gid(27)),
+        (
+            Role::Operator,
+            Member::Certificate("CI of the shop".to_owned()),
+        ),
+        (Role::Admin, Member::Uid(1000)),
+    ];
+    assert_eq!(config.agent.roles, Some(Roles(roles)));
 
     let shop = &config.groups["shop"];
     assert_eq!(shop.colours, ["green", "blue"], "as listed");

@@ -1,6 +1,7 @@
 //! What was typed: every key read, every single value understood or reported.
 
 mod agent;
+mod api;
 mod bake;
 mod canary;
 mod gates;
@@ -10,6 +11,7 @@ mod masquerade;
 mod service;
 
 pub(super) use agent::{TypedAgent, TypedInterface};
+pub(super) use api::{TypedApi, TypedRoles};
 pub(super) use bake::TypedBake;
 pub(super) use canary::TypedHold;
 pub(super) use gates::{TypedBudget, TypedGate};

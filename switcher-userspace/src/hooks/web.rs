@@ -14,8 +14,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use super::{Occasion, cdevents, flagger, tls};
+use super::{Occasion, cdevents, flagger};
 use crate::config::{Format, On, Webhook};
+use crate::tls;
 
 /// What is kept of an answer, in bytes.
 const KEPT: usize = 1024;
@@ -45,7 +46,11 @@ pub(super) async fn post(hook: &Webhook, occasion: &Occasion, on: On) -> Result<
     let stream = connected.map_err(|error| format!("{host}:{port}: {error}"))?;
     let answer = if secure {
         let ca_file = hook.ca_file.clone();
-        let config = tokio::task::spawn_blocking(move || tls::client(ca_file.as_deref())).await;
+        let config = tokio::task::spawn_blocking(move || {
+            let ca_file = ca_file.as_deref();
+            tls::client(ca_file.map(|file| tls::Named("ca_file", file)), None)
+        });
+        let config = config.await;
         let config = config.map_err(|error| format!("TLS: {error}"))??;
         let name = ServerName::try_from(host.to_owned());
         let name = name.map_err(|error| format!("{host}: {error}"))?;

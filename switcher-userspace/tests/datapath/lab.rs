@@ -67,6 +67,8 @@ impl Lab {
             repair: true,
             cgroup: None,
             masquerade: switcher::config::Masquerade::default(),
+            api: None,
+            roles: None,
         }
     }
 

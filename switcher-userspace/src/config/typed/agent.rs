@@ -8,7 +8,7 @@ use crate::config::limits::FLOWS;
 use crate::config::report::{Report, Typed};
 use crate::config::scalar;
 use crate::config::section::{Section, Value};
-use crate::config::typed::TypedMasquerade;
+use crate::config::typed::{TypedApi, TypedMasquerade, TypedRoles};
 
 const INTERFACES: &str = "list the interfaces clients come in by: interfaces = [\"eth0\"]";
 const INTERFACE: &str = "write \"NAME\", or { name = \"NAME\", xdp = \"tc\" }";
@@ -28,11 +28,13 @@ pub(in crate::config) struct TypedAgent {
     pub(in crate::config) state_dir: Option<PathBuf>,
     pub(in crate::config) bpffs: Option<PathBuf>,
     pub(in crate::config) flows: Option<u32>,
-    pub(in crate::config) listen: Option<SocketAddr>,
+    pub(in crate::config) listen: Option<Typed<SocketAddr>>,
     pub(in crate::config) local_clients: Option<bool>,
     pub(in crate::config) repair: Option<bool>,
     pub(in crate::config) cgroup: Option<PathBuf>,
     pub(in crate::config) masquerade: TypedMasquerade,
+    pub(in crate::config) api: Option<TypedApi>,
+    pub(in crate::config) roles: Option<TypedRoles>,
 }
 
 pub(in crate::config) struct TypedInterface {
@@ -59,8 +61,7 @@ impl TypedAgent {
                 .map(bare),
             listen: section
                 .value("listen")
-                .and_then(|value| value.parse(LISTEN, scalar::listen))
-                .map(bare),
+                .and_then(|value| value.parse(LISTEN, scalar::listen)),
             repair: section
                 .value("repair")
                 .and_then(|value| value.boolean())
@@ -74,8 +75,9 @@ impl TypedAgent {
                 .section("masquerade")
                 .map(TypedMasquerade::read)
                 .unwrap_or_default(),
+            api: section.section("api").map(TypedApi::read),
+            roles: section.section("roles").map(TypedRoles::read),
         };
-        section.unavailable(&["api", "roles"]);
         section.finish();
         agent
     }
