@@ -11,6 +11,7 @@ mod kernels;
 mod progress;
 mod setup;
 mod test;
+mod torture;
 
 use std::process::ExitCode;
 
@@ -36,6 +37,8 @@ enum Task {
     Fuzz(fuzz::Args),
     /// Measure the data path
     Bench(bench::Args),
+    /// Do everything that may happen in random order, and check every promise to clients; needs root
+    Torture(torture::Args),
 }
 
 fn main() -> ExitCode {
@@ -48,6 +51,7 @@ fn main() -> ExitCode {
         Task::Inspect(args) => inspect::run(&args),
         Task::Fuzz(args) => fuzz::run(&args),
         Task::Bench(args) => bench::run(&args),
+        Task::Torture(args) => torture::run(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -347,7 +347,10 @@ impl Runner {
                     record.from,
                     record.to
                 );
-                self.journal.tell_cutover(&record, None, &events)
+                // A deadline that took flows has begun an epoch. While the next switch is made, its record has all.
+                let calm = group.state.stage == Stage::Idle;
+                let state = calm.then(|| group.record());
+                self.journal.tell_cutover(&record, state.as_ref(), &events)
             }
             Record::Confirmed { id } => {
                 let Some(record) = group.records.get_mut(&id) else {

@@ -25,6 +25,15 @@ impl Chance {
         Self { state: seed | 1 }
     }
 
+    /// The same numbers for the same seed.
+    #[must_use]
+    pub fn seeded(seed: u64) -> Self {
+        // Neighbouring seeds begin far apart, and none is 0.
+        Self {
+            state: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x5851_f42d_4c95_7f2d | 1,
+        }
+    }
+
     /// A number below `end`.
     pub fn below(&mut self, end: u64) -> u64 {
         self.state ^= self.state >> 12;

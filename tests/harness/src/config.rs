@@ -37,6 +37,8 @@ pub struct Settings {
     pub mtu: u16,
     /// Weights of a colour's servers, in turn; none for equal ones.
     pub weights: &'static [u16],
+    /// Servers that the agent is not told of, by place of their colour and number.
+    pub without: Vec<(usize, u16)>,
     /// Lines that go into the section of the TCP service, as they are.
     pub web: &'static str,
     /// Lines that go into `[agent]`, as they are.
@@ -58,6 +60,7 @@ impl Default for Settings {
             servers_v6: false,
             mtu: 1500,
             weights: &[],
+            without: Vec::new(),
             web: "",
             agent: "",
         }
@@ -68,7 +71,12 @@ impl Settings {
     /// The configuration file for `topology` with everything the agent writes at `place`.
     #[must_use]
     pub fn render(&self, topology: &Topology, place: &Place) -> String {
-        let endpoints = topology.endpoints(self.servers);
+        let mut endpoints = topology.endpoints(self.servers);
+        let is_left_out = |it: &Endpoint| {
+            let mut without = self.without.iter();
+            without.any(|&(colour, number)| (COLOURS[colour], number) == (it.colour, it.number))
+        };
+        endpoints.retain(|endpoint| !is_left_out(endpoint));
         let mut text = self.agent_section(topology, place) + &self.group_section();
         text += &service(
             "web",

@@ -31,10 +31,18 @@ pub fn prepare(topology: &Topology) -> Result<()> {
     topology
         .client
         .ip(&format!("route add local {SOURCES} dev lo"))?;
+    route_back(topology)
+}
+
+/// The switch's way back to where the flood comes from; it goes when its link is down.
+///
+/// # Errors
+/// When `ip` fails.
+pub fn route_back(topology: &Topology) -> Result<()> {
     topology
         .switch
-        .ip(&format!("route add {SOURCES} via 10.77.0.2"))?;
-    Ok(())
+        .ip(&format!("route replace {SOURCES} via 10.77.0.2"))
+        .map(drop)
 }
 
 /// Sends `count` SYNs to an address, each from another random address and port.

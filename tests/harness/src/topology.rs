@@ -44,6 +44,12 @@ pub enum Mode {
 }
 
 impl Mode {
+    /// Whether flows are known by tags of a window.
+    #[must_use]
+    pub const fn is_tagged(self) -> bool {
+        matches!(self, Self::Routed | Self::Dsr | Self::Ipip)
+    }
+
     /// Whether servers have the service's address.
     #[must_use]
     pub const fn keeps_vip(self) -> bool {

@@ -35,6 +35,19 @@ async fn all_agree_after_switches_canaries_and_restarts() {
 }
 
 #[tokio::test]
+async fn all_agree_after_a_deadline_that_took_flows() {
+    let text = config(&[8001], &[8002]).replacen("20s", "300ms", 1);
+    let stand = Stand::new(&text);
+    stand.kernel.set_flows(&[(stand.kernel.endpoint(8001), 3)]);
+    let answer = stand.flip().await.expect("flips");
+    until_calm(&stand).await;
+    let id = answer.id.expect("an id");
+    let record = stand.agent.ask(move |runner| runner.cutover(&id)).await;
+    assert_eq!(record.expect("answers").expect("is recorded").leftovers, 3);
+    agree(&stand).await;
+}
+
+#[tokio::test]
 async fn a_lost_endpoint_is_found_and_put_back_three_times() {
     let stand = quiet(&config(&[8001], &[8002])).await;
     for round in 0..4 {

@@ -2,6 +2,7 @@
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 
@@ -14,6 +15,8 @@ pub struct Connection {
     stream: BufReader<TcpStream>,
     /// Who answered first.
     server: Option<String>,
+    /// Lines come back.
+    echoes: bool,
 }
 
 impl Connection {
@@ -22,14 +25,34 @@ impl Connection {
     /// # Errors
     /// When it is refused, reset or not answered.
     pub fn open(address: SocketAddr) -> Result<Self> {
-        let stream = TcpStream::connect_timeout(&address, PATIENCE).context("connecting")?;
+        Self::open_within(address, PATIENCE)
+    }
+
+    /// The same with another patience, for each answer as well.
+    ///
+    /// # Errors
+    /// When it is refused, reset or not answered.
+    pub fn open_within(address: SocketAddr, patience: Duration) -> Result<Self> {
+        let stream = TcpStream::connect_timeout(&address, patience).context("connecting")?;
         stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.set_write_timeout(Some(PATIENCE))?;
+        stream.set_read_timeout(Some(patience))?;
+        stream.set_write_timeout(Some(patience))?;
         Ok(Self {
             stream: BufReader::new(stream),
             server: None,
+            echoes: false,
         })
+    }
+
+    /// This end.
+    ///
+    /// # Errors
+    /// When the connection has ended.
+    pub fn own(&self) -> Result<SocketAddr> {
+        self.stream
+            .get_ref()
+            .local_addr()
+            .context("asking for the own address")
     }
 
     /// Whom this host takes for the other end.
@@ -81,7 +104,18 @@ impl Connection {
     /// When it ends early or a byte is wrong.
     pub fn download(&mut self, seconds: f64, bytes: u64) -> Result<String> {
         let colour = self.colour()?;
-        let length = self.get(&format!("/long?seconds={seconds}&bytes={bytes}"))?;
+        self.take(0, seconds, bytes)?;
+        Ok(colour)
+    }
+
+    /// Gets the pattern of `seed` and checks every byte.
+    ///
+    /// # Errors
+    /// When it ends early or a byte is wrong.
+    pub fn take(&mut self, seed: u8, seconds: f64, bytes: u64) -> Result<()> {
+        let length = self.get(&format!(
+            "/long?seconds={seconds}&bytes={bytes}&seed={seed}"
+        ))?;
         ensure!(
             length == bytes,
             "asked for {bytes} bytes, promised {length}"
@@ -94,12 +128,36 @@ impl Connection {
                 .read(&mut piece[..most])
                 .with_context(|| format!("reading byte {got}"))?;
             ensure!(size > 0, "the download ends at byte {got} of {bytes}");
-            if let Some(wrong) = pattern::first_wrong(0, got, &piece[..size]) {
+            if let Some(wrong) = pattern::first_wrong(seed, got, &piece[..size]) {
                 bail!("byte {wrong} of the download is wrong");
             }
             got += size as u64;
         }
-        Ok(colour)
+        Ok(())
+    }
+
+    /// Sends the pattern of `seed` in pieces, with a pause after each; the server checks every byte.
+    ///
+    /// # Errors
+    /// When the server has not got all of them as they should be.
+    pub fn give(&mut self, seed: u8, pieces: u32, piece: usize, pause: Duration) -> Result<()> {
+        let bytes = u64::from(pieces) * piece as u64;
+        let head =
+            format!("PUT /pattern?bytes={bytes}&seed={seed} HTTP/1.1\r\nHost: service\r\n\r\n");
+        self.write(head.as_bytes())?;
+        let mut buffer = vec![0; piece];
+        for number in 0..u64::from(pieces) {
+            pattern::fill(seed, number * piece as u64, &mut buffer);
+            self.write(&buffer)
+                .with_context(|| format!("sending byte {}", number * piece as u64))?;
+            std::thread::sleep(pause);
+        }
+        let length = self.head("an upload")?;
+        let mut body = vec![0; usize::try_from(length)?];
+        self.stream.read_exact(&mut body)?;
+        let said = String::from_utf8(body)?;
+        ensure!(said.trim() == "all right", "of the upload {}", said.trim());
+        Ok(())
     }
 
     /// Says `text` by the echo protocol: the colour that answered.
@@ -107,7 +165,7 @@ impl Connection {
     /// # Errors
     /// When the answer is missing, another text, or of another server.
     pub fn say(&mut self, text: &str) -> Result<String> {
-        if self.server.is_none() {
+        if !std::mem::replace(&mut self.echoes, true) {
             self.write(b"ECHO\n")?;
         }
         self.write(format!("{text}\n").as_bytes())?;
@@ -119,6 +177,11 @@ impl Connection {
 
     fn get(&mut self, path: &str) -> Result<u64> {
         self.ask(path)?;
+        self.head(path)
+    }
+
+    /// An answer up to its body, whose length it is.
+    fn head(&mut self, path: &str) -> Result<u64> {
         let status = self.line()?;
         ensure!(
             status == "HTTP/1.1 200 OK",

@@ -17,6 +17,7 @@ use crate::{Namespace, Topology};
 pub use connection::Connection;
 pub use record::{Answer, Kind, Recorder};
 pub use report::{Report, Second};
+pub use udp::fresh as fresh_socket;
 
 /// How many clients of each kind, and how busy they are.
 #[derive(Clone, Debug)]

@@ -115,7 +115,10 @@ impl Flow {
 
 /// A socket on a port that was not used for as long as possible: a port that comes back soon is, for
 /// everyone on the way, the old flow.
-fn fresh(towards: SocketAddr) -> std::io::Result<UdpSocket> {
+///
+/// # Errors
+/// When no port is free.
+pub fn fresh(towards: SocketAddr) -> std::io::Result<UdpSocket> {
     let any: IpAddr = match towards {
         SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
         SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),

@@ -1,7 +1,7 @@
 //! An HTTP/1.1 server that names its colour.
 
 use std::collections::HashMap;
-use std::io::{BufRead as _, BufReader, ErrorKind, Result as IoResult, Write as _};
+use std::io::{BufRead as _, BufReader, ErrorKind, Read as _, Result as IoResult, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsRawFd as _;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -149,7 +149,15 @@ fn serve(mut stream: TcpStream, shared: &Shared) -> IoResult<()> {
                 )?;
             }
             Request::Health => answer(&mut stream, shared, "200 OK", "ok\n")?,
-            Request::Long { seconds, bytes } => long(&mut stream, shared, seconds, bytes)?,
+            Request::Long {
+                seconds,
+                bytes,
+                seed,
+            } => long(&mut stream, shared, seed, seconds, bytes)?,
+            Request::Pattern { bytes, seed } => {
+                let said = check(&mut input, seed, bytes)?;
+                answer(&mut stream, shared, "200 OK", &said)?;
+            }
             Request::Echo => return echo(&mut stream, &mut input, shared),
             Request::Unknown => answer(
                 &mut stream,
@@ -178,7 +186,13 @@ fn head(shared: &Shared, status: &str, length: impl std::fmt::Display) -> String
 }
 
 /// Writes the pattern in pieces, at an even pace.
-fn long(stream: &mut TcpStream, shared: &Shared, seconds: f64, bytes: u64) -> IoResult<()> {
+fn long(
+    stream: &mut TcpStream,
+    shared: &Shared,
+    seed: u8,
+    seconds: f64,
+    bytes: u64,
+) -> IoResult<()> {
     stream.write_all(head(shared, "200 OK", bytes).as_bytes())?;
     let pieces = (seconds.clamp(0.0, 3600.0) * 50.0).max(1.0);
     let begun = Instant::now();
@@ -188,13 +202,32 @@ fn long(stream: &mut TcpStream, shared: &Shared, seconds: f64, bytes: u64) -> Io
     );
     while sent < bytes && !shared.stopping.load(Ordering::Relaxed) {
         let size = piece.len().min((bytes - sent) as usize);
-        pattern::fill(0, sent, &mut piece[..size]);
+        pattern::fill(seed, sent, &mut piece[..size]);
         stream.write_all(&piece[..size])?;
         sent += size as u64;
         let due = Duration::from_secs_f64(seconds.clamp(0.0, 3600.0) * sent as f64 / bytes as f64);
         std::thread::sleep(due.saturating_sub(begun.elapsed()));
     }
     Ok(())
+}
+
+/// Reads the pattern, and says whether every byte is as it should be.
+fn check(input: &mut BufReader<TcpStream>, seed: u8, bytes: u64) -> IoResult<String> {
+    let (mut got, mut piece) = (0, vec![0; 16 * 1024]);
+    let mut wrong = None;
+    while got < bytes {
+        let most = piece.len().min((bytes - got) as usize);
+        let size = input.read(&mut piece[..most])?;
+        if size == 0 {
+            return Err(ErrorKind::UnexpectedEof.into());
+        }
+        wrong = wrong.or_else(|| pattern::first_wrong(seed, got, &piece[..size]));
+        got += size as u64;
+    }
+    Ok(wrong.map_or_else(
+        || "all right\n".to_owned(),
+        |offset| format!("byte {offset} is wrong\n"),
+    ))
 }
 
 fn echo(stream: &mut TcpStream, input: &mut BufReader<TcpStream>, shared: &Shared) -> IoResult<()> {

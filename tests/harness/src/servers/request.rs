@@ -9,8 +9,10 @@ pub(super) enum Request {
     Identity,
     /// `GET /healthz`.
     Health,
-    /// `GET /long?seconds=S&bytes=N`: a pattern of N bytes, spread over S seconds.
-    Long { seconds: f64, bytes: u64 },
+    /// `GET /long?seconds=S&bytes=N&seed=K`: a pattern of N bytes, spread over S seconds.
+    Long { seconds: f64, bytes: u64, seed: u8 },
+    /// `PUT /pattern?bytes=N&seed=K`: the same pattern follows, to be checked.
+    Pattern { bytes: u64, seed: u8 },
     /// `ECHO`: from now on every line comes back behind the server's identity. Not HTTP.
     Echo,
     /// Anything else.
@@ -54,19 +56,22 @@ pub(super) fn line(input: &mut impl BufRead) -> Result<Option<String>> {
 }
 
 fn parse(first: &str) -> Request {
-    let Some(target) = first
-        .strip_prefix("GET ")
-        .and_then(|rest| rest.split(' ').next())
-    else {
+    let mut words = first.split(' ');
+    let (Some(verb), Some(target)) = (words.next(), words.next()) else {
         return Request::Unknown;
     };
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
-    match path {
-        "/" => Request::Identity,
-        "/healthz" => Request::Health,
-        "/long" => Request::Long {
+    match (verb, path) {
+        ("GET", "/") => Request::Identity,
+        ("GET", "/healthz") => Request::Health,
+        ("GET", "/long") => Request::Long {
             seconds: parameter(query, "seconds"),
             bytes: parameter(query, "bytes"),
+            seed: parameter(query, "seed"),
+        },
+        ("PUT", "/pattern") => Request::Pattern {
+            bytes: parameter(query, "bytes"),
+            seed: parameter(query, "seed"),
         },
         _ => Request::Unknown,
     }
@@ -98,7 +103,12 @@ mod tests {
                 Request::Long {
                     seconds: 1.5,
                     bytes: 10,
+                    seed: 0,
                 },
+            ),
+            (
+                "PUT /pattern?bytes=10&seed=7 HTTP/1.1\r\n\r\n",
+                Request::Pattern { bytes: 10, seed: 7 },
             ),
             ("ECHO\n", Request::Echo),
             ("POST / HTTP/1.1\r\n\r\n", Request::Unknown),
