@@ -27,7 +27,7 @@ pub fn find() -> Option<&'static str> {
 
 /// Builds `package`'s binaries for BPF and copies them to the build script's `OUT_DIR`.
 ///
-/// For build scripts only: it sets `RUSTC_BOOTSTRAP` for the compiler that it starts.
+/// For build scripts only: it sets variables for the compiler that it starts.
 ///
 /// # Errors
 /// When no toolchain is found or the compiler refuses the source.
@@ -37,8 +37,12 @@ pub fn build(package: Package<'_>) -> anyhow::Result<()> {
     )?;
     let out_dir = std::env::var_os("OUT_DIR").context("OUT_DIR is not set: not a build script")?;
     share_build_directory(Path::new(&out_dir)).context("sharing what is built for BPF")?;
-    // SAFETY: build scripts call this first thing in `main`, before any other thread exists.
-    unsafe { std::env::set_var("RUSTC_BOOTSTRAP", "1") };
+    // Incremental compilation, should the environment ask for it, cuts the object into pieces that are not inlined:
+    // then functions need more stack than there is.
+    for (name, value) in [("RUSTC_BOOTSTRAP", "1"), ("CARGO_INCREMENTAL", "0")] {
+        // SAFETY: build scripts call this first thing in `main`, before any other thread exists.
+        unsafe { std::env::set_var(name, value) };
+    }
     aya_build::build_ebpf([package], Toolchain::Custom(name))
         .with_context(|| format!("building the kernel object with rustup toolchain `{name}`"))
 }
