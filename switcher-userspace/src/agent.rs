@@ -6,6 +6,7 @@
 //! disk, a grace period), and nothing waits on that thread: arming, learning, gates and draining are
 //! timers. Sockets and probes live on the tokio runtime, and ask by [`Handle`].
 
+mod about;
 mod apply;
 mod audit;
 mod automatic;

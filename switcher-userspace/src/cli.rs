@@ -16,6 +16,7 @@ pub use trace::TraceArgs;
 
 use crate::config::{DEFAULT_BPFFS, DEFAULT_SOCKET};
 use crate::exit::Exit;
+use crate::log::{self, LogFormat};
 use crate::output::Format;
 use crate::release::SchemaRange;
 
@@ -39,6 +40,22 @@ fn exit_codes() -> String {
     let codes = (0..).map_while(Exit::from_code);
     let lines = codes.map(|exit| format!("\n  {:>2}  {}", exit.code(), exit.title()));
     format!("Exit codes:{}", lines.collect::<String>())
+}
+
+/// What the agent says of what it does, and how.
+#[derive(Clone, Debug, Args)]
+pub struct Log {
+    /// How the log looks [default: as the configuration says; else journald where standard error is systemd's
+    /// journal, human elsewhere]
+    #[arg(long, value_name = "FORMAT")]
+    pub log: Option<LogFormat>,
+    /// What is logged: error, warn, info, debug, trace or off; or for parts of it, info,switcher::agent=debug
+    #[arg(long, value_name = "LEVEL", env = "SWITCHER_LOG", value_parser = directives, default_value = "info")]
+    pub log_level: String,
+}
+
+fn directives(text: &str) -> Result<String, String> {
+    log::filter(text).map(|_| text.to_owned())
 }
 
 /// Options of every command.
@@ -105,6 +122,9 @@ pub enum Command {
         /// The configuration file
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
+        #[command(flatten)]
+        /// What is said meanwhile
+        log: Log,
     },
     /// Check a configuration file, without an agent
     Check {

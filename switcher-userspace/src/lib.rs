@@ -14,8 +14,10 @@ pub mod explain;
 pub mod health;
 pub mod hooks;
 pub mod host;
+mod http;
 pub mod journal;
 pub mod listen;
+pub mod log;
 pub mod maglev;
 pub mod neighbours;
 pub mod output;
@@ -24,3 +26,8 @@ pub mod reconcile;
 pub mod release;
 mod tls;
 pub mod trace;
+#[cfg(feature = "otel")]
+pub mod traces;
+#[cfg(not(feature = "otel"))]
+#[path = "traces/absent.rs"]
+pub mod traces;

@@ -313,7 +313,7 @@ impl Runner {
         self.groups.insert(name.clone(), group);
         let unfinished = self.journal.unfinished_calls(&name);
         for effect in effects {
-            let answer = self.carry_out(&name, effect);
+            let answer = self.carry_out_about(&name, None, effect);
             debug_assert!(answer.is_none(), "nothing is asked on the way in");
         }
         let unfinished = unfinished.inspect_err(unreadable).unwrap_or_default();
@@ -413,6 +413,8 @@ impl Runner {
             ("socket", now.socket != new.socket),
             ("state_dir", now.state_dir != new.state_dir),
             ("listen", now.listen != new.listen),
+            ("log", now.log != new.log),
+            ("traces", now.traces != new.traces),
             ("bpffs", now.bpffs != new.bpffs),
             ("masquerade", now.masquerade != new.masquerade),
             ("local_clients", now.local_clients != new.local_clients),

@@ -91,6 +91,7 @@ impl Runner {
             if let Some(group) = self.groups.get_mut(&name) {
                 group.drilled = false;
             }
+            let _about = self.about_what_goes_on(&name);
             if let Err(error) = self.finish_drill(&name) {
                 warn!(group = name, "{error:#}");
             }

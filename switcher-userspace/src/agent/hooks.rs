@@ -16,6 +16,7 @@ use crate::config::{Hook, On};
 use crate::hooks::{self, Occasion, Outcome};
 use crate::journal::{Called, CutoverRecord, Unfinished, Who};
 use crate::release::{Blocker, Call, Event, Kind, Moment, Releases, Stage};
+use crate::traces::Part;
 
 /// Time between two calls of Flagger's `rollback`.
 const ASK_AGAIN: Duration = Duration::from_secs(5);
@@ -150,7 +151,15 @@ impl Runner {
     }
 
     /// One of them has ended.
-    fn hook_ended(&mut self, name: &str, hook: &Hook, number: i64, outcome: &Outcome) {
+    fn hook_ended(
+        &mut self,
+        (name, id): (&str, &str),
+        hook: &Hook,
+        (number, start): (i64, Timestamp),
+        outcome: &Outcome,
+    ) {
+        let _about = self.about(name, id);
+        self.trace_hook(id, hook, start, outcome);
         let called = if outcome.passed {
             Called::Passed
         } else {
@@ -173,8 +182,25 @@ impl Runner {
         }
     }
 
+    fn trace_hook(&self, id: &str, hook: &Hook, start: Timestamp, outcome: &Outcome) {
+        let Outcome {
+            passed, attempts, ..
+        } = outcome;
+        self.traces.did(Part {
+            cutover: id,
+            name: &format!("hook {}", hook.name),
+            start,
+            attributes: vec![
+                ("switcher.hook.attempts", (*attempts).into()),
+                ("switcher.hook.said", outcome.reason().into()),
+            ],
+            error: (!passed).then(|| outcome.reason()),
+        });
+    }
+
     /// All of them have.
     fn hooks_ended(&mut self, name: &str, id: &str, moment: Moment, blockers: Vec<Blocker>) {
+        let _about = self.about(name, id);
         let Some(group) = self.groups.get_mut(name) else {
             return;
         };
@@ -295,12 +321,14 @@ impl Runner {
         occasion: &Occasion,
         outcome: &Outcome,
     ) {
+        let _about = self.about(name, id);
         let moment = Moment::PostFlip;
         let what = [(hook.name.as_str(), hook.abort)];
         match self.journal.calling(moment.name(), occasion, &what) {
             Ok(numbers) => {
                 for number in numbers {
-                    self.hook_ended(name, hook, number, outcome);
+                    let called = (number, Timestamp::now());
+                    self.hook_ended((name, id), hook, called, outcome);
                 }
             }
             Err(error) => warn!(group = name, "{error:#}"),
@@ -327,6 +355,8 @@ impl Runner {
             occasion,
         } in unfinished
         {
+            let about = occasion.cutover.clone().unwrap_or_default();
+            let _about = self.about(name, &about);
             let told = [Moment::Stage, Moment::RolledBack, Moment::Drained];
             let told = told.into_iter().find(|it| it.name() == moment);
             let running = self.groups.get(name).map(|group| &group.calls);
@@ -366,13 +396,14 @@ async fn run(
 ) {
     let mut blockers = Vec::new();
     for (hook, number) in hooks {
+        let called = (number, Timestamp::now());
         let outcome = hooks::call(&hook, &occasion).await;
         let matters = hook.abort || hook.on == On::Rollback;
         if !outcome.passed && matters && moment.is_waited_for() {
             blockers.push(blocker(&hook, &outcome));
         }
-        let name = name.clone();
-        handle.tell(move |runner| runner.hook_ended(&name, &hook, number, &outcome));
+        let (name, id) = (name.clone(), id.clone());
+        handle.tell(move |runner| runner.hook_ended((&name, &id), &hook, called, &outcome));
         if !blockers.is_empty() {
             break;
         }

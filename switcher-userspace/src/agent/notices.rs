@@ -12,6 +12,10 @@ impl Runner {
     /// Takes what has been told since the last time.
     pub(super) fn hear(&mut self) {
         for notice in self.datapath.notices() {
+            let mut groups = self.groups.values();
+            let group = groups.find(|group| u32::from(group.index) == notice.group);
+            let name = group.map(|group| group.name.clone()).unwrap_or_default();
+            let _about = self.about_what_goes_on(&name);
             self.heard(&notice);
         }
     }

@@ -77,14 +77,20 @@ impl Runner {
             return Ok(());
         };
         if Timestamp::now().duration_since(waiting.occasion.time) > TOO_OLD {
-            let event = waiting.occasion.id;
-            warn!(group, hook = name, event, "given up after a day");
+            let Occasion {
+                id: event, cutover, ..
+            } = waiting.occasion;
+            warn!(group, cutover, hook = name, event, "given up after a day");
             return self.journal.sent(waiting.number);
         }
         let (handle, hook, key) = (self.handle.clone(), hook.clone(), key.clone());
         let task = self.runtime.spawn(async move {
             let outcome = hooks::try_once(&hook, &waiting.occasion).await;
-            handle.tell(move |runner| runner.delivered(&key, waiting.number, &outcome));
+            handle.tell(move |runner| {
+                let about = waiting.occasion.cutover.unwrap_or_default();
+                let _about = runner.about(&key.0, &about);
+                runner.delivered(&key, waiting.number, &outcome);
+            });
         });
         lane.task = Some(task.abort_handle());
         Ok(())

@@ -46,6 +46,7 @@ impl Runner {
             bake,
             policy: cutover.terms.policy,
             drill: self.drill_record(&cutover.terms),
+            trace_id: self.traces.id(&cutover.id),
             word_before: Some(word(group.state.word)),
             gates,
             traffic: traffic.collect(),

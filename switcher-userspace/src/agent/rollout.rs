@@ -112,6 +112,7 @@ impl Runner {
                 let why = why.iter().map(|it| format!("{}: {}", it.what, it.why));
                 let why = why.collect::<Vec<_>>().join("; ");
                 let reason = format!("{colour} did badly with {percent} %: {why}");
+                let _about = self.about_what_goes_on(name);
                 warn!(group = name, "{reason}");
                 (Verb::Abort, ChangeRequest::default(), reason)
             }

@@ -26,6 +26,7 @@ use crate::journal::Journal;
 use crate::listen::meters::Meters;
 use crate::neighbours::Neighbours;
 use crate::release::{Event, Stage, ready_slots, shared_slots, step};
+use crate::traces::Traces;
 
 /// Time between two looks at the kernel.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
@@ -86,6 +87,8 @@ pub struct Runner {
     pub(super) handle: Handle,
     /// Where hooks run.
     pub(super) runtime: tokio::runtime::Handle,
+    /// What becomes known of cut-overs elsewhere.
+    pub(super) traces: Traces,
     pub(super) looked: Instant,
     /// What is counted as it happens.
     pub(super) meters: Meters,
@@ -125,14 +128,18 @@ impl Runner {
     pub(super) fn feed(&mut self, name: &str, event: Event) {
         let current = |runner: &Self| runner.groups.get(name).map(|it| it.state.word.current());
         let before = current(self);
+        let going_on = |group: &Group| group.state.cutover().map(|it| it.id.clone());
         let mut events = VecDeque::from([event]);
         while let Some(event) = events.pop_front() {
             let now = self.clock.now();
             let Some(group) = self.groups.get_mut(name) else {
                 return;
             };
-            for effect in step(&mut group.state, event, now) {
-                events.extend(self.carry_out(name, effect));
+            let ended = going_on(group);
+            let effects = step(&mut group.state, event, now);
+            self.follow_stage(name);
+            for effect in effects {
+                events.extend(self.carry_out_about(name, ended.as_deref(), effect));
             }
         }
         if current(self) != before {

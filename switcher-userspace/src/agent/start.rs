@@ -21,6 +21,7 @@ use crate::events::Events;
 use crate::health::{Book, Monitor};
 use crate::journal::{Journal, Who};
 use crate::neighbours::Neighbours;
+use crate::traces::Traces;
 
 /// What an agent is made of.
 pub struct Setup {
@@ -38,6 +39,8 @@ pub struct Setup {
     pub is_own: IsOwn,
     /// Where probes run.
     pub runtime: tokio::runtime::Handle,
+    /// Where traces of cut-overs go.
+    pub traces: Traces,
 }
 
 /// Takes over what is in the kernel, brings it to the configuration, and goes on in a thread of its own.
@@ -82,6 +85,7 @@ fn runner(
         datapath,
         is_own,
         runtime,
+        traces,
     } = setup;
     let teller = handle.clone();
     let tell = move |report| teller.checked(report);
@@ -117,6 +121,7 @@ fn runner(
         host: crate::hooks::host(),
         handle,
         runtime,
+        traces,
         looked: Instant::now(),
         meters: crate::listen::meters::Meters::default(),
         bereft: false,

@@ -1,6 +1,5 @@
 //! `switcher agent --config FILE`.
 
-use std::io::IsTerminal;
 use std::net::IpAddr;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
@@ -12,23 +11,23 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{info, warn};
-use tracing_subscriber::EnvFilter;
 
 use super::manager;
 use crate::agent::{Ended, Handle, Setup, start};
 use crate::api::model::ConfigRequest;
 use crate::api::{self, Api};
+use crate::cli::Log;
 use crate::config::{self, Config};
 use crate::datapath::kernel::KernelDatapath;
 use crate::exit::{Exit, Failure};
 use crate::host::OwnAddresses;
 use crate::journal::{Journal, Who};
-use crate::listen;
+use crate::{listen, log, traces};
 
 /// How long the host's addresses are remembered.
 const ADDRESSES_KEEP: Duration = Duration::from_secs(1);
 
-pub(super) fn run(file: &Path) -> Result<Exit, Failure> {
+pub(super) fn run(file: &Path, said: &Log) -> Result<Exit, Failure> {
     let config = config::load(file).map_err(|errors| {
         Failure::new(
             Exit::Usage,
@@ -36,7 +35,8 @@ pub(super) fn run(file: &Path) -> Result<Exit, Failure> {
             format!("its configuration is invalid\n{errors}"),
         )
     })?;
-    log();
+    log::start(said.log.or(config.agent.log), &said.log_level)
+        .map_err(|why| Failure::new(Exit::Usage, "start the log", why))?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -77,13 +77,17 @@ async fn serve(config: Config, file: &Path) -> anyhow::Result<Ended> {
         None => None,
     };
     let journal = Journal::open(&config.agent.state_dir)?;
+    let runtime = tokio::runtime::Handle::current();
+    let (traces, exporting) = traces::start(config.agent.traces.as_deref(), &runtime)
+        .map_err(|why| Failure::new(Exit::Usage, "", why))?;
     let kernel = KernelDatapath::open(&config.agent, journal.seed()?)?;
     let setup = Setup {
         seed: kernel.seed(),
         datapath: Box::new(kernel),
         journal,
         is_own: Box::new(own_addresses()?),
-        runtime: tokio::runtime::Handle::current(),
+        runtime,
+        traces,
         config_file: std::path::absolute(file).unwrap_or_else(|_| file.to_owned()),
         config,
     };
@@ -102,7 +106,9 @@ async fn serve(config: Config, file: &Path) -> anyhow::Result<Ended> {
     tokio::spawn(manager::show(agent.clone()));
     tokio::spawn(manager::watch(agent.clone()));
     info!(socket = %socket.display(), version = env!("CARGO_PKG_VERSION"), "ready");
-    until_stopped(signals, &agent, thread).await
+    let ended = until_stopped(signals, &agent, thread).await;
+    exporting.flush().await;
+    ended
 }
 
 /// The signals that mean something to the agent.
@@ -186,16 +192,4 @@ fn own_addresses() -> anyhow::Result<impl Fn(IpAddr) -> bool + Send> {
         }
         known.1.contains(address)
     })
-}
-
-fn log() {
-    let filter = EnvFilter::try_from_env("SWITCHER_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    // A second agent in one process, as tests may have it, logs to the first one's.
-    let _already_set = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(colours)
-        .with_target(false)
-        .try_init();
 }

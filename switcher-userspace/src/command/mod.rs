@@ -40,7 +40,7 @@ use crate::output::Output;
 pub fn run(cli: Cli, output: &Output) -> Result<Exit, Failure> {
     let Cli { globals, command } = cli;
     match command {
-        Command::Agent { config } => agent::run(&config),
+        Command::Agent { config, log } => agent::run(&config, &log),
         Command::Check { file } => check::run(&file, output),
         Command::Completion { shell } => completion::run(shell),
         Command::Man { directory } => man::run(directory.as_deref()),

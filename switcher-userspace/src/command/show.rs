@@ -89,6 +89,8 @@ fn receipt(record: &CutoverRecord) -> Vec<(&'static str, Cell)> {
     if let (Some(before), Some(after)) = (&receipt.word_before, &receipt.word_after) {
         rows.push(("word", format!("{before} -> {after}").into()));
     }
+    let trace = receipt.trace_id.iter();
+    rows.extend(trace.map(|id| ("trace", id.clone().into())));
     let times = [
         ("drained", receipt.drained),
         ("first packet", receipt.first_packet_at),

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use switcher_common::abi::nat::DEFAULT_NAT_FLOWS;
 
 use super::roles::Roles;
+use crate::log::LogFormat;
 use crate::release::{Bake, FlapBudget, GateRule, Hold, Moment, Policy};
 
 /// A checked configuration: every name resolves, every limit holds, every default is filled in.
@@ -38,6 +39,10 @@ pub struct AgentConfig {
     pub flows: u32,
     /// Where metrics and states can be read by everybody; nowhere if none.
     pub listen: Option<SocketAddr>,
+    /// How the agent's log looks, if the command line does not say; what suits its reader if none.
+    pub log: Option<LogFormat>,
+    /// Where traces of cut-overs go: the URL of a collector for OpenTelemetry. Where the environment says, if none.
+    pub traces: Option<String>,
     /// Whether sockets of this host are steered, too.
     pub local_clients: bool,
     /// Whether the agent repairs what somebody else has changed in the kernel and in its records.

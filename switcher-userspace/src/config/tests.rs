@@ -25,6 +25,8 @@ fn defaults_are_filled_in() {
         bpffs: "/sys/fs/bpf/switcher".into(),
         flows: 1_048_576,
         listen: None,
+        log: None,
+        traces: None,
         local_clients: true,
         repair: true,
         cgroup: None,
@@ -80,6 +82,8 @@ fn everything_typed_is_meant() {
     assert_eq!(config.agent.flows, 4096);
     assert!(!config.agent.local_clients && !config.agent.repair);
     assert_eq!(config.agent.listen, "[::]:9464".parse().ok());
+    assert_eq!(config.agent.log, Some(crate::log::LogFormat::Json));
+    assert_eq!(config.agent.traces.as_deref(), Some("http://[::1]:4318"));
     assert_eq!(config.agent.cgroup, Some("/tmp/cgroup".into()));
 
     let masquerade = Masquerade {

@@ -3,23 +3,15 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use http_body_util::{BodyExt as _, Full};
-use hyper::body::{Bytes, Incoming};
+use http_body_util::Full;
+use hyper::body::Bytes;
 use hyper::header::{CONTENT_TYPE, HOST, USER_AGENT};
-use hyper::{Request, Response, Uri};
-use hyper_util::rt::TokioIo;
+use hyper::{Request, Uri};
 use ring::hmac;
-use rustls::pki_types::ServerName;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
 
 use super::{Occasion, cdevents, flagger};
 use crate::config::{Format, On, Webhook};
-use crate::tls;
-
-/// What is kept of an answer, in bytes.
-const KEPT: usize = 1024;
+use crate::http;
 
 /// An answer.
 pub(super) struct Answer {
@@ -38,31 +30,7 @@ pub(super) async fn post(hook: &Webhook, occasion: &Occasion, on: On) -> Result<
         .parse()
         .map_err(|error| format!("{}: {error}", hook.url))?;
     let request = request(hook, &url, occasion, on)?;
-    let host = url.host().unwrap_or_default();
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    let secure = url.scheme_str() == Some("https");
-    let port = url.port_u16().unwrap_or(if secure { 443 } else { 80 });
-    let connected = TcpStream::connect((host, port)).await;
-    let stream = connected.map_err(|error| format!("{host}:{port}: {error}"))?;
-    let answer = if secure {
-        let ca_file = hook.ca_file.clone();
-        let config = tokio::task::spawn_blocking(move || {
-            let ca_file = ca_file.as_deref();
-            tls::client(ca_file.map(|file| tls::Named("ca_file", file)), None)
-        });
-        let config = config.await;
-        let config = config.map_err(|error| format!("TLS: {error}"))??;
-        let name = ServerName::try_from(host.to_owned());
-        let name = name.map_err(|error| format!("{host}: {error}"))?;
-        let stream = TlsConnector::from(config).connect(name, stream).await;
-        exchange(
-            stream.map_err(|error| format!("TLS with {host}: {error}"))?,
-            request,
-        )
-        .await?
-    } else {
-        exchange(stream, request).await?
-    };
+    let answer = http::send(&url, request, hook.ca_file.clone()).await?;
     let status = answer.status();
     let passed = match hook.format {
         Format::Flagger => (200..=202).contains(&status.as_u16()),
@@ -71,7 +39,7 @@ pub(super) async fn post(hook: &Webhook, occasion: &Occasion, on: On) -> Result<
     Ok(Answer {
         passed,
         status: format!("HTTP {}", status.as_u16()),
-        said: beginning(answer.into_body()).await,
+        said: http::beginning(answer.into_body()).await,
     })
 }
 
@@ -123,35 +91,6 @@ fn signature(file: &Path, body: &[u8]) -> Result<String, String> {
         let _infallible = write!(text, "{byte:02x}");
     }
     Ok(text)
-}
-
-async fn exchange(
-    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    request: Request<Full<Bytes>>,
-) -> Result<Response<Incoming>, String> {
-    let said = |error: hyper::Error| format!("HTTP: {error}");
-    let io = TokioIo::new(stream);
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(io)
-        .await
-        .map_err(said)?;
-    // It ends with the request, or with whoever waits for the answer.
-    tokio::spawn(connection);
-    sender.send_request(request).await.map_err(said)
-}
-
-async fn beginning(mut body: Incoming) -> String {
-    let mut kept = Vec::new();
-    while let Some(Ok(frame)) = body.frame().await {
-        let data = frame.into_data().unwrap_or_default();
-        let room = KEPT.saturating_sub(kept.len()).min(data.len());
-        kept.extend_from_slice(&data[..room]);
-        if kept.len() == KEPT {
-            break;
-        }
-    }
-    let text = String::from_utf8_lossy(&kept);
-    let plain = text.chars().filter(|c| *c == '\n' || !c.is_control());
-    plain.collect::<String>().trim().to_owned()
 }
 
 #[cfg(test)]

@@ -21,6 +21,9 @@ pub struct Receipt {
     /// It is a drill.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub drill: Option<DrillRecord>,
+    /// Its trace, if it was traced, in hexadecimal.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trace_id: Option<String>,
     /// The steering word when it was asked for, in hexadecimal.
     pub word_before: Option<String>,
     /// The word when it was live.

@@ -63,6 +63,8 @@ impl Lab {
             bpffs: self.bpffs.clone(),
             flows: 4096,
             listen: None,
+            log: None,
+            traces: None,
             local_clients: false,
             repair: true,
             cgroup: None,

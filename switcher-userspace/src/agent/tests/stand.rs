@@ -110,6 +110,7 @@ impl Stand {
         let file = directory.join("switcher.toml");
         std::fs::write(&file, text)?;
         start(Setup {
+            traces: crate::traces::Traces::default(),
             config: parse(text),
             config_file: file,
             seed: 1,

@@ -9,6 +9,7 @@ use crate::config::report::{Report, Typed};
 use crate::config::scalar;
 use crate::config::section::{Section, Value};
 use crate::config::typed::{TypedApi, TypedMasquerade, TypedRoles};
+use crate::log::LogFormat;
 
 const INTERFACES: &str = "list the interfaces clients come in by: interfaces = [\"eth0\"]";
 const INTERFACE: &str = "write \"NAME\", or { name = \"NAME\", xdp = \"tc\" }";
@@ -17,7 +18,13 @@ const MODES: &[(&str, XdpMode)] = &[
     ("generic", XdpMode::Generic),
     ("tc", XdpMode::Tc),
 ];
+const LOGS: &[(&str, LogFormat)] = &[
+    (LogFormat::Human.name(), LogFormat::Human),
+    (LogFormat::Json.name(), LogFormat::Json),
+    (LogFormat::Journald.name(), LogFormat::Journald),
+];
 const LISTEN: &str = "write an address and a port: \"127.0.0.1:9464\" or \"[::]:9464\"";
+const TRACES: &str = "write where a collector listens: \"http://127.0.0.1:4318\"";
 const PATH: &str = "write an absolute path";
 
 #[derive(Default)]
@@ -29,6 +36,8 @@ pub(in crate::config) struct TypedAgent {
     pub(in crate::config) bpffs: Option<PathBuf>,
     pub(in crate::config) flows: Option<u32>,
     pub(in crate::config) listen: Option<Typed<SocketAddr>>,
+    pub(in crate::config) log: Option<LogFormat>,
+    pub(in crate::config) traces: Option<String>,
     pub(in crate::config) local_clients: Option<bool>,
     pub(in crate::config) repair: Option<bool>,
     pub(in crate::config) cgroup: Option<PathBuf>,
@@ -62,6 +71,14 @@ impl TypedAgent {
             listen: section
                 .value("listen")
                 .and_then(|value| value.parse(LISTEN, scalar::listen)),
+            log: section
+                .value("log")
+                .and_then(|value| value.choice(LOGS, &[]))
+                .map(bare),
+            traces: section
+                .value("traces")
+                .and_then(|value| value.parse(TRACES, scalar::url))
+                .map(bare),
             repair: section
                 .value("repair")
                 .and_then(|value| value.boolean())
