@@ -4,6 +4,7 @@ mod bench;
 mod build;
 mod cargo;
 mod check;
+mod deb;
 mod demo;
 mod fuzz;
 mod inspect;
@@ -25,6 +26,8 @@ enum Task {
     Setup,
     /// Build the release binary
     Build,
+    /// Build the Debian package
+    Deb(deb::Args),
     /// Watch live traffic move from blue to green and back, in network namespaces; needs root
     Demo(demo::Args),
     /// Check format, lints, documentation and dependencies
@@ -45,6 +48,7 @@ fn main() -> ExitCode {
     let done = match Task::parse() {
         Task::Setup => setup::run(),
         Task::Build => build::run(),
+        Task::Deb(args) => deb::run(&args),
         Task::Demo(args) => demo::run(&args),
         Task::Check => check::run(),
         Task::Test(args) => test::run(&args),

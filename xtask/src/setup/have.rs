@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Programs that tests, demo and bench start, and the Debian package of each.
-const PROGRAMS: [(&str, &str); 9] = [
+const PROGRAMS: [(&str, &str); 10] = [
     ("ip", "iproute2"),
     ("tc", "iproute2"),
     ("ethtool", "ethtool"),
@@ -15,9 +15,13 @@ const PROGRAMS: [(&str, &str); 9] = [
     ("nsenter", "util-linux"),
     ("bpftool", "bpftool"),
     ("systemd-analyze", "systemd"),
+    ("dpkg-shlibdeps", "dpkg-dev"),
 ];
 /// What makes Python environments for the tests of recipes.
 const PYTHON: &str = "python3-venv";
+
+/// Where tools of this project are installed.
+pub(super) const TOOLS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/tools");
 
 /// Where the distribution's compiler keeps its library source.
 const DISTRIBUTION_SOURCE: &str = "/usr/lib/rustlib/src/rust/library/core/Cargo.toml";
@@ -47,6 +51,8 @@ pub(crate) struct Have {
     pub(crate) missing_programs: Vec<&'static str>,
     /// A BPF file system at /sys/fs/bpf.
     pub(crate) bpffs: bool,
+    /// cargo-deb, which makes the Debian package, at [`cargo_deb`].
+    pub(crate) cargo_deb: bool,
 }
 
 /// A Rust toolchain with library source.
@@ -94,6 +100,7 @@ impl Have {
                 .collect(),
             missing_programs: missing_programs(),
             bpffs: mounts().contains(" /sys/fs/bpf bpf "),
+            cargo_deb: cargo_deb().is_file(),
         }
     }
 
@@ -110,6 +117,11 @@ impl Have {
             (true, true) => "not everything is a package of this distribution",
         }
     }
+}
+
+/// Where cargo-deb is, or shall be: a tool of this project alone.
+pub(crate) fn cargo_deb() -> PathBuf {
+    Path::new(TOOLS).join("bin/cargo-deb")
 }
 
 /// Whether this process may do everything.

@@ -10,7 +10,9 @@ use super::step::Step;
 pub(crate) enum Need {
     /// Compiling everything.
     Build,
-    /// That, and running what needs network namespaces, load and BPF.
+    /// That, and making packages.
+    Package,
+    /// All of that, and running what needs network namespaces, load and BPF.
     Run,
 }
 
@@ -21,6 +23,9 @@ pub(crate) const LINKER: (u32, u32) = (0, 13);
 /// Debian 12's security suite carries these for its browsers: a current compiler and its source.
 pub(crate) const DISTRIBUTION_COMPILER: [&str; 3] = ["rustc-web", "cargo-web", "rust-web-src"];
 
+/// The Debian package with what finds out which libraries a binary needs.
+const SHARED_LIBRARIES: &str = "dpkg-dev";
+
 /// The Debian package that a linker for LLVM `major` is built against.
 pub(crate) fn llvm_package(major: u32) -> String {
     format!("llvm-{major}-dev")
@@ -30,6 +35,12 @@ pub(crate) fn llvm_package(major: u32) -> String {
 pub(crate) fn steps(have: &Have, need: Need) -> Vec<Step> {
     let mut packages = Vec::new();
     let mut steps = toolchain(have, &mut packages);
+    if need != Need::Build && !have.cargo_deb {
+        steps.push(Step::CargoDeb);
+    }
+    if need == Need::Package && have.missing_programs.contains(&SHARED_LIBRARIES) {
+        packages.push(SHARED_LIBRARIES.to_owned());
+    }
     if need == Need::Run {
         packages.extend(
             have.missing_programs
@@ -145,6 +156,7 @@ mod tests {
             rustup: true,
             offered: vec!["rustc-web".to_owned(), "llvm-22-dev".to_owned()],
             missing_programs: vec!["iproute2", "wrk"],
+            cargo_deb: true,
             ..Have::default()
         }
     }
@@ -310,11 +322,35 @@ mod tests {
     }
 
     #[test]
+    fn packaging_needs_its_tools() {
+        let have = Have {
+            linker: linker_with(Some(22)),
+            missing_programs: vec!["wrk", SHARED_LIBRARIES],
+            cargo_deb: false,
+            ..with_compiler(NIGHTLY, 22)
+        };
+        assert_eq!(steps(&have, Need::Build), []);
+        assert_eq!(
+            steps(&have, Need::Package),
+            [packages(&[SHARED_LIBRARIES]), Step::CargoDeb]
+        );
+        assert_eq!(
+            steps(&have, Need::Run),
+            [
+                packages(&["wrk", SHARED_LIBRARIES]),
+                Step::CargoDeb,
+                Step::Mount
+            ]
+        );
+    }
+
+    #[test]
     fn a_complete_host_has_nothing_to_do() {
         let have = Have {
             linker: linker_with(Some(22)),
             missing_programs: Vec::new(),
             bpffs: true,
+            cargo_deb: true,
             // Nothing is to be installed, so nobody needs to be root.
             root: false,
             ..with_compiler(NIGHTLY, 22)

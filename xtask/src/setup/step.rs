@@ -5,7 +5,7 @@ use std::process::Command;
 use anyhow::Context as _;
 use switcher_toolchain::DISTRIBUTION;
 
-use super::have::Have;
+use super::have::{Have, TOOLS};
 use crate::cargo::{cargo, line};
 use crate::progress;
 
@@ -23,6 +23,8 @@ pub(crate) enum Step {
         /// As the compiler's.
         llvm: u32,
     },
+    /// Build cargo-deb.
+    CargoDeb,
     /// Mount a BPF file system at /sys/fs/bpf.
     Mount,
     /// What no step can do: advice.
@@ -35,7 +37,7 @@ impl Step {
         match self {
             Self::Lists | Self::Packages(_) => have.can_install(),
             Self::Mount => have.root,
-            Self::Link | Self::Linker { .. } => true,
+            Self::Link | Self::Linker { .. } | Self::CargoDeb => true,
             Self::Person(_) => false,
         }
     }
@@ -69,7 +71,7 @@ impl Step {
                 format!("what these Debian packages have: {}", packages.join(" "))
             }
             Self::Lists | Self::Packages(_) | Self::Mount => format!("as root: {typed}"),
-            Self::Link => typed,
+            Self::Link | Self::CargoDeb => typed,
             Self::Linker { llvm } => {
                 let [headers, library] =
                     linker_environment(*llvm).map(|(name, value)| format!("{name}={value}"));
@@ -84,6 +86,7 @@ impl Step {
             Self::Packages(packages) => format!("installing {}", packages.join(" ")),
             Self::Link => "linking the distribution's compiler into rustup".to_owned(),
             Self::Linker { llvm } => format!("building bpf-linker for LLVM {llvm}"),
+            Self::CargoDeb => "building cargo-deb".to_owned(),
             Self::Mount => "mounting a BPF file system".to_owned(),
             Self::Person(advice) => advice.clone(),
         }
@@ -109,6 +112,14 @@ impl Step {
                     .args(["--force", "--no-default-features", "--features"])
                     .arg(format!("llvm-{llvm}"))
                     .envs(linker_environment(*llvm));
+                command
+            }
+            Self::CargoDeb => {
+                let mut command = cargo(["install", "cargo-deb", "--version", "3.8.0", "--locked"]);
+                // For one small package: no optimisation, no compression that takes a C library.
+                command
+                    .args(["--debug", "--no-default-features", "--features", "gzip"])
+                    .args(["--root", TOOLS]);
                 command
             }
             Self::Mount => command("mount", &["-t", "bpf", "bpf", "/sys/fs/bpf"]),
