@@ -1,7 +1,7 @@
 //! What the agent says of what it does: one event, one line, in one of three forms.
 //!
 //! Everybody says it with `tracing`. A line has the event's fields and those of the spans around it; the
-//! innermost of a name counts. What is done for a cut-over is done inside of [`about`], so that each of its
+//! innermost of a name counts. What is done for a cut-over is done inside of a span with its name, so that each of its
 //! lines carries the id.
 
 mod journald;
