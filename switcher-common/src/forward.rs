@@ -254,16 +254,44 @@ pub(crate) fn out<S: Stack>(interface: u32, stack: &S) -> Verdict {
     }
 }
 
+/// To a routed endpoint whose next hop is remembered, if nothing else is to be considered.
+#[inline(always)]
+pub(crate) fn at_once<F: Frame + ?Sized, T: Tables, S: Stack>(
+    frame: &F,
+    packet: &Packet,
+    edit: Edit,
+    id: u16,
+    tables: &T,
+    stack: &S,
+) -> Option<(Edit, Verdict)> {
+    let carriage = parse::carriage(frame, packet)?;
+    let known = known(id, carriage.length, stack.now(), tables)?;
+    if carriage.ttl <= 1 || frame.is_tagged() || parse::is_unfinished(frame, packet, carriage) {
+        return None;
+    }
+    let hop = Some(Hop {
+        destination: known.destination,
+        source: known.source,
+    });
+    Some((Edit { hop, ..edit }, out(known.interface, stack)))
+}
+
+/// What is remembered of the way to an endpoint, if it holds for a packet of this length at this tick.
+#[inline(always)]
+fn known<T: Tables>(id: u16, length: u16, now: u32, tables: &T) -> Option<NextHop> {
+    tables.next_hop(id).filter(|known| {
+        known.interface != 0
+            && known.expires.wrapping_sub(now).cast_signed() >= 0
+            && (known.mtu == 0 || length <= known.mtu)
+    })
+}
+
 impl Way {
     /// The FIB's answer, remembered for a second or two.
     #[inline(always)]
     pub(crate) fn remembered<T: Tables, S: Stack>(&self, id: u16, tables: &T, stack: &S) -> Found {
         let now = stack.now();
-        if let Some(known) = tables.next_hop(id)
-            && known.interface != 0
-            && known.expires.wrapping_sub(now).cast_signed() >= 0
-            && (known.mtu == 0 || self.carriage.length <= known.mtu)
-        {
+        if let Some(known) = known(id, self.carriage.length, now, tables) {
             let NextHop {
                 interface,
                 destination,

@@ -57,6 +57,29 @@ pub struct Fragment {
 }
 
 impl Layers {
+    /// The protocol of a frame that has no VLAN tags, and an IPv4 header without options; nothing if it is a
+    /// fragment.
+    #[inline(always)]
+    pub(crate) fn plain<F: Frame + ?Sized>(frame: &F) -> Option<u8> {
+        if frame.read::<u16>(LINK - 2)? != IPV4 || frame.read(LINK) != Some([PLAIN_IPV4]) {
+            return None;
+        }
+        let layers = ipv4(frame, LINK, LINK + IPV4_HEADER).ok()?;
+        (layers.fragment == 0).then_some(layers.protocol)
+    }
+
+    /// The layers of such a frame.
+    #[inline(always)]
+    pub(crate) const fn of_plain(protocol: u8) -> Self {
+        Self {
+            l3: LINK as u16,
+            l4: (LINK + IPV4_HEADER) as u16,
+            fragment: 0,
+            protocol,
+            is_v6: false,
+        }
+    }
+
     /// Finds the layers of a frame.
     ///
     /// # Errors

@@ -18,6 +18,7 @@ pub(crate) mod finish;
 pub(crate) mod forward;
 pub(crate) mod fragment;
 pub mod frame;
+pub mod front;
 pub mod icmp;
 pub mod layers;
 #[cfg(feature = "std")]

@@ -1,4 +1,4 @@
-//! The stages in order: the data path's table of contents.
+//! The stages in order: the data path's table of contents, behind the [front](crate::front).
 //!
 //! Incoming: parse, classify, steer, rewrite, forward. Outgoing: replies of endpoints get the service's
 //! address back.
@@ -14,6 +14,7 @@ use crate::error;
 use crate::forward::{Step, Via, out, send};
 use crate::fragment::{self, Head};
 use crate::frame::Frame;
+use crate::front;
 use crate::nat::{self, NatTables};
 use crate::parse::{self, Packet, TcpFlags};
 use crate::quic;
@@ -25,7 +26,7 @@ use crate::tunnel::{self, Parcel};
 use crate::unreachable;
 use crate::verdict::{Reason, Stage, Verdict};
 
-/// A packet comes in by one of our interfaces.
+/// A packet comes in by one of our interfaces, and the front has not decided: [`Stage::Whole`].
 #[inline(always)]
 pub fn ingress<F: Frame + ?Sized, T: Tables, S: Stack>(
     frame: &mut F,
@@ -186,13 +187,23 @@ pub fn answer<F: Frame + ?Sized, T: Tables>(frame: &mut F, tables: &T) -> Verdic
     if told { Verdict::Transmit } else { verdict }
 }
 
-/// [`ingress`] and whatever stages take over from it, as the kernel's tail calls do.
+/// The front and whatever stages take over from it, as the kernel's tail calls do.
 pub fn run<F: Frame + ?Sized, T: NatTables, S: Stack>(
     frame: &mut F,
     tables: &T,
     stack: &S,
 ) -> Verdict {
-    let mut verdict = ingress(frame, tables, stack);
+    let verdict = front::ingress(frame, tables, stack);
+    run_on(verdict, frame, tables, stack)
+}
+
+/// Whatever stages take over after `verdict`.
+pub fn run_on<F: Frame + ?Sized, T: NatTables, S: Stack>(
+    mut verdict: Verdict,
+    frame: &mut F,
+    tables: &T,
+    stack: &S,
+) -> Verdict {
     while let Verdict::Continue(stage) = verdict {
         verdict = match stage {
             Stage::Fragments => fragments(frame, tables, stack),
@@ -201,6 +212,7 @@ pub fn run<F: Frame + ?Sized, T: NatTables, S: Stack>(
             Stage::Tunnel => tunnel(frame, tables, stack),
             Stage::Wrap => wrap(frame, tables, stack),
             Stage::Answer => answer(frame, tables),
+            Stage::Whole => ingress(frame, tables, stack),
         };
     }
     verdict

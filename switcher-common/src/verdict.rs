@@ -35,17 +35,20 @@ pub enum Stage {
     Wrap,
     /// Of these, what is too big: its sender is told.
     Answer,
+    /// What the [front](crate::front) does not decide: the whole pipeline.
+    Whole,
 }
 
 impl Stage {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Fragments,
         Self::Nat,
         Self::Tunnel,
         Self::Errors,
         Self::Wrap,
         Self::Answer,
+        Self::Whole,
     ];
 
     /// Its program in the object that also tells what it does.
@@ -57,6 +60,7 @@ impl Stage {
             Self::Errors => "traced_errors",
             Self::Wrap => "traced_wrap",
             Self::Answer => "traced_answer",
+            Self::Whole => "traced_ingress",
         }
     }
 
@@ -69,6 +73,7 @@ impl Stage {
             Self::Errors => "traced_tc_errors",
             Self::Wrap => "traced_tc_wrap",
             Self::Answer => "traced_tc_answer",
+            Self::Whole => "traced_tc_ingress",
         }
     }
 
@@ -87,6 +92,7 @@ impl Stage {
             Self::Errors => "switcher_errors",
             Self::Wrap => "switcher_wrap",
             Self::Answer => "switcher_answer",
+            Self::Whole => "switcher_whole",
         }
     }
 
@@ -99,6 +105,7 @@ impl Stage {
             Self::Errors => "switcher_tc_errors",
             Self::Wrap => "switcher_tc_wrap",
             Self::Answer => "switcher_tc_answer",
+            Self::Whole => "switcher_tc_whole",
         }
     }
 }

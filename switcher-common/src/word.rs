@@ -103,6 +103,12 @@ impl Word {
         (self.0 >> 24) as u8
     }
 
+    /// Whether it is one table's alone, now and until somebody stores another word.
+    #[inline(always)]
+    pub const fn is_settled(self) -> bool {
+        matches!(self.phase(), Phase::Steady) && self.flags() & (flags::TIMED | flags::PAUSED) == 0
+    }
+
     /// See [`Self::hold`].
     #[inline(always)]
     pub const fn is_held(self) -> bool {

@@ -18,8 +18,8 @@ use aya_ebpf::bindings::xdp_action;
 use aya_ebpf::helpers::generated::bpf_redirect;
 use aya_ebpf::macros::xdp;
 use aya_ebpf::programs::XdpContext;
-use switcher_common::pipeline;
 use switcher_common::verdict::Verdict;
+use switcher_common::{front, pipeline};
 
 use crate::maps::{Maps, STAGES};
 use crate::packet::XdpFrame;
@@ -28,6 +28,13 @@ use crate::stack::KernelStack;
 /// Incoming packets of an interface.
 #[xdp(frags)]
 fn switcher_ingress(context: XdpContext) -> u32 {
+    let verdict = front::ingress(&mut XdpFrame(&context), &Maps, &KernelStack(&context));
+    act(&context, verdict)
+}
+
+/// Of these, those that are not among the most frequent.
+#[xdp(frags)]
+fn switcher_whole(context: XdpContext) -> u32 {
     let verdict = pipeline::ingress(&mut XdpFrame(&context), &Maps, &KernelStack(&context));
     act(&context, verdict)
 }

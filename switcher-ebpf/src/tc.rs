@@ -5,8 +5,8 @@ use aya_ebpf::bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC};
 use aya_ebpf::helpers::generated::bpf_redirect;
 use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
-use switcher_common::pipeline;
 use switcher_common::verdict::{Stage, Verdict};
+use switcher_common::{front, pipeline};
 
 use crate::maps::{EGRESS_STAGES, Maps, TC_STAGES};
 use crate::packet::TcFrame;
@@ -17,6 +17,14 @@ use crate::stack::{Incoming as _, KernelStack};
 fn switcher_tc_ingress(context: TcContext) -> i32 {
     let mut frame = TcFrame::new(&context);
     frame.pull();
+    let verdict = front::ingress(&mut frame, &Maps, &KernelStack(&context));
+    act(&context, verdict)
+}
+
+/// Of these, those that are not among the most frequent.
+#[classifier]
+fn switcher_tc_whole(context: TcContext) -> i32 {
+    let mut frame = TcFrame::new(&context);
     let verdict = pipeline::ingress(&mut frame, &Maps, &KernelStack(&context));
     act(&context, verdict)
 }

@@ -5,7 +5,7 @@ use switcher_common::abi::{Address, Port, TCP, UDP};
 use switcher_common::parse::parse;
 use switcher_common::pipeline;
 use switcher_common::rewrite::{Edit, in_place};
-use switcher_common::verdict::Verdict;
+use switcher_common::verdict::{Stage, Verdict};
 
 use crate::cases::{self, Hook};
 use crate::frame::sum;
@@ -116,17 +116,36 @@ pub fn seeds() -> [(&'static str, Vec<Vec<u8>>); 2] {
 }
 
 fn one(state: &State, hook: Hook, frame: &[u8]) {
-    let twin = state.clone();
+    let (twin, before) = (state.clone(), state.clone());
     let (mut ours, mut theirs) = (frame.to_vec(), frame.to_vec());
     let verdict = run(state, hook, &mut ours);
     let again = run(&twin, hook, &mut theirs);
     assert_eq!((verdict, &ours), (again, &theirs), "the same twice");
+    if matches!(hook, Hook::Ingress) {
+        without_front(before, state, frame, (verdict, &ours));
+    }
     if matches!(verdict, Verdict::Pass(_)) {
         assert_eq!(ours, frame, "what passes is untouched");
     }
     if ours.len() == frame.len() {
         stays_sound(frame, &ours);
     }
+}
+
+/// The front decides what the whole pipeline would decide, and leaves behind what that would.
+fn without_front(before: State, after: &State, frame: &[u8], (verdict, ours): (Verdict, &[u8])) {
+    let mut frame = frame.to_vec();
+    let whole = Verdict::Continue(Stage::Whole);
+    let whole = pipeline::run_on(whole, &mut frame, &before.memory, &before.told);
+    assert_eq!(
+        (verdict, ours),
+        (whole, &frame[..]),
+        "with the front and without"
+    );
+    let (ours, theirs) = (&after.memory, &before.memory);
+    assert_eq!(ours.counters, theirs.counters, "with the front and without");
+    assert_eq!(ours.reasons, theirs.reasons, "with the front and without");
+    assert_eq!(ours.notes, theirs.notes, "with the front and without");
 }
 
 fn run(state: &State, hook: Hook, frame: &mut Vec<u8>) -> Verdict {

@@ -46,17 +46,17 @@ pub mod place {
     use crate::verdict::Stage;
 
     /// Where incoming packets go that are meant.
-    pub const MEANT: u32 = Stage::ALL.len() as u32;
+    pub const MEANT: u32 = Stage::Whole as u32;
     /// And all others.
-    pub const OTHERS: u32 = MEANT + 1;
+    pub const OTHERS: u32 = Stage::ALL.len() as u32;
     /// The like for outgoing ones.
-    pub const LEAVES: u32 = MEANT + 2;
+    pub const LEAVES: u32 = OTHERS + 1;
     /// And all others.
-    pub const LEAVES_OTHERS: u32 = MEANT + 3;
+    pub const LEAVES_OTHERS: u32 = OTHERS + 2;
     /// What takes over from the former.
-    pub const LEAVES_ODD: u32 = MEANT + 4;
+    pub const LEAVES_ODD: u32 = OTHERS + 3;
     /// How many there are.
-    pub const COUNT: usize = MEANT as usize + 5;
+    pub const COUNT: usize = OTHERS as usize + 4;
 }
 
 /// Values of [`Trace::verdict`]: see [`Verdict`](crate::verdict::Verdict).

@@ -101,13 +101,7 @@ impl Programs {
     pub(super) fn xdp_trace(&mut self) -> anyhow::Result<Turns<ProgramFd>> {
         let plain = self.xdp()?;
         self.stages(map::TRACE_STAGES, Stage::traced)?;
-        self.put(
-            map::TRACE_STAGES,
-            [
-                (place::MEANT, "traced_ingress"),
-                (place::OTHERS, "switcher_ingress"),
-            ],
-        )?;
+        self.put(map::TRACE_STAGES, [(place::OTHERS, "switcher_ingress")])?;
         let tracing = self.get("switcher_trace")?;
         Ok(Turns { plain, tracing })
     }
@@ -118,10 +112,7 @@ impl Programs {
         self.stages(map::TC_TRACE_STAGES, Stage::tc_traced)?;
         self.put(
             map::TC_TRACE_STAGES,
-            [
-                (place::MEANT, "traced_tc_ingress"),
-                (place::OTHERS, "switcher_tc_ingress"),
-            ],
+            [(place::OTHERS, "switcher_tc_ingress")],
         )?;
         let tracing = self.classifier("switcher_tc_trace")?;
         Ok(Turns { plain, tracing })

@@ -20,9 +20,7 @@ impl Kernel {
             self.put(map::TC_TRACE_STAGES, stage as u32, stage.tc_traced())?;
         }
         for (array, place, name) in [
-            (map::TRACE_STAGES, place::MEANT, "traced_ingress"),
             (map::TRACE_STAGES, place::OTHERS, INGRESS),
-            (map::TC_TRACE_STAGES, place::MEANT, "traced_tc_ingress"),
             (map::TC_TRACE_STAGES, place::OTHERS, TC_INGRESS),
             (map::TC_TRACE_STAGES, place::LEAVES, "traced_egress"),
             (map::TC_TRACE_STAGES, place::LEAVES_OTHERS, EGRESS),
