@@ -12,6 +12,9 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     setup::ensure(Need::Run)?;
+    // Its parts that look at the agent want the optimised one, too.
+    let build = ["build", "--release", "--package", "switcher-userspace"];
+    cargo::run(&mut cargo(build))?;
     let bench = [
         "bench",
         "--package",

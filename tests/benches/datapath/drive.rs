@@ -15,6 +15,8 @@ use aya::{Ebpf, EbpfLoader};
 use bytemuck::{Pod, Zeroable};
 use nix::time::{ClockId, clock_gettime};
 use switcher_tests::kernel::{INGRESS, Kernel};
+pub(crate) use switcher_tests_ebpf::LINES;
+use switcher_tests_ebpf::TOUCHES;
 
 /// The object with the baseline programs.
 const BASELINE: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/baseline"));
@@ -25,6 +27,7 @@ pub(crate) enum Target {
     Empty = 0,
     Minimal = 1,
     Switcher = 2,
+    Touch = 3,
 }
 
 /// What is sent.
@@ -39,7 +42,16 @@ pub(crate) struct Load {
     pub(crate) sequences: bool,
     /// Services that flows go to, besides.
     pub(crate) servers: Servers,
+    /// What [`Target::Touch`] reads.
+    pub(crate) touches: Touches,
 }
+
+/// What is read for a frame, one line of the cache after the other: of each structure one, which has so many
+/// lines. Zero where nothing more is read, else a power of two, [`LINES`] at most.
+pub(crate) type Touches = [u32; TOUCHES as usize];
+
+/// Nothing is read.
+pub(crate) const UNTOUCHED: Touches = [0; TOUCHES as usize];
 
 /// Services that flows are spread over; both are powers of two.
 #[derive(Clone, Copy, Debug)]
@@ -72,6 +84,7 @@ struct Plan {
     ports: u32,
     client_port: u16,
     destination_port: u16,
+    touches: [u32; TOUCHES as usize],
 }
 
 // SAFETY: plain integers without padding, as derived above.
@@ -88,15 +101,17 @@ pub(crate) struct Driver {
 
 impl Driver {
     pub(crate) fn new(kernel: &mut Kernel) -> anyhow::Result<Self> {
-        let mut baseline = EbpfLoader::new().load(BASELINE)?;
+        let mut loader = EbpfLoader::new();
+        let mut baseline = loader.map_max_entries("LINES", LINES).load(BASELINE)?;
         let targets = baseline.take_map("TARGETS").context("no TARGETS")?;
         let mut targets = ProgramArray::try_from(targets)?;
-        for name in ["empty", "minimal", "drive"] {
+        for name in ["empty", "minimal", "touch", "drive"] {
             let program: &mut Xdp = baseline.program_mut(name).context(name)?.try_into()?;
             program.load().with_context(|| format!("loading {name}"))?;
         }
         targets.set(Target::Empty as u32, descriptor(&baseline, "empty")?, 0)?;
         targets.set(Target::Minimal as u32, descriptor(&baseline, "minimal")?, 0)?;
+        targets.set(Target::Touch as u32, descriptor(&baseline, "touch")?, 0)?;
         let ours = descriptor(kernel.ebpf(), INGRESS)?;
         targets.set(Target::Switcher as u32, ours, 0)?;
         Ok(Self {
@@ -130,6 +145,7 @@ impl Driver {
             ports: load.servers.ports - 1,
             client_port: load.client.port().to_be(),
             destination_port: load.server.port().to_be(),
+            touches: load.touches,
         };
         self.driven = self.driven.wrapping_add(repeat);
         Array::try_from(map)?.set(0, plan, 0)?;

@@ -11,7 +11,7 @@ use switcher_tests::kernel::Kernel;
 use switcher_tests::site::{self, Servers};
 use switcher_tests::town::{CALLS, CELL, CLIENT, FAR, GROUP, NEAR, SHOP, State, WEB, endpoint};
 
-use crate::drive::{Driver, Load, Servers as Spread, Target};
+use crate::drive::{Driver, Load, Servers as Spread, Target, Touches, UNTOUCHED};
 use crate::report::{Cost, Packet, Report};
 
 /// Many flows.
@@ -139,6 +139,7 @@ pub(crate) fn packet(
         flows,
         sequences: kind.sequences,
         servers,
+        touches: UNTOUCHED,
     };
     let (one, many) = (load(1, Spread::ONE), load(MANY, kind.servers));
     // Tags are made, and caches are warm.
@@ -189,6 +190,7 @@ pub(crate) fn total(
         flows,
         sequences: kind.sequences,
         servers: Spread::ONE,
+        touches: UNTOUCHED,
     };
     driver.driven(kind.target, &load, BATCH.max(flows))?;
     let (mut empty, mut driven_empty, mut driven) = (Vec::new(), Vec::new(), Vec::new());
@@ -198,6 +200,37 @@ pub(crate) fn total(
         driven.push(driver.driven(kind.target, &load, BATCH)?);
     }
     Ok(median(&mut empty) + median(&mut driven) - median(&mut driven_empty))
+}
+
+/// Nanoseconds that a bare program takes more for many flows than for one, when it reads as many lines of structures as
+/// large as ours does, each read waiting for the one before: the caches' share.
+pub(crate) fn share(
+    driver: &mut Driver,
+    kind: &Kind,
+    touches: Touches,
+    rounds: usize,
+) -> anyhow::Result<f64> {
+    let load = |flows, servers| Load {
+        frame: kind.frame.bytes(),
+        client: kind.frame.source,
+        server: kind.frame.destination,
+        flows,
+        sequences: false,
+        servers,
+        touches,
+    };
+    let (one, many) = (load(1, Spread::ONE), load(MANY, kind.servers));
+    driver.driven(Target::Touch, &many, MANY)?;
+    let (mut alone, mut spread) = (Vec::new(), Vec::new());
+    let (mut alone_empty, mut spread_empty) = (Vec::new(), Vec::new());
+    for _ in 0..rounds {
+        alone_empty.push(driver.driven(Target::Empty, &one, BATCH)?);
+        alone.push(driver.driven(Target::Touch, &one, BATCH)?);
+        spread_empty.push(driver.driven(Target::Empty, &many, BATCH)?);
+        spread.push(driver.driven(Target::Touch, &many, BATCH)?);
+    }
+    let spread = median(&mut spread) - median(&mut spread_empty);
+    Ok(spread - (median(&mut alone) - median(&mut alone_empty)))
 }
 
 /// Nanoseconds, one value a round.

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use switcher_common::abi::{
-    Address, AddressKey, Endpoint, Port, Service, TCP, TableRef, address_kind, endpoint_flags, map,
-    service_flags,
+    Address, AddressKey, Counters, Endpoint, Port, Service, TCP, TableRef, address_kind,
+    endpoint_flags, map, service_flags,
 };
 use switcher_harness::agent::binary;
 use switcher_harness::config::{GROUP as SHOP, Settings};
@@ -19,10 +19,10 @@ use switcher_tests::kernel::Kernel;
 use switcher_tests::site;
 use switcher_tests::town::{CLIENT, GROUP, State};
 
-use crate::drive::{Driver, Servers, Target};
+use crate::drive::{Driver, LINES, Servers, Target, Touches, UNTOUCHED};
 use crate::flip::resident;
 use crate::memory::{MIB, memlock};
-use crate::packets::{Kind, MANY, median, packet, prepare, stay_on_this_cpu, tagged, total};
+use crate::packets::{Kind, MANY, median, packet, prepare, share, stay_on_this_cpu, tagged, total};
 use crate::report::Report;
 
 /// A power of two, for the driver's sake, of the 10,000.
@@ -38,6 +38,12 @@ const GOAL: f64 = 1.5;
 /// Seconds that `apply` may take.
 const APPLY: f64 = 2.0;
 const FLIPS: usize = 20;
+/// Bytes of a line of the cache,
+const LINE: u64 = 64;
+/// of the head of a bucket in one of the kernel's hash maps (`struct bucket`),
+const HEAD: u64 = 16;
+/// and of an entry (`struct htab_elem`, 48 bytes, with the key and a word).
+const ENTRY: u64 = 88;
 
 pub(crate) fn measure(rounds: usize, report: &mut Report) -> anyhow::Result<()> {
     packets(rounds, report)?;
@@ -57,9 +63,19 @@ fn packets(rounds: usize, report: &mut Report) -> anyhow::Result<()> {
                 u32::from(services)
             };
             let done = packet(&mut driver, &kind.packets(name, driven), rounds, report)?;
-            let pair = (done.one.total, done.many.total);
+            let share = share(
+                &mut driver,
+                &kind.packets(name, driven),
+                kind.touches(services, endpoints),
+                rounds,
+            )?;
+            let cost = Cost {
+                one: done.one.total,
+                many: done.many.total,
+                share,
+            };
             report.packets.push(done);
-            anyhow::Ok(pair)
+            anyhow::Ok(cost)
         };
         let small = run("1 service, 1 endpoint", Layout::Ports, 1, 1, report)?;
         let ports = run(
@@ -84,36 +100,41 @@ fn packets(rounds: usize, report: &mut Report) -> anyhow::Result<()> {
             1,
             report,
         )?;
-        let mut ratio =
-            |name, many: f64, one: f64| report.figure(name, many / one, "times", Some(GOAL));
-        ratio(
+        compare(
             "10,000 services for 1, by port: warm caches",
-            ports.0,
-            small.0,
+            &ports,
+            &small,
+            report,
         );
-        ratio(
-            "the same, a million flows over all of them",
-            ports.1,
-            small.1,
-        );
-        ratio(
+        compare(
             "10,000 services for 2 on one port: warm caches",
-            crowded.0,
-            crowd.0,
+            &crowded,
+            &crowd,
+            report,
         );
-        ratio(
-            "the same, a million flows over all of them",
-            crowded.1,
-            crowd.1,
-        );
-        ratio("1,000 endpoints for 1: warm caches", large.0, small.0);
-        ratio(
-            "the same, a million flows over all of them",
-            large.1,
-            small.1,
-        );
+        compare("1,000 endpoints for 1: warm caches", &large, &small, report);
         tags(&mut kernel, &mut driver, rounds, report)
     })?
+}
+
+/// Nanoseconds for a packet of one flow, and of a million, and how much of the latter a bare program would take that
+/// reads as many lines of as much memory.
+struct Cost {
+    one: f64,
+    many: f64,
+    share: f64,
+}
+
+/// Large for small: with warm caches, with cold ones, and with the caches' share taken off.
+fn compare(name: &'static str, large: &Cost, small: &Cost, report: &mut Report) {
+    let mut times = |name, ratio, goal| report.figure(name, ratio, "times", goal);
+    times(name, large.one / small.one, Some(GOAL));
+    let name = "  a million flows over all of them";
+    times(name, large.many / small.many, None);
+    let without = (large.many - large.share) / (small.many - small.share);
+    times("  the same without the caches' share", without, Some(GOAL));
+    let name = "  a bare program that reads as many lines of as much";
+    report.figure(name, large.share, "ns", None);
 }
 
 /// What a million tags cost: the map's own share with warm caches, and then that of the caches.
@@ -128,14 +149,43 @@ fn tags(
     let alone = total(driver, &kind, 1, rounds)?;
     let cold = total(driver, &kind, MANY, rounds)?;
     let warm = total(driver, &kind, 1, rounds)?;
-    let name = "a tag among a million for one alone: warm caches";
-    report.figure(name, warm / alone, "times", Some(GOAL));
-    let name = "the same, a million flows over all of them";
-    report.figure(name, cold / alone, "times", Some(GOAL));
+    // A bucket's head, and of two entries (every other one has another before it in its bucket) two lines.
+    let entries = lines(u64::from(MANY) * ENTRY);
+    let touches = touches(&[lines(u64::from(MANY) * HEAD), entries, entries]);
+    let (small, large) = (
+        Cost {
+            one: alone,
+            many: alone,
+            share: 0.0,
+        },
+        Cost {
+            one: warm,
+            many: cold,
+            share: share(driver, &kind, touches, rounds)?,
+        },
+    );
+    compare(
+        "a tag among a million for one alone: warm caches",
+        &large,
+        &small,
+        report,
+    );
     let flows = kernel.inner(map::WINDOWS, GROUP)?;
     let memory = memlock(&flows)? as f64 / MIB;
     report.figure("kernel memory of a million tags", memory, "MiB", None);
     Ok(())
+}
+
+/// Lines that so many bytes have: the power of two below, so that the share is rather too small.
+fn lines(bytes: u64) -> u32 {
+    let lines = u32::try_from(bytes / LINE).unwrap_or(LINES);
+    1 << lines.clamp(1, LINES).ilog2()
+}
+
+fn touches(lines: &[u32]) -> Touches {
+    let mut touches = UNTOUCHED;
+    touches[..lines.len()].copy_from_slice(lines);
+    touches
 }
 
 /// How services are told apart.
@@ -156,6 +206,32 @@ impl Layout {
         }
     }
 
+    /// What a packet touches and another flow's does not, in the pipeline's order.
+    fn touches(self, services: u16, endpoints: u16) -> Touches {
+        let driven = u64::from(services).min(u64::from(DRIVEN));
+        let buckets = u64::from(1_u32 << bits(endpoints));
+        let of = |bytes: usize| lines(driven * bytes as u64);
+        let table = [
+            lines(driven * buckets * size_of::<u16>() as u64),
+            lines(driven * u64::from(endpoints) * size_of::<Endpoint>() as u64),
+        ];
+        // Where this CPU's counters are, and these.
+        let counters = [of(size_of::<u64>()), of(size_of::<Counters>())];
+        let service = of(size_of::<Service>());
+        let found = match self {
+            _ if services <= 2 => return touches(&table),
+            // An element of `PORTS`, whose stride is that of arrays.
+            Self::Ports => vec![of(size_of::<u64>()), service],
+            // A bucket's head of `ADDRESSES`, which is far larger, so that each is in a line of its own; and an entry,
+            // which is in two.
+            Self::Addresses => {
+                let entry = of(ENTRY as usize);
+                vec![of(LINE as usize), entry, entry, service]
+            }
+        };
+        touches(&[&found[..], &table, &counters].concat())
+    }
+
     fn packets(self, name: &'static str, driven: u32) -> Kind {
         let (addresses, ports) = match self {
             Self::Addresses => (driven, 1),
@@ -174,6 +250,15 @@ impl Layout {
     }
 }
 
+/// Of buckets in a table for so many endpoints.
+fn bits(endpoints: u16) -> u32 {
+    (100 * u32::from(endpoints))
+        .max(TableRef::UNIT)
+        .next_power_of_two()
+        .ilog2()
+        .min(16)
+}
+
 /// The town, and many services beside it with so many endpoints in the live colour.
 fn city(layout: Layout, services: u16, endpoints: u16) -> State {
     const FIRST_INDEX: u16 = 100;
@@ -182,11 +267,7 @@ fn city(layout: Layout, services: u16, endpoints: u16) -> State {
     const FIRST_BUCKET: u32 = 1 << 17;
     let mut state = State::new(steady());
     let memory = &mut state.memory;
-    let bits = (100 * u32::from(endpoints))
-        .max(TableRef::UNIT)
-        .next_power_of_two()
-        .ilog2()
-        .min(16);
+    let bits = bits(endpoints);
     for number in 0..services {
         let index = FIRST_INDEX + number;
         let at = layout.service(number);

@@ -25,7 +25,14 @@ pub struct Plan {
     pub client_port: u16,
     /// Where the frame goes, in network order.
     pub destination_port: u16,
+    /// How many lines `touch` chooses each of its reads from: a power of two, 0 for no more reads.
+    pub touches: [u32; TOUCHES as usize],
 }
+
+/// The most lines that `touch` reads for a frame.
+pub const TOUCHES: u32 = 12;
+/// The most lines that it may choose from: an array of 256 MiB.
+pub const LINES: u32 = 1 << 22;
 
 /// What `minimal` looks for: 192.0.2.80:80.
 pub const SERVICE: ([u8; 4], u16) = ([192, 0, 2, 80], 80);

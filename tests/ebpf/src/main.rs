@@ -6,7 +6,7 @@ use aya_ebpf::bindings::{TC_ACT_OK, xdp_action};
 use aya_ebpf::macros::{classifier, map, xdp};
 use aya_ebpf::maps::{Array, ProgramArray};
 use aya_ebpf::programs::{TcContext, XdpContext};
-use switcher_tests_ebpf::{ENDPOINT, Plan, SERVICE};
+use switcher_tests_ebpf::{self as abi, ENDPOINT, Plan, SERVICE, TOUCHES};
 
 /// Offsets of Ethernet frames with IPv4 headers without options.
 mod at {
@@ -31,6 +31,9 @@ const STRIDE: u32 = 0x9e37_79b1;
 static PLAN: Array<Plan> = Array::with_max_entries(1, 0);
 #[map]
 static TARGETS: ProgramArray = ProgramArray::with_max_entries(4, 0);
+/// As large as the bench wants it: what is touched to see what that costs. An element is a line of the cache.
+#[map]
+static LINES: Array<[u64; 8]> = Array::with_max_entries(1, 0);
 
 /// The least a program can do.
 #[xdp(frags)]
@@ -69,6 +72,42 @@ fn minimal(context: XdpContext) -> u32 {
         write(frame, at::DESTINATION_PORT, endpoint_port.to_be());
     }
     xdp_action::XDP_PASS
+}
+
+/// Reads lines of an array, others for each flow, one after the other: which is next, the last one says, as it is with
+/// look-ups that lead to each other.
+#[xdp(frags)]
+fn touch(context: XdpContext) -> u32 {
+    let Some(plan) = PLAN.get(0) else {
+        return xdp_action::XDP_ABORTED;
+    };
+    // SAFETY: `headers` has compared the offsets.
+    let flow = unsafe {
+        let Some(frame) = headers(&context) else {
+            return xdp_action::XDP_ABORTED;
+        };
+        read::<u32>(frame, at::SOURCE)
+            ^ u32::from(read::<u16>(frame, at::SOURCE_PORT)) << 12
+            ^ read::<u32>(frame, at::DESTINATION).swap_bytes()
+            ^ u32::from(read::<u16>(frame, at::DESTINATION_PORT).swap_bytes())
+    };
+    let mut place = flow;
+    for (turn, &lines) in plan.touches.iter().enumerate() {
+        if lines == 0 {
+            break;
+        }
+        place = place.wrapping_add(1).wrapping_mul(STRIDE);
+        // Structures lie beside each other, as far as there is room.
+        let line = ((place >> 7) & (lines - 1)) + (turn as u32) * (abi::LINES / TOUCHES);
+        if let Some(line) = LINES.get(line & (abi::LINES - 1)) {
+            // Zero, which nobody but us knows.
+            place ^= line[0] as u32;
+        }
+    }
+    match place {
+        0 => xdp_action::XDP_DROP,
+        _ => xdp_action::XDP_PASS,
+    }
 }
 
 /// `BPF_PROG_TEST_RUN` gives every repetition the frame that the one before left behind. This program
