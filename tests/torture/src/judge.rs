@@ -13,6 +13,10 @@ use crate::timeline::At;
 
 /// Longer than any flow is remembered by anybody.
 const MEMORY: Duration = Duration::from_secs(180);
+/// Hosts may say for so long after a link was down that there is no way.
+const UNREACHABLE: Duration = Duration::from_secs(30);
+/// How they say so.
+const UNREACHABLE_SAYS: [&str; 2] = ["Network is unreachable", "No route to host"];
 /// Broken promises that are described; all are counted.
 const DESCRIBED: usize = 200;
 
@@ -116,6 +120,8 @@ struct Inner {
     doing: String,
     since: At,
     share: Option<Share>,
+    /// When a link was down last, until when it counts.
+    cut: Option<(At, At)>,
 }
 
 impl Judge {
@@ -130,6 +136,7 @@ impl Judge {
                 doing: "nothing yet".to_owned(),
                 since: At::ZERO,
                 share: None,
+                cut: None,
             }),
         }
     }
@@ -232,11 +239,21 @@ impl Judge {
         self.note(&mut inner, name, expected, why);
     }
 
+    /// A link goes down now, for at most so long.
+    pub fn cuts(&self, time: Duration) {
+        let now = self.now();
+        self.lock().cut = Some((now, now + time + UNREACHABLE));
+    }
+
     /// A flow was never answered.
     pub fn refused(&self, kind: Kind, name: &str, begun: Instant, why: &str) {
         let (begun, now) = (self.at(begun), self.now());
         let mut inner = self.lock();
-        if inner.model.may_be_refused(begun, now) {
+        let nowhere = UNREACHABLE_SAYS.iter().any(|said| why.contains(said));
+        let cut = inner
+            .cut
+            .is_some_and(|(from, until)| from <= now && begun <= until);
+        if inner.model.may_be_refused(begun, now) || nowhere && cut {
             inner.flows(kind).taken += 1;
             return;
         }

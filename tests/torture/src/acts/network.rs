@@ -17,6 +17,7 @@ impl Acts {
         let interfaces = self.stand.topology.interfaces();
         let name = &interfaces[usize::from(link) % interfaces.len()];
         let switch = &self.stand.topology.switch;
+        self.judge.cuts(ms(for_ms));
         switch.ip(&format!("link set {name} down"))?;
         std::thread::sleep(ms(for_ms));
         switch.ip(&format!("link set {name} up"))?;
