@@ -2,6 +2,7 @@
 
 mod condition;
 mod explain;
+mod init;
 mod trace;
 
 use std::path::PathBuf;
@@ -12,6 +13,7 @@ use clap_complete::Shell;
 
 pub use condition::WaitCondition;
 pub use explain::{ExplainArgs, MadeUpPacket};
+pub use init::InitArgs;
 pub use trace::TraceArgs;
 
 use crate::config::{DEFAULT_BPFFS, DEFAULT_SOCKET};
@@ -126,6 +128,10 @@ pub enum Command {
         /// What is said meanwhile
         log: Log,
     },
+    /// Write a configuration for this host, from its interfaces and a few answers
+    ///
+    /// Asks for what options don't say, on a terminal only. Nothing is written that `check` would not take.
+    Init(InitArgs),
     /// Check a configuration file, without an agent
     Check {
         /// The configuration file

@@ -15,6 +15,8 @@ use std::path::Path;
 use serde::Serialize;
 
 use self::interface::Families;
+pub(crate) use self::interface::suited;
+pub(crate) use self::redirect::takes_no_xdp;
 use crate::config::{self, Config, DEFAULT_BPFFS, Forward};
 use crate::host::OwnAddresses;
 use crate::reconcile::Want;
@@ -42,7 +44,37 @@ pub struct Check {
     pub found: String,
     /// What to do about it; empty if nothing.
     pub advice: String,
+    /// Where more about it stands, in the project's tree; none if it is as it should be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub see: Option<String>,
 }
+
+/// Sections of `docs/doctor.md`: what checks are about.
+pub const TOPICS: [&str; 23] = [
+    "kernel",
+    "kernel-types",
+    "jit",
+    "capabilities",
+    "bpf-file-system",
+    "other-versions",
+    "pins",
+    "configuration",
+    "endpoints",
+    "interface",
+    "xdp-mode",
+    "xdp-program",
+    "mtu",
+    "forwarding",
+    "reverse-path-filter",
+    "gro",
+    "offloads",
+    "forwarding-to-an-interface",
+    "masquerade-ports",
+    "local-clients",
+    "way-to-an-endpoint",
+    "service-on-its-endpoints",
+    "firewall",
+];
 
 /// All checks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -72,7 +104,15 @@ impl Check {
             state,
             found: found.into(),
             advice: advice.into(),
+            see: None,
         }
+    }
+
+    /// Names its section of the page, if there is something to read up.
+    fn about(mut self, topic: &'static str) -> Self {
+        debug_assert!(TOPICS.contains(&topic), "{topic}");
+        self.see = (self.state != State::Ok).then(|| format!("docs/doctor.md#{topic}"));
+        self
     }
 }
 
@@ -83,13 +123,14 @@ pub fn examine(file: Option<&Path>) -> Report {
     match file.map(config::load) {
         None => checks.extend(pinned::checks(Path::new(DEFAULT_BPFFS))),
         Some(Ok(config)) => {
-            checks.push(Check::ok("configuration", "valid"));
+            checks.push(Check::ok("configuration", "valid").about("configuration"));
             checks.extend(pinned::checks(&config.agent.bpffs));
             checks.extend(of_config(&config));
         }
         Some(Err(errors)) => {
             let advice = "the rest of the file's needs were not checked";
-            checks.push(Check::problem("configuration", errors.to_string(), advice));
+            let check = Check::problem("configuration", errors.to_string(), advice);
+            checks.push(check.about("configuration"));
         }
     }
     let problems = checks.iter().filter(|check| check.state == State::Problem);
@@ -100,7 +141,7 @@ pub fn examine(file: Option<&Path>) -> Report {
 }
 
 fn of_config(config: &Config) -> Vec<Check> {
-    let mut checks = vec![forwarding(config)];
+    let mut checks = vec![forwarding(config).about("endpoints")];
     let services = || {
         config
             .groups
@@ -148,17 +189,19 @@ fn of_config(config: &Config) -> Vec<Check> {
         checks.extend(redirect::checks(&config.agent, others.into_iter()));
     }
     if masquerades {
-        checks.push(masquerade::check(&config.agent.masquerade.ports));
+        let check = masquerade::check(&config.agent.masquerade.ports);
+        checks.push(check.about("masquerade-ports"));
     }
-    checks.push(clients::check(&config.agent));
+    checks.push(clients::check(&config.agent).about("local-clients"));
     checks.extend(way::checks(config));
     if !routed.any() && !direct.any() {
-        checks.push(Check::unknown(
+        let firewall = Check::unknown(
             "firewall",
             "rules are not read",
             "a firewall sees packets after they were rewritten: it has to let clients reach the \
              endpoints' ports, not only those of the VIPs",
-        ));
+        );
+        checks.push(firewall.about("firewall"));
     }
     checks
 }
@@ -173,5 +216,26 @@ fn forwarding(config: &Config) -> Check {
     match Want::new(config, |address| own.contains(address)) {
         Ok(_) => Check::ok(NAME, "reachable the way `forward` says"),
         Err(refusal) => Check::problem(NAME, refusal.to_string(), ""),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_as_it_should_be_names_its_page() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = directory.path().join("switcher.toml");
+        let text = include_str!("config/tests/full.toml");
+        std::fs::write(&file, text).expect("is written");
+        let mut checks = examine(Some(&file)).checks;
+        std::fs::write(&file, "[agent").expect("is written");
+        checks.extend(examine(Some(&file)).checks);
+        let told = checks.iter().filter(|it| it.state != State::Ok);
+        assert!(told.clone().count() > 4, "{checks:?}");
+        for check in told {
+            assert!(check.see.is_some(), "{check:?}");
+        }
     }
 }

@@ -104,6 +104,23 @@ impl Exit {
         MEANINGS[self as usize].2
     }
 
+    /// The page for who ends with it, in the project's tree; none if its words say enough.
+    #[must_use]
+    pub const fn page(self) -> Option<&'static str> {
+        match self {
+            Self::Done | Self::Unexpected | Self::Usage | Self::NotFound | Self::Partial => None,
+            Self::Precondition => Some("docs/runbook.md#something-else-came-first"),
+            Self::Refused => Some("docs/runbook.md#a-command-is-refused"),
+            Self::Unhealthy => Some("docs/runbook.md#a-colour-is-not-healthy"),
+            Self::RolledBack => Some("docs/runbook.md#a-flip-went-back"),
+            Self::TimedOut => Some("docs/runbook.md#it-takes-too-long"),
+            Self::Unreachable => Some("docs/runbook.md#the-agent-does-not-answer"),
+            Self::WaitingForPerson => Some("docs/runbook.md#it-waits-for-somebody"),
+            Self::Differences => Some("docs/runbook.md#drift"),
+            Self::NotPermitted => Some("docs/security.md#who-may-do-what"),
+        }
+    }
+
     /// The HTTP status that goes with it, where nothing more exact is known.
     #[must_use]
     pub const fn http_status(self) -> u16 {
@@ -155,6 +172,9 @@ pub struct Problem {
     pub blockers: Vec<String>,
     /// The exit code of the command line.
     pub exit_code: u8,
+    /// The page that helps, in the project's tree.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub see: Option<String>,
 }
 
 impl Failure {
@@ -196,6 +216,7 @@ impl Failure {
             advice: self.advice.clone(),
             blockers: self.blockers.clone(),
             exit_code: self.exit.code(),
+            see: self.exit.page().map(str::to_owned),
         }
     }
 }
@@ -297,6 +318,7 @@ mod tests {
         assert_eq!(json["status"], 409);
         assert_eq!(json["detail"], "1 of 2 endpoints fails");
         assert_eq!(json["blockers"][0], "web 10.0.0.2:80: refused");
+        assert_eq!(json["see"], "docs/runbook.md#a-colour-is-not-healthy");
         let problem: Problem = serde_json::from_value(json).expect("JSON is a problem");
         assert_eq!(Failure::from(problem), failure());
     }

@@ -95,12 +95,14 @@ impl OwnAddresses {
     /// # Errors
     /// When the kernel can't be asked.
     pub fn read() -> io::Result<Self> {
-        let addresses = nix::ifaddrs::getifaddrs()?.filter_map(|entry| {
-            let address = entry.address?;
-            let v4 = address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
-            v4.or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip())))
-        });
+        let addresses = nix::ifaddrs::getifaddrs()?.filter_map(|entry| ip(&entry.address?));
         Ok(Self(addresses.collect()))
+    }
+
+    /// These, for tests.
+    #[cfg(test)]
+    pub(crate) fn of(addresses: impl IntoIterator<Item = IpAddr>) -> Self {
+        Self(addresses.into_iter().collect())
     }
 
     /// Whether packets for `address` are for this host.
@@ -108,6 +110,21 @@ impl OwnAddresses {
     pub fn contains(&self, address: IpAddr) -> bool {
         address.is_loopback() || self.0.contains(&address)
     }
+}
+
+/// The interface that an address of this host is on.
+///
+/// # Errors
+/// When the kernel can't be asked.
+pub fn bearer(address: IpAddr) -> io::Result<Option<String>> {
+    let mut entries = nix::ifaddrs::getifaddrs()?;
+    let found = entries.find(|entry| entry.address.as_ref().and_then(ip) == Some(address));
+    Ok(found.map(|entry| entry.interface_name))
+}
+
+fn ip(address: &nix::sys::socket::SockaddrStorage) -> Option<IpAddr> {
+    let v4 = address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
+    v4.or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip())))
 }
 
 /// All interfaces of this network namespace.

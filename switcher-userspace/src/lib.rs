@@ -15,6 +15,7 @@ pub mod health;
 pub mod hooks;
 pub mod host;
 mod http;
+pub mod init;
 pub mod journal;
 pub mod listen;
 pub mod log;
@@ -23,6 +24,8 @@ pub mod neighbours;
 pub mod output;
 mod program;
 pub mod reconcile;
+#[cfg(test)]
+mod reference;
 pub mod release;
 mod tls;
 pub mod trace;

@@ -5,7 +5,7 @@ pub mod meters;
 mod metrics;
 pub(crate) mod polls;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

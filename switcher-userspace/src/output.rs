@@ -90,7 +90,10 @@ impl Output {
     /// What standard error gets of a failure: a sentence for people, a problem for scripts.
     #[must_use]
     pub fn failure(&self, failure: &Failure) -> String {
-        let human = || format!("error: {failure}\n");
+        let human = || match failure.exit.page() {
+            Some(page) => format!("error: {failure}\nsee {page}\n"),
+            None => format!("error: {failure}\n"),
+        };
         match self.format {
             Format::Table => human(),
             Format::Json | Format::Yaml => self
@@ -160,7 +163,12 @@ mod tests {
     #[test]
     fn failures_are_sentences_or_problems() {
         let failure = Failure::new(Exit::Unreachable, "status", "no agent");
-        assert_eq!(TABLE.failure(&failure), "error: status: no agent\n");
+        assert_eq!(
+            TABLE.failure(&failure),
+            "error: status: no agent\nsee docs/runbook.md#the-agent-does-not-answer\n"
+        );
+        let plain = Failure::new(Exit::Unexpected, "status", "odd");
+        assert_eq!(TABLE.failure(&plain), "error: status: odd\n");
         assert!(
             JSON.failure(&failure)
                 .contains(r#""type": "urn:switcher:problem:unreachable""#)

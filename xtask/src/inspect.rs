@@ -63,7 +63,7 @@ fn inspect(object: &Path) -> anyhow::Result<String> {
 fn save(tables: &str) -> anyhow::Result<()> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(SAVED);
     let text = format!(
-        "# Instructions of the kernel programs\n\nWritten by `cargo xtask inspect --save`.\n\n{tables}"
+        "# Instructions of the kernel programs\n\n<!-- nothing to run: made by a task -->\n\nWritten by `cargo xtask inspect --save`.\n\n{tables}"
     );
     std::fs::create_dir_all(path.parent().unwrap_or(&path))
         .and_then(|()| std::fs::write(&path, text))

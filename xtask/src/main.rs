@@ -6,6 +6,7 @@ mod cargo;
 mod check;
 mod deb;
 mod demo;
+mod docs;
 mod fuzz;
 mod inspect;
 mod kernels;
@@ -32,6 +33,8 @@ enum Task {
     Demo(demo::Args),
     /// Check format, lints, documentation and dependencies
     Check,
+    /// Write the reference anew, which is made of the code
+    Docs,
     /// Run every test; as root also those that need network namespaces and BPF
     Test(test::Args),
     /// Show how many instructions each kernel program has, as compiled and as verified
@@ -51,6 +54,7 @@ fn main() -> ExitCode {
         Task::Deb(args) => deb::run(&args),
         Task::Demo(args) => demo::run(&args),
         Task::Check => check::run(),
+        Task::Docs => docs::run(),
         Task::Test(args) => test::run(&args),
         Task::Inspect(args) => inspect::run(&args),
         Task::Fuzz(args) => fuzz::run(&args),

@@ -167,14 +167,15 @@ impl Runner {
         let group = report.target.group.clone();
         let what = format!("{} {}", report.target.service, report.target.address);
         let reason = report.reason.clone().unwrap_or_default();
-        let healthy = report.healthy == Some(true);
+        let healthy = report.healthy;
         if !self.health.record(report) {
             return;
         }
-        if healthy {
-            info!(group, endpoint = what, "healthy");
-        } else {
-            warn!(group, endpoint = what, reason, "unhealthy");
+        match healthy {
+            Some(true) => info!(group, endpoint = what, "healthy"),
+            Some(false) => warn!(group, endpoint = what, reason, "unhealthy"),
+            // It is just being asked.
+            None => {}
         }
         self.changes.send_modify(|count| *count += 1);
         self.ask_gate(&group);

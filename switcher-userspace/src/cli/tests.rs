@@ -15,6 +15,9 @@ fn definitions_are_consistent() {
 fn every_command_is_understood() {
     let lines = [
         "agent --config /etc/switcher.toml",
+        "init",
+        "init - --interface eth0 --interface eth1 --xdp tc --group shop --service web --vip 443 --blue 8443 --green 9444",
+        "init a.toml --force --vip [::1]:53/udp --green 10.0.0.2 --forward dsr --health /healthz --listen [::]:9464 --preview 9443",
         "check switcher.toml",
         "plan",
         "plan switcher.toml",

@@ -28,12 +28,15 @@ use crate::{listen, log, traces};
 const ADDRESSES_KEEP: Duration = Duration::from_secs(1);
 
 pub(super) fn run(file: &Path, said: &Log) -> Result<Exit, Failure> {
+    // After a start from itself it would be called "exe".
+    let _nameless = std::fs::write("/proc/self/comm", "switcher");
     let config = config::load(file).map_err(|errors| {
         Failure::new(
             Exit::Usage,
             "start the agent",
             format!("its configuration is invalid\n{errors}"),
         )
+        .advise(format!("see {}", config::PAGE))
     })?;
     log::start(said.log.or(config.agent.log), &said.log_level)
         .map_err(|why| Failure::new(Exit::Usage, "start the log", why))?;

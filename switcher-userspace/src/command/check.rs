@@ -24,7 +24,7 @@ pub(super) fn run(file: &Path, output: &Output) -> Result<Exit, Failure> {
             Ok(Exit::Done)
         }
         Err(errors) if output.format == Format::Table => {
-            eprintln!("{errors}");
+            eprintln!("{errors}\nsee {}", config::PAGE);
             Ok(Exit::Usage)
         }
         Err(errors) => {

@@ -29,12 +29,13 @@ fn said(report: &Report, output: &Output) -> String {
         vec![state, name.as_str().into(), found.as_str().into()]
     });
     let mut text = table(output, &["state", "check", "found"], rows);
-    for check in report
-        .checks
-        .iter()
-        .filter(|check| !check.advice.is_empty())
-    {
-        text.push_str(&format!("\n{}: {}\n", check.name, check.advice));
+    for check in &report.checks {
+        let see = check.see.as_ref().map(|page| format!("see {page}"));
+        let advice = Some(check.advice.clone()).filter(|advice| !advice.is_empty());
+        let told: Vec<_> = advice.into_iter().chain(see).collect();
+        if !told.is_empty() {
+            text.push_str(&format!("\n{}: {}\n", check.name, told.join("\n  ")));
+        }
     }
     text
 }
@@ -51,6 +52,7 @@ mod tests {
             state: State::Problem,
             found: "Linux 5.4".into(),
             advice: "take a newer one".into(),
+            see: Some("docs/doctor.md#kernel".into()),
         };
         let report = Report {
             checks: vec![check],
@@ -63,6 +65,7 @@ mod tests {
         };
         let text = said(&report, &plain);
         assert!(text.contains("problem  kernel  Linux 5.4"), "{text}");
-        assert!(text.ends_with("\nkernel: take a newer one\n"), "{text}");
+        let told = "\nkernel: take a newer one\n  see docs/doctor.md#kernel\n";
+        assert!(text.ends_with(told), "{text}");
     }
 }

@@ -17,6 +17,7 @@ mod emergency;
 mod explain;
 mod flip;
 mod history;
+mod init;
 mod man;
 mod manager;
 mod note;
@@ -41,6 +42,7 @@ pub fn run(cli: Cli, output: &Output) -> Result<Exit, Failure> {
     let Cli { globals, command } = cli;
     match command {
         Command::Agent { config, log } => agent::run(&config, &log),
+        Command::Init(args) => init::run(&args, output),
         Command::Check { file } => check::run(&file, output),
         Command::Completion { shell } => completion::run(shell),
         Command::Man { directory } => man::run(directory.as_deref()),

@@ -8,6 +8,8 @@
 //! What a later version will know is refused here by name: nothing typed is ever ignored.
 
 mod error;
+#[cfg(test)]
+pub(crate) mod learn;
 pub mod limits;
 mod load;
 mod meant;
@@ -30,6 +32,10 @@ pub use model::{
 pub use resolve::{ResolveError, resolve};
 pub use roles::{Member, Role, Roles};
 
+/// The page of all keys.
+pub const PAGE: &str = "docs/reference/config.md";
+/// Where `init` writes a configuration, and the service looks for it.
+pub const DEFAULT_CONFIG: &str = "/etc/switcher/switcher.toml";
 /// Where the agent listens, and where the command line looks for it.
 pub const DEFAULT_SOCKET: &str = "/run/switcher/switcher.sock";
 /// Where the agent keeps its records.

@@ -8,6 +8,8 @@ use std::ops::RangeInclusive;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+#[cfg(test)]
+use super::learn::{self, Shape};
 use super::report::{Complaint, Place, Report, Typed};
 use super::suggest::{one_of, suggest};
 
@@ -52,6 +54,8 @@ impl<'a> Section<'a> {
     /// The value of an optional key.
     pub(super) fn value(&self, key: &'static str) -> Option<Value<'a>> {
         self.known.borrow_mut().push(key);
+        #[cfg(test)]
+        learn::see(self.path(key), Shape::Asked);
         let (_, value) = self.table.get_key_value(key)?;
         let at = Place {
             key: self.path(key),
@@ -67,6 +71,8 @@ impl<'a> Section<'a> {
     /// The value of a key that must be there.
     pub(super) fn required(&self, key: &'static str, advice: impl Display) -> Option<Value<'a>> {
         let value = self.value(key);
+        #[cfg(test)]
+        learn::see(self.path(key), Shape::Required);
         if value.is_none() {
             self.missing(key, advice);
         }
@@ -96,6 +102,8 @@ impl<'a> Section<'a> {
     pub(super) fn entries(&self) -> impl Iterator<Item = (Typed<String>, Value<'a>)> {
         self.table.iter().map(|(name, value)| {
             let key = self.path(name.get_ref());
+            #[cfg(test)]
+            learn::see(key.clone(), Shape::Named);
             let at = Place {
                 key: key.clone(),
                 span: name.span(),
@@ -158,7 +166,11 @@ impl<'a> Value<'a> {
     /// A table; `at` should be the place of its name.
     pub(super) fn section(self) -> Option<Section<'a>> {
         match self.value {
-            DeValue::Table(table) => Some(Section::new(self.report, self.at, table)),
+            DeValue::Table(table) => {
+                #[cfg(test)]
+                learn::see(self.at.key.clone(), Shape::Table);
+                Some(Section::new(self.report, self.at, table))
+            }
             _ => self.wrong_type("a table", ""),
         }
     }
@@ -168,6 +180,8 @@ impl<'a> Value<'a> {
         let DeValue::Array(array) = self.value else {
             return self.wrong_type("a list", advice);
         };
+        #[cfg(test)]
+        learn::see(self.at.key.clone(), Shape::List);
         let item = |(index, value): (usize, &'a Spanned<DeValue<'a>>)| {
             let at = Place {
                 key: format!("{}[{index}]", self.at.key),
@@ -191,6 +205,8 @@ impl<'a> Value<'a> {
         let DeValue::String(text) = self.value else {
             return self.wrong_type("a string", advice);
         };
+        #[cfg(test)]
+        learn::see(self.at.key.clone(), Shape::Text(advice.to_string()));
         match parse(text) {
             Ok(value) => Some(Typed {
                 value,
@@ -210,6 +226,8 @@ impl<'a> Value<'a> {
         later: &[&str],
     ) -> Option<Typed<T>> {
         let names: Vec<_> = words.iter().map(|(name, _)| *name).collect();
+        #[cfg(test)]
+        learn::see(self.at.key.clone(), Shape::words(&names));
         self.parse(one_of(&names), |text| {
             if let Some((_, value)) = words.iter().find(|(name, _)| *name == text) {
                 return Ok(*value);
@@ -234,6 +252,8 @@ impl<'a> Value<'a> {
         let DeValue::Integer(number) = self.value else {
             return self.wrong_type("a whole number", advice);
         };
+        #[cfg(test)]
+        learn::see(self.at.key.clone(), Shape::range(&range));
         let value = u32::from_str_radix(number.as_str(), number.radix()).ok();
         let value = value.and_then(|value| T::try_from(value).ok());
         let Some(value) = value.filter(|value| range.contains(value)) else {
@@ -252,6 +272,8 @@ impl<'a> Value<'a> {
         let DeValue::Boolean(value) = self.value else {
             return self.wrong_type("true or false", "write it without quotes");
         };
+        #[cfg(test)]
+        learn::see(self.at.key.clone(), Shape::Truth);
         Some(Typed {
             value: *value,
             at: self.at.clone(),

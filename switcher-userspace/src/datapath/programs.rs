@@ -220,6 +220,9 @@ impl Programs {
         if let Some(ref mut object) = self.read {
             return Ok(object);
         }
+        tracing::info!(
+            "loading maps and programs into the kernel; to verify them takes it some seconds"
+        );
         let mut loader = EbpfLoader::new();
         for name in [map::NAT_FLOWS, map::NAT_PORTS] {
             loader.map_max_entries(name, self.flows);

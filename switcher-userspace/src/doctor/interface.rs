@@ -77,35 +77,38 @@ pub(super) fn checks(
         Ok(Some(interface)) => interface,
         Ok(None) => {
             let advice = "`ip -br link` lists those there are; correct `interfaces` under [agent]";
-            return vec![Check::problem(name, "there is no such interface", advice)];
+            let check = Check::problem(name, "there is no such interface", advice);
+            return vec![check.about("interface")];
         }
-        Err(error) => return vec![Check::unknown(name, error.to_string(), "")],
+        Err(error) => return vec![Check::unknown(name, error.to_string(), "").about("interface")],
     };
     let driver = host::driver(name);
     let driver = driver.as_deref();
     let mut checks = vec![
-        up(&interface),
-        mode(&interface, *xdp, driver),
-        free(&interface, *xdp, &Pins::new(&agent.bpffs)),
+        up(&interface).about("interface"),
+        mode(&interface, *xdp, driver).about("xdp-mode"),
+        free(&interface, *xdp, &Pins::new(&agent.bpffs)).about("xdp-program"),
     ];
     if *xdp == XdpMode::Native {
-        checks.push(mtu(&interface));
+        checks.push(mtu(&interface).about("mtu"));
     }
     if routed.v4 || direct.v4 {
-        checks.push(forwarding(name, &setting("ipv4", name, "forwarding")));
+        let check = forwarding(name, &setting("ipv4", name, "forwarding"));
+        checks.push(check.about("forwarding"));
     }
     if direct.any() && *xdp == XdpMode::Generic {
-        checks.push(merging(name, host::merges(name)));
+        checks.push(merging(name, host::merges(name)).about("gro"));
     }
     if routed.v4 {
-        checks.push(reverse_path(name, &setting("ipv4", name, "rp_filter")));
+        let check = reverse_path(name, &setting("ipv4", name, "rp_filter"));
+        checks.push(check.about("reverse-path-filter"));
     }
     if routed.v6 || direct.v6 {
         let setting = setting("ipv6", name, "forwarding");
-        checks.push(forwarding_v6(name, setting.as_deref()));
+        checks.push(forwarding_v6(name, setting.as_deref()).about("forwarding"));
     }
     if (routed.any() || direct.any()) && driver == Some("veth") && *xdp != XdpMode::Tc {
-        checks.push(virtual_peer(name));
+        checks.push(virtual_peer(name).about("offloads"));
     }
     checks
 }
@@ -144,6 +147,31 @@ fn mode(interface: &Interface, mode: XdpMode, driver: Option<&str>) -> Check {
                 driver.unwrap_or("(none named)")
             ),
             "the agent's start will tell; xdp = \"generic\" under [agent] works with any driver",
+        ),
+    }
+}
+
+/// Where packets of an interface are best met, and why there.
+pub(crate) fn suited(interface: &Interface, driver: Option<&str>) -> (XdpMode, String) {
+    let kind = interface.kind.as_deref().unwrap_or_default();
+    match driver {
+        _ if VIRTUAL.contains(&kind) => (
+            XdpMode::Tc,
+            format!("a {kind} hands large packets over whole, which XDP would have to see cut up"),
+        ),
+        _ if !interface.xdp.is_empty() => (
+            XdpMode::Tc,
+            "an XDP program is on it, beside which there can be no other".into(),
+        ),
+        Some(driver) if NATIVE.contains(&driver) => {
+            (XdpMode::Native, format!("driver {driver} has XDP"))
+        }
+        _ => (
+            XdpMode::Tc,
+            format!(
+                "driver {} is not known to have XDP",
+                driver.unwrap_or("(none named)")
+            ),
         ),
     }
 }
@@ -275,6 +303,31 @@ mod tests {
         assert_eq!(state(XdpMode::Native, None), State::Unknown);
         assert_eq!(state(XdpMode::Generic, None), State::Ok);
         assert_eq!(state(XdpMode::Tc, Some("bridge")), State::Ok);
+    }
+
+    #[test]
+    fn what_suits_an_interface_is_no_problem_of_it() {
+        let of = |kind: Option<&str>, xdp: bool| Interface {
+            name: "eth0".into(),
+            kind: kind.map(str::to_owned),
+            xdp: xdp
+                .then_some((host::XdpAttached::Native, 7))
+                .into_iter()
+                .collect(),
+            ..Interface::default()
+        };
+        let cases = [
+            (of(None, false), Some("ice"), XdpMode::Native),
+            (of(None, true), Some("ice"), XdpMode::Tc),
+            (of(None, false), Some("8139too"), XdpMode::Tc),
+            (of(None, false), None, XdpMode::Tc),
+            (of(Some("veth"), false), Some("veth"), XdpMode::Tc),
+        ];
+        for (interface, driver, wanted) in cases {
+            let (suits, why) = suited(&interface, driver);
+            assert_eq!(suits, wanted, "{why}");
+            assert_eq!(mode(&interface, suits, driver).state, State::Ok);
+        }
     }
 
     #[test]

@@ -19,11 +19,11 @@ pub(super) fn checks() -> Vec<Check> {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let jit = fs::read_to_string("/proc/sys/net/core/bpf_jit_enable");
     vec![
-        release(kernel),
+        release(kernel).about("kernel"),
         egress(kernel),
-        btf(Path::new("/sys/kernel/btf/vmlinux").exists()),
-        self::jit(jit.ok().as_deref()),
-        capabilities(&status),
+        btf(Path::new("/sys/kernel/btf/vmlinux").exists()).about("kernel-types"),
+        self::jit(jit.ok().as_deref()).about("jit"),
+        capabilities(&status).about("capabilities"),
     ]
 }
 

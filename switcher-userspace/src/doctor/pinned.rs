@@ -8,11 +8,12 @@ use crate::datapath::pins::{Pins, is_bpffs};
 
 pub(super) fn checks(bpffs: &Path) -> Vec<Check> {
     let pins = Pins::new(bpffs);
-    let mut checks = vec![mounted(bpffs)];
+    let mut checks = vec![mounted(bpffs).about("bpf-file-system")];
     if let Err(error) = pins.refuse_other_versions() {
-        checks.push(Check::problem("other versions", format!("{error:#}"), ""));
+        let check = Check::problem("other versions", format!("{error:#}"), "");
+        checks.push(check.about("other-versions"));
     }
-    checks.push(maps(&pins, bpffs));
+    checks.push(maps(&pins, bpffs).about("pins"));
     checks
 }
 

@@ -21,6 +21,11 @@ const REFUSING: [&str; 10] = [
     "wireguard",
 ];
 
+/// Whether XDP in a driver can't redirect to interfaces of this kind.
+pub(crate) fn takes_no_xdp(kind: &str) -> bool {
+    REFUSING.contains(&kind)
+}
+
 /// A check of each interface that packets to these endpoints, or answers to clients, would get lost at.
 pub(super) fn checks(agent: &AgentConfig, endpoints: impl Iterator<Item = IpAddr>) -> Vec<Check> {
     let native = agent
@@ -41,11 +46,12 @@ pub(super) fn checks(agent: &AgentConfig, endpoints: impl Iterator<Item = IpAddr
         all.iter().filter(leads).map(|it| (&it.name, it)).collect();
     out.values()
         .filter_map(|interface| of_interface(interface, &native))
+        .map(|check| check.about("forwarding-to-an-interface"))
         .collect()
 }
 
 fn of_interface(out: &Interface, native: &[&str]) -> Option<Check> {
-    let kind = out.kind.as_deref().filter(|kind| REFUSING.contains(kind))?;
+    let kind = out.kind.as_deref().filter(|kind| takes_no_xdp(kind))?;
     let first = native.iter().find(|name| **name != out.name)?;
     Some(Check::problem(
         format!("forwarding to {}", out.name),

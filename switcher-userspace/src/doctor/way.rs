@@ -21,13 +21,14 @@ fn of_service(service: &ServiceConfig) -> Vec<Check> {
     let mut checks: Vec<_> = others
         .map(|endpoint| {
             let address = endpoint.address.ip();
-            match route::way(address) {
+            let check = match route::way(address) {
                 Ok(way) => of_way(address, way, service.forward),
                 Err(error) => Check::unknown(name(address), error.to_string(), ""),
-            }
+            };
+            check.about("way-to-an-endpoint")
         })
         .collect();
-    checks.push(accepts(service));
+    checks.push(accepts(service).about("service-on-its-endpoints"));
     checks
 }
 

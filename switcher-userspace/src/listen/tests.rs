@@ -8,7 +8,7 @@ use super::*;
 use crate::agent::Verb;
 use crate::agent::tests::stand::asked;
 use crate::agent::tests::{Stand, config};
-use crate::api::model::ChangeRequest;
+use crate::api::model::{ChangeRequest, MasqueradeStatus};
 use crate::datapath::{Attachment, Hold};
 use crate::journal::Who;
 
@@ -74,6 +74,39 @@ async fn dashboard_and_alerts_ask_for_what_there_is() {
         assert!(there.contains(asked), "{asked} is nowhere in\n{text}");
     }
     assert!(names(dashboard).len() > 10 && names(alerts).len() > 6);
+}
+
+/// Metrics of an agent that has a sample of each.
+pub(crate) async fn everything() -> String {
+    let (stand, _public) = start().await;
+    attach(&stand, Hold::Attached);
+    stand.flip().await.expect("flips");
+    stand.phase("idle").await;
+    let confirmed = ChangeRequest {
+        confirm_within: Some("1h".into()),
+        ..ChangeRequest::default()
+    };
+    stand.order(Verb::Flip, confirmed).await.expect("flips");
+    stand.phase("confirming").await;
+    let mut shown = shown(&stand.agent).await.expect("is shown");
+    let now = jiff::Timestamp::now();
+    shown.status.masquerade = Some(MasqueradeStatus {
+        flows: 1,
+        capacity: 2,
+        ports: Vec::new(),
+        exhausted: 0,
+        full: 0,
+    });
+    for group in &mut shown.status.groups {
+        for colour in group.colours.values_mut() {
+            colour.flows = Some(1);
+            colour.last_packet_at = Some(now);
+            for endpoint in &mut colour.endpoints {
+                endpoint.healthy = Some(true);
+            }
+        }
+    }
+    metrics::encode(&shown)
 }
 
 /// Names of metrics in a text.
