@@ -11,6 +11,7 @@ mod flagger;
 mod limits;
 pub mod model;
 mod once;
+pub mod openapi;
 mod peer;
 mod problem;
 mod reads;
@@ -88,10 +89,11 @@ fn router(api: Api) -> Router {
             path,
             needs,
             answered,
+            ..
         } = route;
         let need = from_fn_with_state((api.clone(), needs), admit::need);
         let answered = answered.layer(DefaultBodyLimit::max(needs.body_max));
-        router = router.route(path, answered.route_layer(need));
+        router = router.route(&path, answered.route_layer(need));
     }
     router
         .merge(polls::routes())

@@ -267,6 +267,8 @@ pub enum Command {
     ///
     /// Refuses if that would break live traffic.
     Detach(DetachArgs),
+    /// Print the API as an OpenAPI 3.1 document
+    Openapi,
     /// Print a completion script for a shell
     Completion {
         /// The shell

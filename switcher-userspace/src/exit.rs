@@ -6,6 +6,7 @@ use std::io;
 use nix::errno::Errno;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// Exit codes: a promise to scripts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -150,7 +151,7 @@ pub struct Failure {
 }
 
 /// A failure as RFC 9457 describes it, with fields of our own.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Problem {
     /// Which kind of problem, as a URI.
     #[serde(rename = "type")]

@@ -24,6 +24,7 @@ use switcher_common::steer::{self, How, Segment};
 use switcher_common::tables::{Stack, Tables as _};
 use switcher_common::verdict::Reason;
 use switcher_common::word::{Phase, Word};
+use utoipa::ToSchema;
 
 use crate::cli::MadeUpPacket;
 use crate::config::Protocol;
@@ -36,7 +37,7 @@ use walk::Walk;
 pub use walk::frame;
 
 /// What would become of a packet.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Explanation {
     /// The packet, as asked.
     pub packet: String,
@@ -65,11 +66,12 @@ pub struct Explanation {
 }
 
 /// The endpoint that a packet goes to.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Chosen {
     /// Its id.
     pub id: u16,
     /// Where it listens.
+    #[schema(value_type = String)]
     pub address: SocketAddr,
     /// Its colour.
     pub colour: String,

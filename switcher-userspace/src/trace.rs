@@ -13,6 +13,7 @@ use switcher_common::select;
 use switcher_common::steer::How;
 use switcher_common::verdict::Reason;
 use switcher_common::word::{Phase, Word};
+use utoipa::ToSchema;
 
 use crate::config::Protocol;
 use crate::datapath::Have;
@@ -25,7 +26,7 @@ use crate::host;
 const NAMES_KEEP: Duration = Duration::from_secs(2);
 
 /// Which packets are meant. All that is given has to fit.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Wanted {
     /// Those of this group's services.
@@ -36,6 +37,7 @@ pub struct Wanted {
     pub service: Option<String>,
     /// From or to this address.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = Ipv4)]
     pub address: Option<IpAddr>,
     /// Bits of the address that count; all if not given.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -124,7 +126,7 @@ impl Wanted {
 }
 
 /// A packet that came in or went out, and what became of it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Seen {
     /// When.
     pub at: Timestamp,
@@ -167,7 +169,7 @@ pub struct Seen {
 }
 
 /// The endpoint of a packet.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct SeenEndpoint {
     /// Its id.
     pub id: u16,
@@ -178,7 +180,7 @@ pub struct SeenEndpoint {
 }
 
 /// The end of a trace.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Ended {
     /// Packets that were told of.
     pub told: u64,

@@ -16,9 +16,13 @@ impl Runner {
     /// The newest records of one group or all, the newest first.
     ///
     /// # Errors
-    /// When the journal can't be read.
+    /// When there is no such group and never was, or the journal can't be read.
     pub fn audited(&self, group: Option<&str>, limit: u32) -> Result<Vec<AuditRecord>, Failure> {
-        Ok(self.journal.audited(group, limit)?)
+        let records = self.journal.audited(group, limit)?;
+        if let (Some(group), true) = (group, records.is_empty()) {
+            self.group(group)?;
+        }
+        Ok(records)
     }
 
     /// Where the records are.

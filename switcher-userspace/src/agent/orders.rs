@@ -49,6 +49,58 @@ pub enum Verb {
     Gate,
 }
 
+impl Verb {
+    /// The fields that every change takes.
+    pub(crate) const ALL_TAKE: [&str; 5] = [
+        "reason",
+        "if_revision",
+        "if_live",
+        "dry_run",
+        "idempotency_key",
+    ];
+
+    /// The fields of a request that have a meaning for this one alone.
+    pub(crate) const fn takes(self) -> &'static [&'static str] {
+        match self {
+            Self::Flip => &[
+                "to",
+                "force",
+                "at",
+                "confirm_within",
+                "no_confirm",
+                "no_bake",
+            ],
+            Self::Drill => &["to", "for"],
+            Self::Canary => &["to", "percent", "policy", "force"],
+            Self::Rollback => &["hard"],
+            Self::Stage => &["to", "version", "schema"],
+            Self::Schema => &["applied", "close_rollback"],
+            Self::Gate => &["gate", "open"],
+            Self::Extend | Self::Pause | Self::Freeze => &["for"],
+            Self::Abort | Self::Confirm | Self::Resume | Self::Unfreeze => &[],
+        }
+    }
+
+    /// Those of all fields that have to be there.
+    pub(crate) const fn needs(self) -> &'static [&'static str] {
+        match self {
+            Self::Canary => &["to"],
+            Self::Stage => &["version"],
+            Self::Schema => &["applied"],
+            Self::Gate => &["gate", "open"],
+            Self::Extend | Self::Pause => &["for"],
+            Self::Freeze => &["reason"],
+            Self::Flip
+            | Self::Drill
+            | Self::Rollback
+            | Self::Abort
+            | Self::Confirm
+            | Self::Resume
+            | Self::Unfreeze => &[],
+        }
+    }
+}
+
 /// What is asked of which group, and by whom.
 #[derive(Clone, Debug)]
 pub struct Asked {
@@ -308,37 +360,30 @@ impl Asked {
     /// Each verb has its own fields.
     pub(super) fn check(&self) -> Result<(), Failure> {
         let request = &self.request;
-        let flip = self.verb == Verb::Flip;
-        let drill = self.verb == Verb::Drill;
         let canary = self.verb == Verb::Canary;
-        let stage = self.verb == Verb::Stage;
-        let schema = self.verb == Verb::Schema;
-        let gate = self.verb == Verb::Gate;
-        let lasts = matches!(self.verb, Verb::Extend | Verb::Pause);
-        let fields = [
-            ("to", request.to.is_some(), flip || drill || canary || stage),
-            ("version", request.version.is_some(), stage),
-            ("schema", request.schema.is_some(), stage),
-            ("applied", request.applied.is_some(), schema),
-            ("gate", request.gate.is_some(), gate),
-            ("open", request.open.is_some(), gate),
-            ("close_rollback", request.close_rollback, schema),
-            ("percent", request.percent.is_some(), canary),
-            ("policy", request.policy, canary),
-            ("force", request.force, flip || canary),
-            ("hard", request.hard, self.verb == Verb::Rollback),
-            ("at", request.at.is_some(), flip),
-            ("confirm_within", request.confirm_within.is_some(), flip),
-            ("no_confirm", request.no_confirm, flip),
-            ("no_bake", request.no_bake, flip),
-            (
-                "for",
-                request.duration.is_some(),
-                lasts || drill || self.verb == Verb::Freeze,
-            ),
+        let given = [
+            ("to", request.to.is_some()),
+            ("version", request.version.is_some()),
+            ("schema", request.schema.is_some()),
+            ("applied", request.applied.is_some()),
+            ("gate", request.gate.is_some()),
+            ("open", request.open.is_some()),
+            ("close_rollback", request.close_rollback),
+            ("percent", request.percent.is_some()),
+            ("policy", request.policy),
+            ("force", request.force),
+            ("hard", request.hard),
+            ("at", request.at.is_some()),
+            ("confirm_within", request.confirm_within.is_some()),
+            ("no_confirm", request.no_confirm),
+            ("no_bake", request.no_bake),
+            ("for", request.duration.is_some()),
+            ("reason", self.who.reason.is_some()),
         ];
         let refuse = |why: String| Err(Failure::new(Exit::Usage, "", why));
-        for (field, given, takes) in fields {
+        let (takes, needs) = (self.verb.takes(), self.verb.needs());
+        for (field, given) in given {
+            let takes = takes.contains(&field) || Verb::ALL_TAKE.contains(&field);
             if given && !takes {
                 return refuse(format!("field `{field}` has no meaning here"));
             }
@@ -350,24 +395,15 @@ impl Asked {
             let advice = "use `flip` for all new connections, `abort` for none";
             return Err(Failure::new(Exit::Usage, "", why.to_owned()).advise(advice));
         }
-        let missing = [
-            ("version", request.version.is_some(), stage),
-            ("applied", request.applied.is_some(), schema),
-            ("gate", request.gate.is_some(), gate),
-            ("open", request.open.is_some(), gate),
-            (
-                "reason",
-                self.who.reason.is_some(),
-                self.verb == Verb::Freeze,
-            ),
-        ];
-        for (field, given, needs) in missing {
-            if needs && !given {
-                return refuse(format!("field `{field}` is missing"));
+        for (field, given) in given {
+            if needs.contains(&field) && !given {
+                let say = if field == "for" {
+                    ": say for how long"
+                } else {
+                    ""
+                };
+                return refuse(format!("field `{field}` is missing{say}"));
             }
-        }
-        if lasts && request.duration.is_none() {
-            return refuse("field `for` is missing: say for how long".to_owned());
         }
         if request.no_confirm && request.confirm_within.is_some() {
             return refuse("either `confirm_within` or `no_confirm`".to_owned());

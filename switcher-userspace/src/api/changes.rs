@@ -240,10 +240,10 @@ fn if_match(headers: &HeaderMap) -> Result<Option<u64>, Refused> {
     let Some(tag) = header(headers, "if-match")?.filter(|tag| *tag != "*") else {
         return Ok(None);
     };
-    let revision = tag.trim_start_matches("W/").trim_matches('"').parse();
-    revision
-        .map(Some)
-        .map_err(|_| Refused::malformed("If-Match is not a revision"))
+    let tag = tag.trim_start_matches("W/").trim_matches('"');
+    let revision = tag.parse().ok().filter(|_| tag.len() <= 15);
+    let revision = revision.ok_or_else(|| Refused::malformed("If-Match is not a revision"));
+    revision.map(Some)
 }
 
 fn ready<T: Serialize>(answer: Result<T, Failure>) -> Ready {

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::config::Protocol;
 use crate::datapath::clients::LocalClients;
@@ -12,7 +13,7 @@ use crate::journal::{AuditRecord, BakeRecord, CutoverRecord};
 use crate::release::{End, Kind};
 
 /// `GET /v1/status`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Status {
     /// The agent itself.
     pub agent: AgentStatus,
@@ -42,7 +43,7 @@ impl Status {
 }
 
 /// Flows that go on as this host's own.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct MasqueradeStatus {
     /// Flows that are remembered, with those that are closing.
     pub flows: u64,
@@ -57,7 +58,7 @@ pub struct MasqueradeStatus {
 }
 
 /// This host's ports towards an endpoint.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct PortsStatus {
     /// The endpoint.
     pub endpoint: String,
@@ -68,7 +69,7 @@ pub struct PortsStatus {
 }
 
 /// The agent itself.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct AgentStatus {
     /// Of the program.
     pub version: String,
@@ -92,7 +93,7 @@ pub struct AgentStatus {
 }
 
 /// The API over TCP.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct SecureStatus {
     /// Where it listens.
     pub listen: String,
@@ -103,7 +104,7 @@ pub struct SecureStatus {
 }
 
 /// An interface.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct InterfaceStatus {
     /// Its name.
     pub name: String,
@@ -116,7 +117,7 @@ pub struct InterfaceStatus {
 }
 
 /// A group.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct GroupStatus {
     /// Its name.
     pub name: String,
@@ -189,7 +190,7 @@ pub struct OutboxStatus {
 }
 
 /// A colour that has a share of new connections.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct CanaryStatus {
     /// The colour.
     pub colour: String,
@@ -201,7 +202,7 @@ pub struct CanaryStatus {
 }
 
 /// A manual gate.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct GateStatus {
     /// Open, or closed.
     pub open: bool,
@@ -212,7 +213,7 @@ pub struct GateStatus {
 }
 
 /// Why nobody flips.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct FreezeStatus {
     /// What for.
     pub reason: String,
@@ -223,7 +224,7 @@ pub struct FreezeStatus {
 }
 
 /// What will happen by itself.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct NextStatus {
     /// When, at the latest.
     pub at: Timestamp,
@@ -232,7 +233,7 @@ pub struct NextStatus {
 }
 
 /// An open window.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct WindowStatus {
     /// Of the word: `arming`, `open` or `draining`.
     pub phase: String,
@@ -246,7 +247,7 @@ pub struct WindowStatus {
 }
 
 /// A colour of a group.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ColourStatus {
     /// `live`, `previous`, `staging` or `retired`.
     pub role: String,
@@ -274,7 +275,7 @@ pub struct ColourStatus {
 }
 
 /// An endpoint.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct EndpointStatus {
     /// The service it serves.
     pub service: String,
@@ -292,7 +293,7 @@ pub struct EndpointStatus {
 }
 
 /// Whether a group could be rolled back.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RollbackStatus {
     /// Whether it would do good.
     pub eligible: bool,
@@ -303,7 +304,7 @@ pub struct RollbackStatus {
 }
 
 /// The cut-over that is going on.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct CutoverStatus {
     /// Its name.
     pub id: String,
@@ -332,7 +333,7 @@ pub struct CutoverStatus {
 }
 
 /// `data` of the event `agent` of `GET /v1/events`: the agent, as far as it changes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct AgentState {
     /// Counts configurations that were taken.
     pub config_revision: u64,
@@ -345,7 +346,7 @@ pub struct AgentState {
 }
 
 /// `data` of the event `state` of `GET /v1/events`: a group, as it is now.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct GroupState {
     /// Its name.
     pub group: String,
@@ -376,7 +377,7 @@ pub struct GroupState {
 }
 
 /// A colour of a group, as it is now.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ColourState {
     /// `live`, `previous`, `staging` or `retired`.
     pub role: String,
@@ -388,7 +389,7 @@ pub struct ColourState {
 
 /// `data` of the event `missed` of `GET /v1/events`: something has happened that is not told, or not as it was.
 /// What holds now follows.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Missed {
     /// Why.
     pub why: String,
@@ -402,7 +403,7 @@ pub struct Missed {
 
 /// `POST /v1/groups/{group}/flip`, `…/rollback`, `…/canary`, `…/drill`, `…/abort`, `…/confirm`, `…/extend`, `…/pause`, `…/resume`,
 /// `…/stage`, `…/schema`, `…/freeze`, `…/unfreeze` and `…/gate`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ChangeRequest {
     /// Flip and drill: the colour that is to be live; the other one if there are two. Canary: the colour that is to
@@ -411,6 +412,7 @@ pub struct ChangeRequest {
     pub to: Option<String>,
     /// Canary: the share of new connections, 1 to 99.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1, maximum = 99)]
     pub percent: Option<u8>,
     /// Canary: its share grows by itself, as the group's configuration says.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
@@ -420,9 +422,13 @@ pub struct ChangeRequest {
     pub force: bool,
     /// Flip: when, as a time with its offset (RFC 3339) or `+5s`.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(
+        pattern = "^(\\+[1-9][0-9]{0,3}(ms|s|m|h)|[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\\.[0-9]+)?Z)$"
+    )]
     pub at: Option<String>,
     /// Flip: it undoes itself after this long unless it is confirmed; the group's default if not given.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(pattern = "^[1-9][0-9]{0,3}(ms|s|m|h)$")]
     pub confirm_within: Option<String>,
     /// Flip: it stays, whatever the group's default says.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
@@ -432,12 +438,15 @@ pub struct ChangeRequest {
     pub no_bake: bool,
     /// Extend: how much longer; drill: for how long, 10 s if not given; pause: for how long at most; freeze: for how long, if it ends by itself.
     #[serde(rename = "for", skip_serializing_if = "Option::is_none")]
+    #[schema(pattern = "^[1-9][0-9]{0,3}(ms|s|m|h)$")]
     pub duration: Option<String>,
     /// Stage: what the release is called.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(pattern = "^[!-~]{1,128}$")]
     pub version: Option<String>,
     /// Stage: which versions of the database's schema it can live with, such as `12..14`.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(pattern = "^[0-9]{1,9}\\.\\.[0-9]{1,9}$")]
     pub schema: Option<String>,
     /// Schema: its version now.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -468,11 +477,12 @@ pub struct ChangeRequest {
     pub dry_run: bool,
     /// Carry this out once, however often it is sent.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(pattern = "^[!-~]{1,255}$")]
     pub idempotency_key: Option<String>,
 }
 
 /// The answer to a change of a group.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ChangeAnswer {
     /// The cut-over; none if nothing had to be done, or for a dry run.
     pub id: Option<String>,
@@ -513,7 +523,7 @@ pub struct ChangeAnswer {
 }
 
 /// The answer to a pause and to its end.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct PauseAnswer {
     /// The group.
     pub group: String,
@@ -528,7 +538,7 @@ pub struct PauseAnswer {
 }
 
 /// The answer to what somebody says of a group: `…/stage`, `…/schema`, `…/freeze`, `…/unfreeze`, `…/gate`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct NoteAnswer {
     /// The group.
     pub group: String,
@@ -561,14 +571,14 @@ pub struct NoteAnswer {
 }
 
 /// `GET /v1/history`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct History {
     /// The newest first.
     pub cutovers: Vec<CutoverRecord>,
 }
 
 /// `GET /v1/drift`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Drift {
     /// What is not as the agent has left it.
     pub differences: Vec<Difference>,
@@ -581,7 +591,7 @@ pub struct Drift {
 }
 
 /// Something that is not as the agent has left it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Difference {
     /// Where.
     pub kind: DifferenceKind,
@@ -590,7 +600,7 @@ pub struct Difference {
 }
 
 /// Where something is not as the agent has left it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum DifferenceKind {
     /// An interface that has gone.
@@ -644,14 +654,14 @@ impl Difference {
 }
 
 /// `GET /v1/audit`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Audit {
     /// The newest first.
     pub records: Vec<AuditRecord>,
 }
 
 /// `POST /v1/explain`: a packet that nobody sent.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ExplainRequest {
     /// The group asked about; none for all.
@@ -659,8 +669,10 @@ pub struct ExplainRequest {
     /// Its protocol.
     pub protocol: Protocol,
     /// The client's side.
+    #[schema(value_type = String, pattern = "^(([0-9]{1,2}\\.){3}[0-9]{1,2}|\\[[0-9a-f]{1,4}(:[0-9a-f]{1,4}){7}\\]):[1-9][0-9]{0,3}$")]
     pub source: SocketAddr,
     /// The service's side.
+    #[schema(value_type = String, pattern = "^(([0-9]{1,2}\\.){3}[0-9]{1,2}|\\[[0-9a-f]{1,4}(:[0-9a-f]{1,4}){7}\\]):[1-9][0-9]{0,3}$")]
     pub destination: SocketAddr,
     /// Whether the packet opens a connection: a SYN, or an Initial of QUIC.
     #[serde(default)]
@@ -668,7 +680,7 @@ pub struct ExplainRequest {
 }
 
 /// `POST /v1/plan` and `/v1/apply`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ConfigRequest {
     /// The configuration; the file the agent was started with if none.
@@ -691,11 +703,12 @@ pub struct ConfigRequest {
     pub dry_run: bool,
     /// Apply: carry this out once, however often it is sent.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(pattern = "^[!-~]{1,255}$")]
     pub idempotency_key: Option<String>,
 }
 
 /// The answer to `POST /v1/plan` and `/v1/apply`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ConfigAnswer {
     /// SHA-256 of the configuration.
     pub digest: String,

@@ -16,7 +16,7 @@ use crate::exit::{Exit, Failure};
 use crate::journal;
 
 /// As many records as one answer has at most.
-const RECORDS_MAX: u32 = 10_000;
+pub(super) const RECORDS_MAX: u32 = 10_000;
 
 /// Which group.
 #[derive(Debug, Default, Deserialize)]

@@ -21,6 +21,7 @@ mod init;
 mod man;
 mod manager;
 mod note;
+mod openapi;
 mod pause;
 mod plan;
 mod rollback;
@@ -44,6 +45,7 @@ pub fn run(cli: Cli, output: &Output) -> Result<Exit, Failure> {
         Command::Agent { config, log } => agent::run(&config, &log),
         Command::Init(args) => init::run(&args, output),
         Command::Check { file } => check::run(&file, output),
+        Command::Openapi => openapi::run(),
         Command::Completion { shell } => completion::run(shell),
         Command::Man { directory } => man::run(directory.as_deref()),
         Command::Plan { file } => plan::run(&globals, output, file.as_deref()),

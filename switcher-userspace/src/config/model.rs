@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use switcher_common::abi::nat::DEFAULT_NAT_FLOWS;
+use utoipa::ToSchema;
 
 use super::roles::Roles;
 use crate::log::LogFormat;
@@ -358,7 +359,9 @@ pub struct EndpointConfig {
 }
 
 /// A service's transport protocol.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Protocol {
     /// TCP.

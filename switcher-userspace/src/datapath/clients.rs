@@ -14,6 +14,7 @@ use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 use serde::{Deserialize, Serialize};
 use switcher_common::abi::client::{Clients, SocketNote, socket_flags};
 use switcher_common::abi::map;
+use utoipa::ToSchema;
 
 use super::attach::{pinned_link, remove_link};
 use super::pinned::Pinned;
@@ -37,18 +38,19 @@ const HOOKS: [(&str, Hook); 8] = [
 ];
 
 /// Whether sockets of this host are steered.
-#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 pub struct LocalClients {
     /// How it stands.
     pub state: LocalClientsState,
     /// The cgroup whose processes' sockets are steered.
+    #[schema(value_type = Option<String>)]
     pub cgroup: Option<PathBuf>,
     /// Why they are not, and what to do about it.
     pub reason: Option<String>,
 }
 
 /// How it stands with clients on this host.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum LocalClientsState {
     /// The configuration does not want it.

@@ -12,6 +12,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
+use utoipa::ToSchema;
 
 use super::record::{CutoverRecord, Who};
 use crate::release::End;
@@ -20,7 +21,7 @@ use crate::release::End;
 const NOTHING: &str = "";
 
 /// What is recorded of one thing that was asked for, or has happened.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Entry {
     /// What kind of record this is.
     pub kind: EntryKind,
@@ -43,7 +44,7 @@ pub struct Entry {
 }
 
 /// What kind of record this is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum EntryKind {
     /// Somebody has asked for something, and was answered.
@@ -53,7 +54,7 @@ pub enum EntryKind {
 }
 
 /// A record of the audit.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct AuditRecord {
     /// Counts records, from 1.
     pub id: u64,
@@ -67,7 +68,7 @@ pub struct AuditRecord {
 }
 
 /// What came of checking the audit.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Verified {
     /// Records that follow from those before.
     pub records: u64,
@@ -78,7 +79,7 @@ pub struct Verified {
 }
 
 /// The first record that does not follow from those before.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct BadRecord {
     /// Which.
     pub id: u64,

@@ -4,6 +4,7 @@ use anyhow::Context as _;
 use jiff::Timestamp;
 use rusqlite::{Connection, Row, params};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::Journal;
 use super::outbox::{self, Outgoing};
@@ -14,7 +15,7 @@ use crate::hooks::{Occasion, Outcome};
 const KEPT: i64 = 10_000;
 
 /// A call of a hook, as the API gives it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct HookRecord {
     /// The hook's name.
     pub name: String,
@@ -37,7 +38,7 @@ pub struct HookRecord {
 }
 
 /// How a call came out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Called {
     /// As it should.

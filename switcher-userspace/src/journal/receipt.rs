@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use rusqlite::Error;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::release::{Bake, Left, Traffic, Verdict};
 
 /// What there is to know of a cut-over afterwards.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(default)]
 pub struct Receipt {
     /// How the new colour was watched, if it was to be.
@@ -44,7 +45,7 @@ pub struct Receipt {
 }
 
 /// Something that a switch had to pass.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct GateRecord {
     /// What it is.
     pub what: String,
@@ -55,7 +56,7 @@ pub struct GateRecord {
 }
 
 /// What had been counted of a colour when a cut-over was asked for, and when it was over.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ColourTraffic {
     /// When it was asked for.
     pub before: Totals,
@@ -64,7 +65,7 @@ pub struct ColourTraffic {
 }
 
 /// What has been counted of a colour, ever.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Totals {
     /// Packets from clients.
     pub packets: u64,
@@ -80,7 +81,7 @@ pub struct Totals {
 }
 
 /// A flip that was made to be undone.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct DrillRecord {
     /// For how long the other colour was to be live, in milliseconds.
     pub for_ms: u64,
@@ -99,7 +100,7 @@ pub struct DrillRecord {
 }
 
 /// How a drill came out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum DrillVerdict {
     /// It goes on.
@@ -113,7 +114,7 @@ pub enum DrillVerdict {
 }
 
 /// What a drill cost, from before the flip until it was back.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Loss {
     /// Connections and UDP flows that began meanwhile.
     pub connections: u64,
@@ -139,7 +140,7 @@ impl DrillVerdict {
 }
 
 /// How the new colour was watched after the switch.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct BakeRecord {
     /// For how long, in milliseconds.
     pub for_ms: u64,
@@ -162,7 +163,7 @@ pub struct BakeRecord {
 }
 
 /// What a colour's endpoints made of TCP connections.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct TrafficRecord {
     /// Connections that began, as far as their answers pass this host.
     pub connections: u64,

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use rusqlite::types::Type;
 use rusqlite::{Connection, Error, OptionalExtension, Row, params};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::gates::GatesRecord;
 use super::hooks::HookRecord;
@@ -44,8 +45,9 @@ pub struct Who {
 }
 
 /// How far a cut-over has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
+#[schema(as = CutoverStage)]
 pub enum Stage {
     /// Its word isn't stored.
     Preparing,
@@ -68,7 +70,7 @@ impl Stage {
 }
 
 /// A cut-over's record, as the API gives it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct CutoverRecord {
     /// Its name.
     pub id: String,

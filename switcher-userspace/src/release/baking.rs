@@ -5,6 +5,7 @@
 //! back. There is none to something worse: then it stays, and is called degraded.
 
 use std::time::Duration;
+use utoipa::ToSchema;
 
 use super::asked::{back, way_back_fits};
 use super::confirming::{self, learnt};
@@ -73,8 +74,9 @@ pub struct Observed {
 }
 
 /// How far the watch over a switch has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
+#[schema(as = BakeVerdict)]
 pub enum Verdict {
     /// It goes on.
     Watching,

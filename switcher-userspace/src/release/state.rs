@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use switcher_common::abi::Times;
 use switcher_common::word::{Word, flags};
+use utoipa::ToSchema;
 
 use super::baking::{Bake, Baking};
 use super::event::{Effect, Order, Outcome};
@@ -156,7 +157,7 @@ pub struct Terms {
 }
 
 /// What a cut-over is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
     /// To another colour.
@@ -186,7 +187,7 @@ impl Kind {
 }
 
 /// How a cut-over came out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum End {
     /// Its word is stored, and switches at an instant to come.
