@@ -1,4 +1,4 @@
-//! JSON over HTTP/1.1, on a Unix socket and, by mutual TLS, over TCP.
+//! JSON over HTTP/1.1, on a Unix socket and, by mutual TLS, over TCP; and a page that shows it.
 //!
 //! Who may ask what is said by `[agent.roles]`. Without it, root and the agent's own user do everything, and whomever
 //! the socket's mode lets in may look. Failures are RFC 9457 problems that carry the exit code of the command line.
@@ -12,6 +12,8 @@ mod limits;
 pub mod model;
 mod once;
 pub mod openapi;
+mod origin;
+mod page;
 mod peer;
 mod problem;
 mod reads;
@@ -30,6 +32,7 @@ use axum::extract::{DefaultBodyLimit, FromRef};
 use axum::middleware::from_fn_with_state;
 use tokio::sync::watch;
 
+pub(crate) use page::files as page_files;
 pub use peer::Peer;
 pub(crate) use peer::misleads;
 pub use serve::{Identity, listen, serve, serve_tls};
@@ -97,6 +100,7 @@ fn router(api: Api) -> Router {
     }
     router
         .merge(polls::routes())
+        .merge(page::files())
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)
         .layer(from_fn_with_state(api.clone(), admit::admit))

@@ -249,6 +249,10 @@ pub enum Command {
     },
     /// Say where a packet would go, and why; leaves no trace
     Explain(ExplainArgs),
+    /// Show live traffic by group and colour, what is going on and what comes next
+    ///
+    /// Keys flip, roll back and confirm; each shows first what it would do, or what is in its way.
+    Top(TopArgs),
     /// Show decisions about real packets, live
     ///
     /// While it runs, packets that come in meet programs that tell what they do. Ctrl-C ends it.
@@ -292,6 +296,23 @@ pub struct ApplyArgs {
     /// What every change takes.
     #[command(flatten)]
     pub change: ChangeArgs,
+}
+
+/// Arguments of `top`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Args)]
+pub struct TopArgs {
+    /// How often the agent is asked, 100ms at the least
+    #[arg(long, value_name = "DURATION", value_parser = interval, default_value = "1s")]
+    pub interval: Duration,
+    /// Print one frame as text, after two looks at the agent, and end
+    #[arg(long)]
+    pub snapshot: bool,
+    /// The frame's width [default: the terminal's, or 80]
+    #[arg(long, value_name = "COLUMNS", requires = "snapshot", value_parser = clap::value_parser!(u16).range(20..=1000))]
+    pub width: Option<u16>,
+    /// The frame's height [default: the terminal's, or 24]
+    #[arg(long, value_name = "ROWS", requires = "snapshot", value_parser = clap::value_parser!(u16).range(5..=1000))]
+    pub height: Option<u16>,
 }
 
 /// Arguments of `stage`.
@@ -548,6 +569,15 @@ pub struct WaitArgs {
     /// Stop waiting after this long, with exit code 8 [default: never]
     #[arg(long, value_name = "DURATION", value_parser = duration, )]
     pub timeout: Option<Duration>,
+}
+
+/// The pause between two looks at the agent.
+fn interval(text: &str) -> Result<Duration, String> {
+    let pause = duration(text)?;
+    match (Duration::from_millis(100)..=Duration::from_secs(3600)).contains(&pause) {
+        true => Ok(pause),
+        false => Err("from 100ms to 1h".to_owned()),
+    }
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

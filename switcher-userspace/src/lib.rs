@@ -28,6 +28,7 @@ pub mod reconcile;
 mod reference;
 pub mod release;
 mod tls;
+pub mod top;
 pub mod trace;
 #[cfg(feature = "otel")]
 pub mod traces;

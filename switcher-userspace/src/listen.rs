@@ -3,6 +3,7 @@
 
 pub mod meters;
 mod metrics;
+mod page;
 pub(crate) mod polls;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -50,9 +51,9 @@ pub async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
     })
 }
 
-/// Answers until it is dropped.
-pub async fn serve(listener: TcpListener, agent: Handle) {
-    let router = router(agent);
+/// Answers until it is dropped; with the page if that is wanted.
+pub async fn serve(listener: TcpListener, agent: Handle, page: bool) {
+    let router = router(agent, page);
     let room = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
         // Nobody closes the semaphore.
@@ -101,7 +102,11 @@ impl FromRef<Public> for Handle {
     }
 }
 
-fn router(agent: Handle) -> Router {
+fn router(agent: Handle, page: bool) -> Router {
+    let shown = match page {
+        true => page::routes(agent.clone()),
+        false => Router::new(),
+    };
     Router::new()
         .route("/metrics", get(metrics))
         .route("/healthz", get(healthz))
@@ -112,6 +117,7 @@ fn router(agent: Handle) -> Router {
             agent,
             made: Arc::default(),
         })
+        .merge(shown)
 }
 
 async fn metrics(State(public): State<Public>) -> Response {

@@ -101,6 +101,47 @@ impl Verb {
     }
 }
 
+impl Verb {
+    /// All of them.
+    pub const ALL: [Self; 14] = [
+        Self::Flip,
+        Self::Rollback,
+        Self::Canary,
+        Self::Drill,
+        Self::Abort,
+        Self::Confirm,
+        Self::Extend,
+        Self::Pause,
+        Self::Resume,
+        Self::Stage,
+        Self::Schema,
+        Self::Freeze,
+        Self::Unfreeze,
+        Self::Gate,
+    ];
+
+    /// As in paths of the API.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Flip => "flip",
+            Self::Rollback => "rollback",
+            Self::Canary => "canary",
+            Self::Drill => "drill",
+            Self::Abort => "abort",
+            Self::Confirm => "confirm",
+            Self::Extend => "extend",
+            Self::Pause => "pause",
+            Self::Resume => "resume",
+            Self::Stage => "stage",
+            Self::Schema => "schema",
+            Self::Freeze => "freeze",
+            Self::Unfreeze => "unfreeze",
+            Self::Gate => "gate",
+        }
+    }
+}
+
 /// What is asked of which group, and by whom.
 #[derive(Clone, Debug)]
 pub struct Asked {

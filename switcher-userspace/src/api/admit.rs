@@ -2,11 +2,12 @@
 
 use axum::Extension;
 use axum::extract::{ConnectInfo, Request, State};
-use axum::http::header::{CONNECTION, HOST, ORIGIN};
-use axum::http::{HeaderMap, HeaderValue, Method};
+use axum::http::HeaderValue;
+use axum::http::header::CONNECTION;
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 
+use super::origin;
 use super::problem::Refused;
 use super::serve::Full;
 use super::{Api, Peer};
@@ -57,23 +58,10 @@ fn permit(api: &Api, peer: &Peer, request: &Request) -> Result<(), Refused> {
         );
         return Err(Refused::later(429, &why, wait.as_secs() + 1));
     }
-    if *request.method() != Method::GET && comes_from_elsewhere(request.headers()) {
-        let why = "a page of another site has sent this";
-        return Err(Failure::new(Exit::NotPermitted, "", why).into());
-    }
+    let (method, headers) = (request.method(), request.headers());
+    origin::check(method, headers).map_err(|why| Failure::new(Exit::NotPermitted, "", why))?;
     api.may(peer, Role::Viewer, "look")?;
     Ok(())
-}
-
-/// A browser says which page has made it ask, and nobody else has an `Origin` (RFC 6454, 7). It would show its
-/// certificate on behalf of any page.
-fn comes_from_elsewhere(headers: &HeaderMap) -> bool {
-    let Some(origin) = headers.get(ORIGIN) else {
-        return false;
-    };
-    let authority = origin.to_str().ok().and_then(|it| it.split_once("://"));
-    let host = headers.get(HOST).and_then(|it| it.to_str().ok());
-    !matches!((authority, host), (Some((_, from)), Some(host)) if from.eq_ignore_ascii_case(host))
 }
 
 /// Before what only some may do.
@@ -95,29 +83,14 @@ pub(super) async fn need(
 }
 
 impl Api {
+    /// What somebody may do, as the configuration says now; nothing if none.
+    pub(super) fn role(&self, peer: &Peer) -> Option<Role> {
+        peer.role(self.taken.borrow().roles.as_ref(), self.own_uid)
+    }
+
     /// That somebody may do something, as the configuration says now.
     pub(super) fn may(&self, peer: &Peer, needs: Role, what: &str) -> Result<(), Failure> {
         let taken = self.taken.borrow();
         peer.may((taken.roles.as_ref(), self.own_uid), needs, what)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pages_of_other_sites_are_told_apart() {
-        let from = |origin: Option<&'static str>| {
-            let mut headers = HeaderMap::new();
-            headers.insert(HOST, HeaderValue::from_static("switch.internal:9465"));
-            origin.map(|it| headers.insert(ORIGIN, HeaderValue::from_static(it)));
-            comes_from_elsewhere(&headers)
-        };
-        assert!(!from(None), "curl has none");
-        assert!(!from(Some("https://Switch.internal:9465")));
-        for other in ["https://evil.example", "https://switch.internal", "null"] {
-            assert!(from(Some(other)), "{other}");
-        }
     }
 }

@@ -7,10 +7,21 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::config::Protocol;
+use crate::config::{Protocol, Role};
 use crate::datapath::clients::LocalClients;
 use crate::journal::{AuditRecord, BakeRecord, CutoverRecord};
 use crate::release::{End, Kind};
+
+/// `GET /v1/whoami`: who asks, and what for they may.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct WhoAmI {
+    /// As the record names them.
+    pub name: String,
+    /// What they are.
+    pub role: Role,
+    /// Changes of groups that they may ask for, as in `/v1/groups/{group}/…`.
+    pub may: Vec<String>,
+}
 
 /// `GET /v1/status`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -175,7 +186,7 @@ pub struct GroupStatus {
 }
 
 /// Events for one receiver.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct OutboxStatus {
     /// The hook.
     pub hook: String,

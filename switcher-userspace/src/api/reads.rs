@@ -4,14 +4,15 @@
 //! configuration: what a change that follows can be bound to.
 
 use axum::Json;
-use axum::extract::State;
+use axum::extract::{ConnectInfo, State};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 
-use super::Api;
-use super::model::{Audit, ConfigAnswer, ConfigRequest, GroupStatus, History, Status};
+use super::model::{Audit, ConfigAnswer, ConfigRequest, GroupStatus, History, Status, WhoAmI};
 use super::problem::{Asking, Body, Named, Refused, body, tag};
-use crate::agent::Runner;
+use super::{Api, Peer};
+use crate::agent::{Runner, Verb};
+use crate::config::Role;
 use crate::exit::{Exit, Failure};
 use crate::journal;
 
@@ -45,6 +46,24 @@ impl Last {
 
 /// With the revision that belongs to it.
 type Tagged<T> = (u64, T);
+
+pub(super) async fn whoami(
+    State(api): State<Api>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+) -> Json<WhoAmI> {
+    // Whoever has none was turned away, unless it was taken away just now.
+    let role = api.role(&peer).unwrap_or(Role::Viewer);
+    let may = Verb::ALL.map(|it| it.name().to_owned());
+    Json(WhoAmI {
+        name: peer.actor(),
+        role,
+        may: if role >= Role::Operator {
+            may.to_vec()
+        } else {
+            Vec::new()
+        },
+    })
+}
 
 pub(super) async fn status(
     State(api): State<Api>,

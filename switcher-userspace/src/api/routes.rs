@@ -9,7 +9,7 @@ use utoipa::openapi::RefOr;
 use super::admit::Needs;
 use super::model::{
     AgentState, Audit, ChangeAnswer, ConfigAnswer, ConfigRequest, Drift, ExplainRequest,
-    GroupState, GroupStatus, History, Missed, NoteAnswer, PauseAnswer, Status,
+    GroupState, GroupStatus, History, Missed, NoteAnswer, PauseAnswer, Status, WhoAmI,
 };
 use super::openapi::{self, Param, Schemas};
 use super::{Api, BODY_MAX, SMALL_BODY_MAX, changes, events, explain, flagger, reads, trace, wait};
@@ -67,6 +67,9 @@ pub(super) fn routes() -> Vec<Route> {
     use Param::{For, Group, Id, InGroup, LastEvent, Limit, Timeout};
 
     vec![
+        read("/v1/whoami", get(reads::whoami))
+            .says("whoami", "Who asks, and what they may do")
+            .json::<WhoAmI>(),
         read("/v1/status", get(reads::status))
             .says("status", "The agent, and how its groups are")
             .with(&[Group])

@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow};
 use axum::Router;
 use axum::extract::ConnectInfo;
+use axum::middleware::from_fn;
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -25,7 +26,7 @@ use tracing::{debug, info, warn};
 
 use super::limits::{Bounds, Limits, Place};
 use super::model::SecureStatus;
-use super::{Api, Peer, router};
+use super::{Api, Peer, origin, router};
 use crate::agent::Handle;
 use crate::{config, tls};
 
@@ -40,7 +41,7 @@ pub(super) struct Full(pub(super) bool);
 
 /// Answers requests until it is dropped. What was begun is left to the agent.
 pub async fn serve(listener: UnixListener, api: Api) {
-    let router = router(api.clone());
+    let router = router(api.clone()).layer(from_fn(origin::at_home));
     loop {
         let Some((stream, _)) = accepted(listener.accept().await).await else {
             continue;

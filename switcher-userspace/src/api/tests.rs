@@ -13,7 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
 use super::model::{
-    Audit, ChangeAnswer, ChangeRequest, ConfigAnswer, ConfigRequest, History, Status,
+    Audit, ChangeAnswer, ChangeRequest, ConfigAnswer, ConfigRequest, History, Status, WhoAmI,
 };
 use super::*;
 use crate::agent::tests::{Stand, config};
@@ -425,6 +425,77 @@ async fn what_makes_no_sense_is_said() {
 }
 
 #[tokio::test]
+async fn the_page_loads_nothing_but_its_own_files() {
+    let server = Server::new().await;
+    let (head, html) = server.text("GET", "/", "").await;
+    assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+    for line in [
+        "content-type: text/html",
+        "content-security-policy: default-src 'none';",
+        "x-content-type-options: nosniff",
+        "x-frame-options: DENY",
+    ] {
+        assert!(
+            head.to_lowercase().contains(&line.to_lowercase()),
+            "{line}: {head}"
+        );
+    }
+    for word in ["<style", "style=", " onclick", "<script>", "http"] {
+        assert!(!html.contains(word), "{word}");
+    }
+    let mut loaded = 0;
+    for name in html
+        .split(['"'])
+        .filter(|it| it.ends_with(".css") || it.ends_with(".js") || it.ends_with(".svg"))
+    {
+        let (head, text) = server.text("GET", &format!("/{name}"), "").await;
+        assert!(
+            head.starts_with("HTTP/1.1 200") && !text.is_empty(),
+            "{name}: {head}"
+        );
+        loaded += 1;
+    }
+    assert_eq!(loaded, 3);
+}
+
+#[tokio::test]
+async fn who_asks_is_told_what_they_may() {
+    let server = Server::new().await;
+    let who: WhoAmI = server.client.get("/v1/whoami").await.expect("answers");
+    assert_eq!(who.role, crate::config::Role::Admin);
+    assert!(who.name.contains("uid "), "{}", who.name);
+    for verb in &who.may {
+        let path = format!("/v1/groups/other/{verb}");
+        let (head, problem) = server.raw("POST", &path, "", r#"{"reason": "x"}"#).await;
+        assert!(!head.starts_with("HTTP/1.1 405"), "{verb}: {head}");
+        assert!(
+            !problem["detail"].to_string().contains("nothing at"),
+            "{verb}: {problem}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn other_sites_pages_change_nothing() {
+    let server = Server::new().await;
+    let json = "content-type: application/json\r\n";
+    let other = format!("origin: http://evil.example\r\n{json}");
+    let (head, problem) = server.raw("POST", FLIP, &other, "{}").await;
+    assert!(head.starts_with("HTTP/1.1 403"), "{head}");
+    assert_eq!(problem["exit_code"], 13);
+    let (head, _) = server.raw("POST", FLIP, "origin: http://x\r\n", "{}").await;
+    assert!(head.starts_with("HTTP/1.1 403"), "a form: {head}");
+    let renamed = "GET /v1/status HTTP/1.1\r\nhost: evil.example\r\nconnection: close\r\n\r\n";
+    let answer = server.exchange(renamed).await;
+    assert!(answer.starts_with("HTTP/1.1 403"), "{answer}");
+    let status: Status = server.client.get("/v1/status").await.expect("answers");
+    assert_eq!(status.groups[0].revision, 0);
+    let own = format!("origin: http://x\r\nsec-fetch-site: same-origin\r\n{json}");
+    let (head, _) = server.raw("POST", FLIP, &own, "{}").await;
+    assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+}
+
+#[tokio::test]
 async fn without_an_agent_the_client_says_what_to_do() {
     let directory = TempDir::new().expect("a directory");
     let client = Client::at(&directory.path().join("none.sock"));
@@ -483,19 +554,33 @@ impl Server {
 
     /// A request as curl would send it: the head of the answer, and its body.
     async fn raw(&self, method: &str, path: &str, headers: &str, body: &str) -> (String, Value) {
-        let mut stream = UnixStream::connect(&self.socket).await.expect("connects");
         let length = body.len();
         let request = format!(
             "{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {length}\r\n\
              {headers}\r\n{body}"
         );
-        stream.write_all(request.as_bytes()).await.expect("writes");
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.expect("reads");
+        let answer = self.exchange(&request).await;
         let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
         let json = serde_json::from_str(body);
         // What controllers poll is text.
         let body = json.unwrap_or_else(|_| Value::String(body.to_owned()));
         (head.to_owned(), body)
+    }
+
+    /// The same, of what is no JSON.
+    async fn text(&self, method: &str, path: &str, headers: &str) -> (String, String) {
+        let request =
+            format!("{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{headers}\r\n");
+        let answer = self.exchange(&request).await;
+        let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
+        (head.to_owned(), body.to_owned())
+    }
+
+    async fn exchange(&self, request: &str) -> String {
+        let mut stream = UnixStream::connect(&self.socket).await.expect("connects");
+        stream.write_all(request.as_bytes()).await.expect("writes");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.expect("reads");
+        answer
     }
 }

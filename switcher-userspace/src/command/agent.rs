@@ -70,6 +70,7 @@ async fn serve(config: Config, file: &Path) -> anyhow::Result<Ended> {
     // Before anything that takes time: until somebody listens, a SIGHUP ends the process.
     let signals = Signals::listen()?;
     let socket = config.agent.socket.clone();
+    let page = config.agent.page;
     let public = match config.agent.listen {
         Some(address) => Some(listen::bind(address).await?),
         None => None,
@@ -103,7 +104,7 @@ async fn serve(config: Config, file: &Path) -> anyhow::Result<Ended> {
     }
     tokio::spawn(api::serve(listener, api));
     if let Some(public) = public {
-        tokio::spawn(listen::serve(public, agent.clone()));
+        tokio::spawn(listen::serve(public, agent.clone(), page));
     }
     manager::ready();
     tokio::spawn(manager::show(agent.clone()));

@@ -27,6 +27,7 @@ mod plan;
 mod rollback;
 mod show;
 mod status;
+mod top;
 mod trace;
 mod wait;
 
@@ -88,6 +89,7 @@ pub fn run(cli: Cli, output: &Output) -> Result<Exit, Failure> {
         Command::Doctor { config } => doctor::run(config.as_deref(), output),
         Command::Emergency(args) => emergency::run(&args, output),
         Command::Explain(args) => explain::run(&globals, output, &args),
+        Command::Top(args) => top::run(&globals, output, &args),
         Command::Trace(args) => trace::run(&globals, output, &args),
     }
 }

@@ -40,6 +40,8 @@ pub struct AgentConfig {
     pub flows: u32,
     /// Where metrics and states can be read by everybody; nowhere if none.
     pub listen: Option<SocketAddr>,
+    /// Whether the page is there, too, for everybody to see.
+    pub page: bool,
     /// How the agent's log looks, if the command line does not say; what suits its reader if none.
     pub log: Option<LogFormat>,
     /// Where traces of cut-overs go: the URL of a collector for OpenTelemetry. Where the environment says, if none.

@@ -25,6 +25,7 @@ fn defaults_are_filled_in() {
         bpffs: "/sys/fs/bpf/switcher".into(),
         flows: 1_048_576,
         listen: None,
+        page: false,
         log: None,
         traces: None,
         local_clients: true,
@@ -82,6 +83,7 @@ fn everything_typed_is_meant() {
     assert_eq!(config.agent.flows, 4096);
     assert!(!config.agent.local_clients && !config.agent.repair);
     assert_eq!(config.agent.listen, "[::]:9464".parse().ok());
+    assert!(config.agent.page);
     assert_eq!(config.agent.log, Some(crate::log::LogFormat::Json));
     assert_eq!(config.agent.traces.as_deref(), Some("http://[::1]:4318"));
     assert_eq!(config.agent.cgroup, Some("/tmp/cgroup".into()));

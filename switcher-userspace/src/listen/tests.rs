@@ -260,6 +260,41 @@ async fn what_is_missing_is_not_ready() {
 }
 
 #[tokio::test]
+async fn the_page_is_there_if_it_is_wanted_and_changes_nothing() {
+    let (stand, other) = start().await;
+    for path in ["/", "/page.js", "/v1/status", "/v1/history", "/v1/whoami"] {
+        let (head, _) = get(other, path).await;
+        assert!(head.starts_with("HTTP/1.1 404"), "{path}: {head}");
+    }
+    let listener = bind(([127, 0, 0, 1], 0).into()).await.expect("is free");
+    let public = listener.local_addr().expect("is bound");
+    tokio::spawn(serve(listener, stand.agent.clone(), true));
+    let (head, html) = get(public, "/").await;
+    assert!(
+        head.starts_with("HTTP/1.1 200") && html.starts_with("<!doctype html>"),
+        "{head}"
+    );
+    let (_, who) = get(public, "/v1/whoami").await;
+    assert_eq!(who, r#"{"name":"anybody","role":"viewer","may":[]}"#);
+    let (_, status) = get(public, "/v1/status").await;
+    assert!(status.contains(r#""live":"blue""#), "{status}");
+    stand.flip().await.expect("flips");
+    stand.phase("idle").await;
+    tokio::time::sleep(KEEPS).await;
+    let (_, history) = get(public, "/v1/history").await;
+    let history: serde_json::Value = serde_json::from_str(&history).expect("JSON");
+    let id = history["cutovers"][0]["id"].as_str().expect("an id");
+    let (_, record) = get(public, &format!("/v1/cutovers/{id}")).await;
+    assert!(record.contains(r#""result":"succeeded""#), "{record}");
+    let (head, _) = get(public, "/v1/cutovers/nonsense").await;
+    assert!(head.starts_with("HTTP/1.1 404"), "{head}");
+    for path in ["/v1/groups/shop/flip", "/v1/status", "/"] {
+        let (head, _) = ask(public, "POST", path, "\r\n").await;
+        assert!(head.starts_with("HTTP/1.1 40"), "{path}: {head}");
+    }
+}
+
+#[tokio::test]
 async fn silent_connections_leave_room_for_others() {
     let (_stand, public) = start().await;
     let mut silent = Vec::new();
@@ -317,7 +352,7 @@ async fn start_with(text: &str) -> (Stand, SocketAddr) {
     let stand = Stand::new(text);
     let listener = bind(([127, 0, 0, 1], 0).into()).await.expect("is free");
     let address = listener.local_addr().expect("is bound");
-    tokio::spawn(serve(listener, stand.agent.clone()));
+    tokio::spawn(serve(listener, stand.agent.clone(), false));
     (stand, address)
 }
 

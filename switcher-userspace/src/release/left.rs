@@ -10,7 +10,7 @@ use super::hooks::{Call, Moment};
 use super::state::{Cutover, GroupState, Kind, Window};
 
 /// By whom a colour was left.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct LeftBy {
     /// The cut-over.
     pub cutover: String,

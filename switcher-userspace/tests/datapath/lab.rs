@@ -63,6 +63,7 @@ impl Lab {
             bpffs: self.bpffs.clone(),
             flows: 4096,
             listen: None,
+            page: false,
             log: None,
             traces: None,
             local_clients: false,

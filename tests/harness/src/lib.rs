@@ -4,6 +4,8 @@
 //! dropped, also in a panic. What a killed run left behind, [`netns::sweep`] removes.
 
 pub mod agent;
+pub mod bridge;
+pub mod browser;
 pub mod cgroup;
 pub mod chance;
 pub mod config;
@@ -18,12 +20,16 @@ pub mod python;
 pub mod servers;
 pub mod stand;
 pub mod stats;
+pub mod terminal;
 pub mod topology;
 pub mod unique;
 
 pub use agent::{Agent, Place};
+pub use bridge::Bridge;
+pub use browser::Browser;
 pub use cgroup::Cgroup;
 pub use load::{Load, Plan};
 pub use netns::Namespace;
 pub use stand::Stand;
+pub use terminal::Terminal;
 pub use topology::{Mode, Topology};

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Programs that tests, demo and bench start, and the Debian package of each.
-const PROGRAMS: [(&str, &str); 10] = [
+const PROGRAMS: [(&str, &str); 11] = [
     ("ip", "iproute2"),
     ("tc", "iproute2"),
     ("ethtool", "ethtool"),
@@ -16,6 +16,7 @@ const PROGRAMS: [(&str, &str); 10] = [
     ("bpftool", "bpftool"),
     ("systemd-analyze", "systemd"),
     ("dpkg-shlibdeps", "dpkg-dev"),
+    ("chromium-headless-shell", "chromium-headless-shell"),
 ];
 /// What makes Python environments for the tests of recipes.
 const PYTHON: &str = "python3-venv";

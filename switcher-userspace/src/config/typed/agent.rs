@@ -36,6 +36,7 @@ pub(in crate::config) struct TypedAgent {
     pub(in crate::config) bpffs: Option<PathBuf>,
     pub(in crate::config) flows: Option<u32>,
     pub(in crate::config) listen: Option<Typed<SocketAddr>>,
+    pub(in crate::config) page: bool,
     pub(in crate::config) log: Option<LogFormat>,
     pub(in crate::config) traces: Option<String>,
     pub(in crate::config) local_clients: Option<bool>,
@@ -71,6 +72,7 @@ impl TypedAgent {
             listen: section
                 .value("listen")
                 .and_then(|value| value.parse(LISTEN, scalar::listen)),
+            page: page(&section),
             log: section
                 .value("log")
                 .and_then(|value| value.choice(LOGS, &[]))
@@ -110,6 +112,23 @@ impl TypedAgent {
         }
         Self::default()
     }
+}
+
+fn page(section: &Section<'_>) -> bool {
+    let Some(value) = section.value("page") else {
+        return false;
+    };
+    let (report, at) = (value.report, value.at.clone());
+    let wanted = value.boolean().is_some_and(|typed| typed.value);
+    if wanted && !section.has("listen") {
+        let why = "there is no agent.listen for everybody to see it at";
+        report.error(
+            &at,
+            why,
+            "add one; on the agent's socket the page is always there",
+        );
+    }
+    wanted
 }
 
 fn interfaces(value: &Value<'_>) -> Vec<TypedInterface> {
