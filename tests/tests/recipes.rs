@@ -3,6 +3,8 @@
 
 #[path = "recipes/ansible.rs"]
 mod ansible;
+#[path = "recipes/certificates.rs"]
+mod certificates;
 #[path = "recipes/ci.rs"]
 mod ci;
 #[path = "recipes/flagger.rs"]

@@ -10,6 +10,7 @@ use switcher_harness::Agent;
 use crate::site::{Group, HEALTH, LISTEN, Site, until};
 use crate::{example, yaml};
 
+const PAGE: &str = include_str!("../../../docs/recipes/flagger.md");
 /// Types of webhooks that are asked before something is done (Flagger's `api/v1beta1`).
 const TYPES: [&str; 9] = [
     "rollout",
@@ -44,8 +45,7 @@ pub(crate) fn config(group: &Group, loadtester: &str, agent: &Agent) -> Result<S
 
 /// The hook that the page advises: it opens gate `rollback` when the group goes back.
 fn advised(agent: &Agent) -> Result<String> {
-    let page = include_str!("../../../docs/recipes/flagger.md");
-    let hook = page.split("```toml\n").nth(1).context("the hook")?;
+    let hook = PAGE.split("```toml\n").nth(1).context("the hook")?;
     let hook = hook.split("```").next().unwrap_or_default();
     let here = json!([
         agent.binary(),
@@ -92,7 +92,17 @@ fn polled(site: &Site) -> Result<()> {
         let words = ["gate", "flagger", name, way];
         site.stand.agent.cli(&words)?.expect(0).map(drop)
     };
-    gate("podinfo", "open")?;
+    // As the page has it opened.
+    let socket = site.stand.agent.place().socket().display().to_string();
+    let command = PAGE.split("$ curl ").nth(1).context("the command")?;
+    let command = command.split("```").next().unwrap_or_default();
+    let command = command
+        .replace("/run/switcher/switcher.sock", &socket)
+        .replace("\"name\": \"shop\"", "\"name\": \"flagger\"");
+    let command = format!("curl --silent --fail-with-body {command}");
+    let home = site.directory("flagger")?;
+    let opened = site.run(&home, &["sh", "-c", &command], &[])?.expect(0)?;
+    ensure!(opened.said.contains("\"open\":true"), "{}", opened.said);
     all([200, 200, 403])?;
     gate("rollback", "open")?;
     all([200, 200, 200])?;

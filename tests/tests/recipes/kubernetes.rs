@@ -12,13 +12,14 @@ use crate::{example, yaml};
 const UNIT: &str = include_str!("../../../packaging/switcher.service");
 
 pub(crate) fn run(site: &Site) -> Result<()> {
-    for file in ["agent.yaml", "flip.yaml"] {
+    for file in ["agent.yaml", "flip.yaml", "flip-remote.yaml"] {
         let path = examples().join("kubernetes").join(file);
         let path = path.display().to_string();
         crate::looks_at("kubernetes-validate", &["--strict", &path])?;
     }
     agent(site)?;
-    flip(site)
+    flip(site)?;
+    from_elsewhere(site)
 }
 
 /// It gets what the unit gives, its configuration is one, and the probes ask what there is.
@@ -83,18 +84,10 @@ fn agent(site: &Site) -> Result<()> {
 fn flip(site: &Site) -> Result<()> {
     let job = yaml(&example("kubernetes/flip.yaml")?)?;
     let container = &job["spec"]["template"]["spec"]["containers"][0];
-    let words = ["command", "args"].map(|key| container[key].as_array());
-    let words: Vec<&str> = words
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter_map(Value::as_str)
-        .collect();
-    let mut variables = Vec::new();
-    for variable in container["env"].as_array().context("env")? {
-        let text = |key: &str| variable[key].as_str().context("a text");
-        variables.push((text("name")?, text("value")?));
-    }
+    let (words, variables) = command(container)?;
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let variables = variables.iter().map(|(name, it)| (&**name, &**it));
+    let mut variables: Vec<(&str, &str)> = variables.collect();
     ensure!(variables.contains(&("GROUP", "shop")), "{variables:?}");
     let home = site.directory("kubernetes")?;
     let run = |pod: &str| {
@@ -123,4 +116,52 @@ fn flip(site: &Site) -> Result<()> {
     let mut blue = variables;
     blue.extend([("GROUP", "kubernetes"), ("HOSTNAME", "shop-v43-aaaaa")]);
     site.run(&home, &words, &blue)?.expect(5).map(drop)
+}
+
+/// The Job of another cluster, with the Secret mounted where it says.
+fn from_elsewhere(site: &Site) -> Result<()> {
+    let job = yaml(&example("kubernetes/flip-remote.yaml")?)?;
+    let pod = &job["spec"]["template"]["spec"];
+    let container = &pod["containers"][0];
+    let mount = container["volumeMounts"][0]["mountPath"].as_str();
+    let mount = mount.context("a mount")?;
+    let (words, mut variables) = command(container)?;
+    let [(_, url), ..] = site.certificates.variables();
+    for (name, value) in &mut variables {
+        let there = site.certificates.path().display().to_string();
+        *value = match name.as_str() {
+            "SWITCHER_URL" => url.clone(),
+            "GROUP" => "kubernetes".to_owned(),
+            _ => value.replace(mount, &there),
+        };
+    }
+    let mut all: Vec<(&str, &str)> = variables
+        .iter()
+        .map(|(name, it)| (&**name, &**it))
+        .collect();
+    all.extend([
+        ("SWITCHER_SOCKET", "/nowhere"),
+        ("HOSTNAME", "shop-v43-bbbbb"),
+    ]);
+    let home = site.directory("kubernetes")?;
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let unfreeze = ["switcher", "unfreeze", "kubernetes"];
+    site.run(&home, &unfreeze, &[])?.expect(0)?;
+    site.run(&home, &words, &all)?.expect(0)?;
+    site.expect_live("kubernetes", "blue", "v43")?;
+    site.expect_actor("kubernetes", "ci.internal")
+}
+
+/// What a container runs, and with which variables.
+fn command(container: &Value) -> Result<(Vec<String>, Vec<(String, String)>)> {
+    let words = ["command", "args"].map(|key| container[key].as_array());
+    let words = words.into_iter().flatten().flatten();
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let variables = container["env"].as_array().context("env")?.iter();
+    Ok((
+        words.map(text).collect(),
+        variables
+            .map(|it| (text(&it["name"]), text(&it["value"])))
+            .collect(),
+    ))
 }

@@ -16,10 +16,8 @@ pub(crate) fn run(site: &Site) -> Result<()> {
     );
     program(&home.join("smoke"), &smoke)?;
     let script = examples().join("shell/deploy.sh").display().to_string();
-    let deploy = |version: &str| {
-        let with = [("DEPLOY", "./deploy"), ("SMOKE", "./smoke")];
-        site.run(&home, &[&script, "shell", version], &with)
-    };
+    let with = [("DEPLOY", "./deploy"), ("SMOKE", "./smoke")];
+    let deploy = |version: &str| site.run(&home, &[&script, "shell", version], &with);
     deploy("v1")?.expect(0)?;
     site.expect_live("shell", "green", "v1")?;
     ensure!(std::fs::read_to_string(home.join("green"))?.trim() == "v1");
@@ -38,8 +36,19 @@ pub(crate) fn run(site: &Site) -> Result<()> {
     ensure!(refused.said.contains("year-end"), "{}", refused.said);
     site.run(&home, &["switcher", "unfreeze", "shell"], &[])?
         .expect(0)?;
-    deploy("v3")?.expect(0)?;
+    // From elsewhere, as the page says.
+    let page = include_str!("../../../docs/recipes/shell.md");
+    let remote = site.certificates.variables();
+    let mut far = with.to_vec();
+    for (name, value) in &remote {
+        ensure!(page.contains(&format!("{name}=")), "{name}");
+        far.push((*name, value.as_str()));
+    }
+    far.push(("SWITCHER_SOCKET", "/nowhere"));
+    site.run(&home, &[&script, "shell", "v3"], &far)?
+        .expect(0)?;
     site.expect_live("shell", "blue", "v3")?;
+    site.expect_actor("shell", "ci.internal")?;
     site.run(&home, &[&script, "shell"], &[])?.expect(2)?;
     Ok(())
 }

@@ -16,10 +16,11 @@ use switcher_harness::servers::{HttpServer, Identity};
 use switcher_harness::topology::{COLOURS, VIP};
 use switcher_harness::{Mode, Stand};
 
+use crate::certificates::Certificates;
 use crate::loadtester::LoadTester;
 
 /// Seconds after which a program hangs.
-const PATIENCE: &str = "150";
+const PATIENCE: &str = "400";
 /// Where everybody may read.
 pub(crate) const LISTEN: &str = "127.0.0.1:9464";
 
@@ -33,6 +34,7 @@ pub(crate) struct Site {
     pub(crate) stand: Stand,
     /// Receives Flagger's webhooks.
     pub(crate) loadtester: LoadTester,
+    pub(crate) certificates: Certificates,
     groups: HashMap<&'static str, Group>,
     _servers: Vec<HttpServer>,
 }
@@ -83,6 +85,8 @@ impl Site {
         let groups = names.iter().copied().zip(0..).map(Group::new);
         let groups: HashMap<_, _> = groups.map(|group| (group.name, group)).collect();
         let mut text = stand.settings.render(&stand.topology, stand.agent.place());
+        let certificates = Certificates::new(stand.agent.place().directory().join("tls"))?;
+        text += &certificates.config();
         let mut servers = Vec::new();
         for group in groups.values() {
             text += &match group.name {
@@ -110,6 +114,7 @@ impl Site {
         Ok(Self {
             stand,
             loadtester,
+            certificates,
             groups,
             _servers: servers,
         })
@@ -179,6 +184,14 @@ impl Site {
         Ok(())
     }
 
+    /// That somebody has made a group's newest cut-over.
+    pub(crate) fn expect_actor(&self, group: &str, actor: &str) -> Result<()> {
+        let history = self.stand.agent.json(&["history", group])?;
+        let found = history[0]["actor"].as_str().unwrap_or_default();
+        ensure!(found.contains(actor), "{group}: {found}, not {actor}");
+        Ok(())
+    }
+
     /// A group's cut-overs, the newest first: kind and reason of each.
     pub(crate) fn history(&self, group: &str) -> Result<Vec<(String, String)>> {
         let history = self.stand.agent.json(&["history", group])?;
@@ -245,7 +258,7 @@ pub(crate) fn program(path: &Path, text: &str) -> Result<()> {
 
 /// Waits for what is to happen by itself.
 pub(crate) fn until(what: &str, mut met: impl FnMut() -> Result<bool>) -> Result<()> {
-    let deadline = std::time::Instant::now() + Duration::from_secs(60);
+    let deadline = std::time::Instant::now() + Duration::from_secs(120);
     while !met()? {
         ensure!(
             std::time::Instant::now() < deadline,
