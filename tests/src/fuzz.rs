@@ -122,7 +122,7 @@ fn one(state: &State, hook: Hook, frame: &[u8]) {
     let again = run(&twin, hook, &mut theirs);
     assert_eq!((verdict, &ours), (again, &theirs), "the same twice");
     if matches!(hook, Hook::Ingress) {
-        without_front(before, state, frame, (verdict, &ours));
+        without_front(&before, state, frame, (verdict, &ours));
     }
     if matches!(verdict, Verdict::Pass(_)) {
         assert_eq!(ours, frame, "what passes is untouched");
@@ -133,7 +133,7 @@ fn one(state: &State, hook: Hook, frame: &[u8]) {
 }
 
 /// The front decides what the whole pipeline would decide, and leaves behind what that would.
-fn without_front(before: State, after: &State, frame: &[u8], (verdict, ours): (Verdict, &[u8])) {
+fn without_front(before: &State, after: &State, frame: &[u8], (verdict, ours): (Verdict, &[u8])) {
     let mut frame = frame.to_vec();
     let whole = Verdict::Continue(Stage::Whole);
     let whole = pipeline::run_on(whole, &mut frame, &before.memory, &before.told);

@@ -152,8 +152,11 @@ fn from_elsewhere(site: &Site) -> Result<()> {
     site.expect_actor("kubernetes", "ci.internal")
 }
 
+/// Words of a command, and variables by name.
+type Started = (Vec<String>, Vec<(String, String)>);
+
 /// What a container runs, and with which variables.
-fn command(container: &Value) -> Result<(Vec<String>, Vec<(String, String)>)> {
+fn command(container: &Value) -> Result<Started> {
     let words = ["command", "args"].map(|key| container[key].as_array());
     let words = words.into_iter().flatten().flatten();
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
