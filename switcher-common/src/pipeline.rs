@@ -1,4 +1,4 @@
-//! The stages in order: the data path's table of contents, behind the [front](crate::front).
+//! The stages in order: the data path's table of contents, behind the [front].
 //!
 //! Incoming: parse, classify, steer, rewrite, forward. Outgoing: replies of endpoints get the service's
 //! address back.

@@ -67,7 +67,7 @@ pub struct Globals {
     /// The agent's Unix socket
     #[arg(long, global = true, value_name = "PATH", env = "SWITCHER_SOCKET", default_value = DEFAULT_SOCKET)]
     pub socket: PathBuf,
-    /// The agent's API over TCP instead, such as https://switch.internal:9465; needs --cert and --key
+    /// The agent's API over TCP instead, such as `https://switch.internal:9465`; needs --cert and --key
     #[arg(long, global = true, value_name = "URL", env = "SWITCHER_URL", requires_all = ["cert", "key"])]
     pub url: Option<String>,
     /// The certificate to show there (PEM)
