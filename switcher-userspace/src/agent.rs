@@ -13,7 +13,6 @@ mod automatic;
 mod bake;
 mod canary;
 mod clock;
-mod degraded;
 mod drift;
 mod drill;
 mod effects;

@@ -34,8 +34,6 @@ pub(super) struct Comparisons {
     pub(super) repairs: Vec<Millis>,
     /// What was said of it last.
     pub(super) said: Vec<Difference>,
-    /// It is not repaired.
-    pub(super) left: bool,
 }
 
 impl Default for Comparisons {
@@ -44,7 +42,6 @@ impl Default for Comparisons {
             next: Instant::now() + LEAST,
             repairs: Vec::new(),
             said: Vec::new(),
-            left: false,
         }
     }
 }
@@ -86,12 +83,10 @@ impl Runner {
         }
         let repairable = drift.differences.iter().any(Difference::is_repaired);
         self.comparisons.said = drift.differences;
-        let repairs = self.config.agent.repair && drift.repairs_left > 0;
-        self.comparisons.left = repairable && !repairs;
         if !repairable || !self.config.agent.repair {
             return;
         }
-        if !repairs {
+        if drift.repairs_left == 0 {
             if changed {
                 error!(
                     "repaired {REPAIRS} times within an hour, and changed again: left as it is; who changes it?"
@@ -124,10 +119,7 @@ impl Runner {
         );
         match done {
             Ok(()) => info!("repaired"),
-            Err(failure) => {
-                self.comparisons.left = true;
-                error!("not repaired: {failure}");
-            }
+            Err(failure) => error!("not repaired: {failure}"),
         }
     }
 

@@ -143,8 +143,11 @@ impl Runner {
             let (down, others): (Vec<&WantEndpoint>, Vec<&WantEndpoint>) = endpoints
                 .iter()
                 .partition(|it| matches!(it.standing, Standing::Dead | Standing::Failing));
-            if others.is_empty() {
-                // That is said elsewhere.
+            if others.is_empty() && !down.is_empty() {
+                warnings.push(format!(
+                    "service {name}: no endpoint of {} is healthy; their shares stay as they are",
+                    group.state.live
+                ));
                 continue;
             }
             let gone = down

@@ -7,7 +7,6 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::Journal;
-use super::outbox::{self, Outgoing};
 use super::record::timestamp;
 use crate::hooks::{Occasion, Outcome};
 
@@ -64,9 +63,7 @@ pub struct Unfinished {
 }
 
 impl Called {
-    /// As in JSON.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
+    const fn name(self) -> &'static str {
         match self {
             Self::Passed => "passed",
             Self::Failed => "failed",
@@ -109,17 +106,11 @@ impl Journal {
         Ok(numbers)
     }
 
-    /// Commits what a call came to, with what others are to hear of it.
+    /// Commits what a call came to.
     ///
     /// # Errors
     /// When the file can't be written.
-    pub fn called(
-        &self,
-        number: i64,
-        called: Called,
-        outcome: &Outcome,
-        events: &[Outgoing],
-    ) -> anyhow::Result<()> {
+    pub fn called(&self, number: i64, called: Called, outcome: &Outcome) -> anyhow::Result<()> {
         let sql = "UPDATE hooks SET ended = ?2, outcome = ?3, why = ?4, said = ?5, attempts = ?6
             WHERE id = ?1 AND ended IS NULL";
         let Outcome {
@@ -129,15 +120,9 @@ impl Journal {
             passed: _,
         } = outcome;
         let ended = Timestamp::now().to_string();
-        let context = "record what a hook came to";
-        let transaction = self.db.unchecked_transaction().context(context)?;
-        let values = params![number, ended, called.name(), why, said, attempts];
-        transaction
-            .prepare_cached(sql)
-            .and_then(|mut statement| statement.execute(values))
-            .and_then(|_| outbox::put(&transaction, events))
-            .and_then(|()| transaction.commit())
-            .context(context)
+        let mut statement = self.db.prepare_cached(sql)?;
+        let done = statement.execute(params![number, ended, called.name(), why, said, attempts]);
+        done.map(drop).context("record what a hook came to")
     }
 
     /// The calls that an agent before this one has not seen the end of, of one group.

@@ -320,7 +320,6 @@ impl CutoverRecord {
             switched: self.result.is_some(),
             unconfirmed: self.to_confirm().is_some(),
             undecided: self.undecided,
-            left: receipt.left,
         }
     }
 
