@@ -7,6 +7,7 @@
 mod export;
 mod ids;
 mod otlp;
+mod part;
 mod settings;
 
 use std::collections::BTreeMap;
@@ -18,6 +19,7 @@ use tokio::runtime::Handle;
 pub use export::Exporting;
 use export::Sender;
 use ids::{SpanId, TraceId};
+pub(crate) use part::Part;
 use settings::Settings;
 
 use crate::hooks;
@@ -59,15 +61,6 @@ pub(crate) struct Span {
     link: Option<(TraceId, SpanId)>,
     /// What went wrong.
     error: Option<String>,
-}
-
-/// Part of a cut-over: what, from when to now.
-pub(crate) struct Part<'a> {
-    pub(crate) cutover: &'a str,
-    pub(crate) name: &'a str,
-    pub(crate) start: Timestamp,
-    pub(crate) attributes: Vec<(&'static str, Value)>,
-    pub(crate) error: Option<String>,
 }
 
 /// Traces go where the configuration says, or where the environment says as OpenTelemetry has it; nowhere if

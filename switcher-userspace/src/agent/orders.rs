@@ -50,6 +50,45 @@ pub enum Verb {
 }
 
 impl Verb {
+    /// All of them.
+    pub const ALL: [Self; 14] = [
+        Self::Flip,
+        Self::Rollback,
+        Self::Canary,
+        Self::Drill,
+        Self::Abort,
+        Self::Confirm,
+        Self::Extend,
+        Self::Pause,
+        Self::Resume,
+        Self::Stage,
+        Self::Schema,
+        Self::Freeze,
+        Self::Unfreeze,
+        Self::Gate,
+    ];
+
+    /// As in paths of the API.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Flip => "flip",
+            Self::Rollback => "rollback",
+            Self::Canary => "canary",
+            Self::Drill => "drill",
+            Self::Abort => "abort",
+            Self::Confirm => "confirm",
+            Self::Extend => "extend",
+            Self::Pause => "pause",
+            Self::Resume => "resume",
+            Self::Stage => "stage",
+            Self::Schema => "schema",
+            Self::Freeze => "freeze",
+            Self::Unfreeze => "unfreeze",
+            Self::Gate => "gate",
+        }
+    }
+
     /// The fields that every change takes.
     pub(crate) const ALL_TAKE: [&str; 5] = [
         "reason",
@@ -97,47 +136,6 @@ impl Verb {
             | Self::Confirm
             | Self::Resume
             | Self::Unfreeze => &[],
-        }
-    }
-}
-
-impl Verb {
-    /// All of them.
-    pub const ALL: [Self; 14] = [
-        Self::Flip,
-        Self::Rollback,
-        Self::Canary,
-        Self::Drill,
-        Self::Abort,
-        Self::Confirm,
-        Self::Extend,
-        Self::Pause,
-        Self::Resume,
-        Self::Stage,
-        Self::Schema,
-        Self::Freeze,
-        Self::Unfreeze,
-        Self::Gate,
-    ];
-
-    /// As in paths of the API.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Flip => "flip",
-            Self::Rollback => "rollback",
-            Self::Canary => "canary",
-            Self::Drill => "drill",
-            Self::Abort => "abort",
-            Self::Confirm => "confirm",
-            Self::Extend => "extend",
-            Self::Pause => "pause",
-            Self::Resume => "resume",
-            Self::Stage => "stage",
-            Self::Schema => "schema",
-            Self::Freeze => "freeze",
-            Self::Unfreeze => "unfreeze",
-            Self::Gate => "gate",
         }
     }
 }

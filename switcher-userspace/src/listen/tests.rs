@@ -54,16 +54,7 @@ async fn metrics_follow_a_flip() {
 
 #[tokio::test]
 async fn dashboard_and_alerts_ask_for_what_there_is() {
-    let (stand, public) = start().await;
-    attach(&stand, Hold::Attached);
-    stand.flip().await.expect("flips");
-    stand.phase("idle").await;
-    let confirmed = ChangeRequest {
-        confirm_within: Some("1h".into()),
-        ..ChangeRequest::default()
-    };
-    stand.order(Verb::Flip, confirmed).await.expect("flips");
-    stand.phase("confirming").await;
+    let (_stand, public) = confirming().await;
     let (_, text) = get(public, "/metrics").await;
     let there = names(&text);
     let dashboard = include_str!("../../../examples/monitoring/dashboard.json");
@@ -78,16 +69,7 @@ async fn dashboard_and_alerts_ask_for_what_there_is() {
 
 /// Metrics of an agent that has a sample of each.
 pub(crate) async fn everything() -> String {
-    let (stand, _public) = start().await;
-    attach(&stand, Hold::Attached);
-    stand.flip().await.expect("flips");
-    stand.phase("idle").await;
-    let confirmed = ChangeRequest {
-        confirm_within: Some("1h".into()),
-        ..ChangeRequest::default()
-    };
-    stand.order(Verb::Flip, confirmed).await.expect("flips");
-    stand.phase("confirming").await;
+    let (stand, _public) = confirming().await;
     let mut shown = shown(&stand.agent).await.expect("is shown");
     let now = jiff::Timestamp::now();
     shown.status.masquerade = Some(MasqueradeStatus {
@@ -300,6 +282,21 @@ fn attach(stand: &Stand, hold: Hold) {
         xdp: "native".into(),
         hold,
     }];
+}
+
+/// An agent whose second flip waits to be confirmed: there is a sample of much.
+async fn confirming() -> (Stand, SocketAddr) {
+    let (stand, public) = start().await;
+    attach(&stand, Hold::Attached);
+    stand.flip().await.expect("flips");
+    stand.phase("idle").await;
+    let confirmed = ChangeRequest {
+        confirm_within: Some("1h".into()),
+        ..ChangeRequest::default()
+    };
+    stand.order(Verb::Flip, confirmed).await.expect("flips");
+    stand.phase("confirming").await;
+    (stand, public)
 }
 
 async fn start() -> (Stand, SocketAddr) {

@@ -1,8 +1,10 @@
 //! In place of traces, where the binary is built without the feature `otel`.
 
-use jiff::Timestamp;
-use serde_json::Value;
+mod part;
+
 use tokio::runtime::Handle;
+
+pub(crate) use part::Part;
 
 use crate::journal::CutoverRecord;
 use crate::release::End;
@@ -13,16 +15,6 @@ pub struct Traces;
 
 /// Nothing is being sent.
 pub struct Exporting;
-
-/// Part of a cut-over.
-#[expect(dead_code, reason = "nobody reads it here")]
-pub(crate) struct Part<'a> {
-    pub(crate) cutover: &'a str,
-    pub(crate) name: &'a str,
-    pub(crate) start: Timestamp,
-    pub(crate) attributes: Vec<(&'static str, Value)>,
-    pub(crate) error: Option<String>,
-}
 
 /// There are no traces.
 ///
