@@ -232,7 +232,6 @@ impl Killer {
 
 fn stand(mode: Mode) -> Result<Stand> {
     let settings = Settings {
-        learn: Duration::from_millis(20),
         interval: Duration::from_millis(100),
         ..Settings::default()
     };

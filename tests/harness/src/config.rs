@@ -21,7 +21,8 @@ pub struct Settings {
     pub servers: u16,
     /// `[groups.shop.drain] arm`.
     pub arm: Duration,
-    /// `[groups.shop.drain] learn`.
+    /// `[groups.shop.drain] learn`. Flows that are silent for longer are promised nothing: far above
+    /// [`idle_pause`](crate::Plan::idle_pause).
     pub learn: Duration,
     /// `[groups.shop.drain] deadline`.
     pub deadline: Duration,
@@ -52,7 +53,7 @@ impl Default for Settings {
             inner_xdp: None,
             servers: 1,
             arm: Duration::from_millis(20),
-            learn: Duration::from_millis(200),
+            learn: Duration::from_millis(400),
             deadline: Duration::from_secs(600),
             health: "http",
             interval: Duration::from_millis(200),

@@ -64,7 +64,7 @@ impl Default for Plan {
             downloads: 1,
             download: Duration::from_secs(10),
             idle: 1,
-            idle_pause: Duration::from_millis(200),
+            idle_pause: Duration::from_millis(100),
             udp_flows: 2,
             udp_new: 1,
             pause: Duration::from_millis(5),
