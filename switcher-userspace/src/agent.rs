@@ -13,6 +13,7 @@ mod automatic;
 mod bake;
 mod canary;
 mod clock;
+mod degraded;
 mod drift;
 mod drill;
 mod effects;

@@ -120,8 +120,9 @@ pub struct Flows {
     /// How many there are at each endpoint that has any.
     pub by_endpoint: BTreeMap<u16, u64>,
     /// How many would go elsewhere if the window closed now: the current table has another endpoint for
-    /// them, or for UDP, whose tags outlive a window, no place for theirs at all.
-    pub astray: u64,
+    /// them, or for UDP, whose tags outlive a window, no place for theirs at all. By the endpoint where they
+    /// are.
+    pub astray: BTreeMap<u16, u64>,
 }
 
 /// A group in the kernel.

@@ -227,6 +227,28 @@ impl Journal {
             .with_context(|| format!("record cut-over {}", cutover.id))
     }
 
+    /// Commits that a colour which a cut-over has left has drained; `current` is the cut-over whose window it
+    /// was, if that is another one.
+    ///
+    /// # Errors
+    /// When the file can't be written.
+    pub fn tell_drained(
+        &self,
+        (cutover, colour): (&CutoverRecord, &str),
+        current: Option<&CutoverRecord>,
+        events: &[Outgoing],
+    ) -> anyhow::Result<()> {
+        let transaction = self.db.unchecked_transaction()?;
+        let entry = Entry::drained(cutover, colour);
+        cutover
+            .write(&transaction)
+            .and_then(|()| current.map_or(Ok(()), |current| current.write(&transaction)))
+            .and_then(|()| audit::append(&transaction, &entry, Timestamp::now()))
+            .and_then(|()| outbox::put(&transaction, events))
+            .and_then(|()| transaction.commit())
+            .with_context(|| format!("record what cut-over {} has left", cutover.id))
+    }
+
     /// The cut-overs of a group that aren't over, the oldest first.
     ///
     /// # Errors

@@ -49,7 +49,7 @@ fn events_survive_a_kill(site: &mut Site) -> Result<()> {
     let mut told: Vec<Value> = Vec::new();
     while told
         .last()
-        .is_none_or(|body| body["data"]["customData"]["event"] != "drained")
+        .is_none_or(|body| body["data"]["customData"]["event"] != "succeeded")
     {
         told.push(cloudevent(&site.events.next()?)?);
     }
@@ -62,11 +62,11 @@ fn events_survive_a_kill(site: &mut Site) -> Result<()> {
         "dev.cdevents.service.deployed.0.2.0",
         "switcher.started",
         "dev.cdevents.service.published.0.2.0",
-        "dev.cdevents.service.upgraded.0.2.0",
         "dev.cdevents.environment.modified.0.2.0",
+        "dev.cdevents.service.upgraded.0.2.0",
     ];
     ensure!(types == expected, "{types:?}");
-    let upgraded = &told[3]["data"];
+    let upgraded = &told[4]["data"];
     let artifact = &upgraded["subject"]["content"]["artifactId"];
     ensure!(artifact == "pkg:generic/shop@v2", "{upgraded}");
     ensure!(upgraded["customData"]["reason"] == "test", "{upgraded}");

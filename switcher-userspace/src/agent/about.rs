@@ -141,11 +141,12 @@ fn named(effect: &Effect) -> Option<&str> {
         Effect::Record(record) => Some(match record {
             Record::Switched { id }
             | Record::Ended { id, .. }
+            | Record::Drained { id, .. }
             | Record::Confirmed { id }
             | Record::Hooked { id }
             | Record::Extended { id }
             | Record::Bake { id, .. } => id,
-            Record::Found(cutover) => &cutover.id,
+            Record::Found { cutover, .. } => &cutover.id,
         }),
         Effect::Hold
         | Effect::SetTimes(_)

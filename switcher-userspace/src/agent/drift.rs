@@ -34,6 +34,8 @@ pub(super) struct Comparisons {
     pub(super) repairs: Vec<Millis>,
     /// What was said of it last.
     pub(super) said: Vec<Difference>,
+    /// It is not repaired.
+    pub(super) left: bool,
 }
 
 impl Default for Comparisons {
@@ -42,6 +44,7 @@ impl Default for Comparisons {
             next: Instant::now() + LEAST,
             repairs: Vec::new(),
             said: Vec::new(),
+            left: false,
         }
     }
 }
@@ -83,10 +86,12 @@ impl Runner {
         }
         let repairable = drift.differences.iter().any(Difference::is_repaired);
         self.comparisons.said = drift.differences;
+        let repairs = self.config.agent.repair && drift.repairs_left > 0;
+        self.comparisons.left = repairable && !repairs;
         if !repairable || !self.config.agent.repair {
             return;
         }
-        if drift.repairs_left == 0 {
+        if !repairs {
             if changed {
                 error!(
                     "repaired {REPAIRS} times within an hour, and changed again: left as it is; who changes it?"
@@ -119,7 +124,10 @@ impl Runner {
         );
         match done {
             Ok(()) => info!("repaired"),
-            Err(failure) => error!("not repaired: {failure}"),
+            Err(failure) => {
+                self.comparisons.left = true;
+                error!("not repaired: {failure}");
+            }
         }
     }
 

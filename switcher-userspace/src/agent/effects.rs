@@ -272,6 +272,9 @@ impl Runner {
                 let by = group.state.confirm_by();
                 record.confirm_by = by.map(|by| self.clock.wall(by));
                 record.undecided = group.state.window().is_some_and(|it| it.hooks);
+                if let Some(window) = group.state.window() {
+                    record.receipt.left.clone_from(&window.left);
+                }
                 let us = record.store_to_settled_us;
                 info!(
                     group = name,
@@ -280,7 +283,7 @@ impl Runner {
                     "{} is live",
                     record.to
                 );
-                if record.from != record.to {
+                if record.from != record.to && record.to == group.state.live {
                     group.since = record.stored.unwrap_or(now);
                     group.by.clone_from(&record.actor);
                 }
@@ -314,7 +317,7 @@ impl Runner {
                 self.journal.put_cutover(&record.clone(), None)
             }
             Record::Ended { id, end, leftovers } => {
-                self.note_ended(name, end, &id);
+                self.note_ended(name, &id);
                 let Some(group) = self.groups.get_mut(name) else {
                     return;
                 };
@@ -325,6 +328,7 @@ impl Runner {
                 record.result = Some(end);
                 record.ended = Some(now);
                 record.leftovers = leftovers;
+                record.receipt.left.clear();
                 if let Some(bake) = &mut record.receipt.bake
                     && bake.verdict == Verdict::Watching
                 {
@@ -352,6 +356,11 @@ impl Runner {
                 let state = calm.then(|| group.record());
                 self.journal.tell_cutover(&record, state.as_ref(), &events)
             }
+            Record::Drained {
+                id,
+                colour,
+                leftovers,
+            } => self.note_drained(name, &id, &colour, leftovers),
             Record::Confirmed { id } => {
                 let Some(record) = group.records.get_mut(&id) else {
                     return;
@@ -376,12 +385,13 @@ impl Runner {
                 info!(group = name, cutover = id, by = ?record.confirm_by, "prolonged");
                 self.journal.put_cutover(&record.clone(), None)
             }
-            Record::Found(cutover) => {
+            Record::Found { cutover, left } => {
                 let who = by_itself(&cutover);
                 let mut record = CutoverRecord::new(name, &cutover, who, now);
                 record.stage = journal::Stage::Draining;
                 record.result = Some(End::Switched);
                 record.revision = Some(group.state.revision);
+                record.receipt.left = left;
                 warn!(
                     group = name,
                     cutover = cutover.id,

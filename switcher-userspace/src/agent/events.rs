@@ -121,7 +121,7 @@ impl Runner {
             group: name.to_owned(),
             live: state.live.clone(),
             previous: state.previous.clone(),
-            phase: state.phase().to_owned(),
+            phase: self.phase(group).to_owned(),
             revision: state.revision,
             since: group.since,
             by: group.by.clone(),

@@ -117,12 +117,16 @@ impl Runner {
     /// What a hook is told at a moment.
     fn occasion(&self, name: &str, call: &Call, who: Option<&Who>) -> Occasion {
         let group = self.groups.get(name);
-        let record = group.and_then(|group| group.records.get(&call.id));
+        let record = self.record_of(name, &call.id);
         let unknown = Releases::default();
         let releases = group.map_or(&unknown, |group| &group.state.releases);
         let moment = call.moment.name();
-        if let Some(record) = record {
-            return told(record, moment, releases, &self.host);
+        match (record, call.moment) {
+            (Some(record), Moment::Drained) => {
+                return drained(&record, &call.from, releases, &self.host);
+            }
+            (Some(record), _) => return told(&record, moment, releases, &self.host),
+            (None, _) => {}
         }
         let id = match call.id.is_empty() {
             true => self.journal.fresh_id(Timestamp::now()),
@@ -150,12 +154,20 @@ impl Runner {
         }
     }
 
+    /// A cut-over that may be over.
+    pub(super) fn record_of(&self, name: &str, id: &str) -> Option<CutoverRecord> {
+        let open = self.groups.get(name).and_then(|it| it.records.get(id));
+        let over = || self.journal.cutover(id).ok().flatten();
+        open.cloned().or_else(over)
+    }
+
     /// One of them has ended.
     fn hook_ended(
         &mut self,
         (name, id): (&str, &str),
         hook: &Hook,
         (number, start): (i64, Timestamp),
+        occasion: &Occasion,
         outcome: &Outcome,
     ) {
         let _about = self.about(name, id);
@@ -177,9 +189,16 @@ impl Runner {
                 outcome.reason()
             );
         }
-        if let Err(error) = self.journal.called(number, called, outcome) {
+        let moment = &occasion.event;
+        self.meters.hook(name, &hook.name, moment, called.name());
+        let failed = (!outcome.passed).then(|| failed(hook, occasion, outcome));
+        let events = failed.as_ref().map(|it| self.outgoing(it));
+        let events = events.unwrap_or_default();
+        self.told.occasions.extend(failed);
+        if let Err(error) = self.journal.called(number, called, outcome, &events) {
             warn!(group = name, hook = hook.name, "{error:#}");
         }
+        self.wake_outbox(name);
     }
 
     fn trace_hook(&self, id: &str, hook: &Hook, start: Timestamp, outcome: &Outcome) {
@@ -265,7 +284,8 @@ impl Runner {
     fn not_called(&self, running: &Running) {
         for number in &running.numbers {
             let outcome = Outcome::default();
-            if let Err(error) = self.journal.called(*number, Called::Stopped, &outcome) {
+            let stopped = self.journal.called(*number, Called::Stopped, &outcome, &[]);
+            if let Err(error) = stopped {
                 warn!("{error:#}");
             }
         }
@@ -328,7 +348,7 @@ impl Runner {
             Ok(numbers) => {
                 for number in numbers {
                     let called = (number, Timestamp::now());
-                    self.hook_ended((name, id), hook, called, outcome);
+                    self.hook_ended((name, id), hook, called, occasion, outcome);
                 }
             }
             Err(error) => warn!(group = name, "{error:#}"),
@@ -380,7 +400,10 @@ impl Runner {
                 why: "the agent ended meanwhile".to_owned(),
                 ..Outcome::default()
             };
-            if let Err(error) = self.journal.called(number, Called::Interrupted, &outcome) {
+            let ended = self
+                .journal
+                .called(number, Called::Interrupted, &outcome, &[]);
+            if let Err(error) = ended {
                 warn!(group = name, "{error:#}");
             }
         }
@@ -402,8 +425,10 @@ async fn run(
         if !outcome.passed && matters && moment.is_waited_for() {
             blockers.push(blocker(&hook, &outcome));
         }
-        let (name, id) = (name.clone(), id.clone());
-        handle.tell(move |runner| runner.hook_ended((&name, &id), &hook, called, &outcome));
+        let (name, id, told) = (name.clone(), id.clone(), occasion.clone());
+        handle.tell(move |runner| {
+            runner.hook_ended((&name, &id), &hook, called, &told, &outcome);
+        });
         if !blockers.is_empty() {
             break;
         }
@@ -419,6 +444,41 @@ fn blocker(hook: &Hook, outcome: &Outcome) -> Blocker {
             On::Rollback => format!("it asks to roll back; {reason}"),
             On::Moment(_) | On::Event | On::Over => format!("it failed; {reason}"),
         },
+    }
+}
+
+/// What is told of a hook that has failed, or asks to go back.
+fn failed(hook: &Hook, occasion: &Occasion, outcome: &Outcome) -> Occasion {
+    let Blocker { what, why } = blocker(hook, outcome);
+    let (group, moment) = (&occasion.group, &occasion.event);
+    Occasion {
+        id: format!("{}/{}/failed", occasion.id, hook.name),
+        event: "hook-failed".to_owned(),
+        time: Timestamp::now(),
+        message: format!("{group}: {what} ({moment}): {why}"),
+        ..occasion.clone()
+    }
+}
+
+/// What is told of a colour that a cut-over has left.
+pub(super) fn drained(
+    record: &CutoverRecord,
+    colour: &str,
+    releases: &Releases,
+    host: &str,
+) -> Occasion {
+    let told = told(record, Moment::Drained.name(), releases, host);
+    if record.from == colour {
+        return told;
+    }
+    // A canary that another one has replaced, or that somebody has switched away from by hand.
+    let release = releases.colours.get(colour);
+    Occasion {
+        id: format!("{}/{colour}", told.id),
+        from: Some(colour.to_owned()),
+        from_version: release.and_then(|it| it.version.clone()),
+        message: format!("{}: {colour} has drained", record.group),
+        ..told
     }
 }
 

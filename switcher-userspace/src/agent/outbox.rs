@@ -9,6 +9,7 @@ use tokio::task::AbortHandle;
 use tracing::{debug, warn};
 
 use super::Runner;
+use crate::api::model::OutboxStatus;
 use crate::config::{Config, Hook, On};
 use crate::hooks::{self, Occasion, Outcome};
 use crate::journal::{CutoverRecord, Outgoing};
@@ -17,6 +18,8 @@ use crate::release::{End, Kind, Millis};
 /// Time until an event is sent again; doubled from one failure to the next.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+/// What deliveries are called where moments are named.
+const EVENT: &str = "event";
 /// When an event is given up.
 const TOO_OLD: SignedDuration = SignedDuration::from_hours(24);
 
@@ -33,6 +36,8 @@ pub(super) struct Lane {
     /// Not before.
     again: Millis,
     failures: u32,
+    /// Why, the last time.
+    reason: Option<String>,
     /// It has arrived, and could not be taken out of the journal.
     arrived: Option<i64>,
 }
@@ -81,6 +86,7 @@ impl Runner {
                 id: event, cutover, ..
             } = waiting.occasion;
             warn!(group, cutover, hook = name, event, "given up after a day");
+            self.meters.hook(group, name, EVENT, "given-up");
             return self.journal.sent(waiting.number);
         }
         let (handle, hook, key) = (self.handle.clone(), hook.clone(), key.clone());
@@ -102,8 +108,11 @@ impl Runner {
             return;
         };
         lane.task = None;
+        let result = if outcome.passed { "passed" } else { "failed" };
+        self.meters.hook(group, hook, EVENT, result);
         if !outcome.passed {
             let failures = lane.failures + 1;
+            lane.reason = Some(outcome.reason());
             warn!(
                 group,
                 hook,
@@ -115,7 +124,7 @@ impl Runner {
             return;
         }
         debug!(group, hook, "an event has arrived");
-        lane.failures = 0;
+        (lane.failures, lane.reason) = (0, None);
         if let Err(error) = self.journal.sent(number) {
             warn!(
                 group,
@@ -169,6 +178,29 @@ impl Runner {
         lanes.for_each(|(_, lane)| lane.empty = false);
     }
 
+    /// How many events wait, and why.
+    pub(super) fn outbox_status(&self, group: &str) -> Vec<OutboxStatus> {
+        let lanes = self.outbox.iter().filter(|((it, _), _)| it == group);
+        let each = lanes.map(|((_, hook), lane)| {
+            let waiting = match lane.empty {
+                true => Ok((0, None)),
+                false => self.journal.waiting_out(group, hook),
+            };
+            let (waiting, since) = waiting.unwrap_or_else(|error| {
+                warn!(group, hook, "{error:#}");
+                (0, None)
+            });
+            OutboxStatus {
+                hook: hook.clone(),
+                waiting,
+                since,
+                failures: lane.failures,
+                reason: lane.reason.clone(),
+            }
+        });
+        each.collect()
+    }
+
     /// What is told of something that is no cut-over.
     pub(super) fn outgoing(&self, occasion: &Occasion) -> Vec<Outgoing> {
         outgoing(&self.config, std::slice::from_ref(occasion))
@@ -207,8 +239,7 @@ pub(super) const fn switched(kind: Kind) -> &'static str {
 pub(super) fn ended(record: &CutoverRecord, end: End) -> Vec<&'static str> {
     let left = record.from != record.to;
     match (end, record.kind) {
-        (End::Succeeded, Kind::Flip) if left => vec!["succeeded", "drained"],
-        (End::Succeeded, Kind::Rollback | Kind::Emergency) if left => vec!["drained"],
+        (End::Succeeded, Kind::Flip) if left => vec!["succeeded"],
         (End::Aborted, _) => vec!["aborted"],
         (End::Failed, _) => vec!["failed"],
         (End::Succeeded | End::RolledBack | End::Switched | End::Scheduled, _) => Vec::new(),

@@ -3,12 +3,15 @@
 use jiff::Timestamp;
 use switcher_common::abi::Counters;
 use switcher_common::word::Word;
+use tracing::info;
 
 use super::Runner;
 use super::group::{Activity, Group};
+use super::hooks::drained;
+use super::outbox::outgoing;
 use crate::health::Verdict;
 use crate::journal::{ColourTraffic, GateRecord, Receipt, Totals};
-use crate::release::{self, Blocker, Cutover, End, Kind};
+use crate::release::{self, Blocker, Cutover, Kind, Left, Stage, Window};
 
 impl Runner {
     /// Before the store.
@@ -42,7 +45,16 @@ impl Runner {
             };
             (colour.clone(), traffic)
         });
+        let left = match &group.state.stage {
+            Stage::Preparing(preparing) => preparing.left.clone(),
+            Stage::Idle
+            | Stage::Switching(_)
+            | Stage::Confirming(_)
+            | Stage::Baking(_)
+            | Stage::Draining(_) => Left::new(),
+        };
         Receipt {
+            left,
             bake,
             policy: cutover.terms.policy,
             drill: self.drill_record(&cutover.terms),
@@ -96,13 +108,58 @@ impl Runner {
         }
     }
 
+    /// A colour that it has left has no flows any more, or none that are waited for.
+    pub(super) fn note_drained(
+        &mut self,
+        name: &str,
+        id: &str,
+        colour: &str,
+        leftovers: u64,
+    ) -> anyhow::Result<()> {
+        let record = self.record_of(name, id);
+        let Some(group) = self.groups.get_mut(name) else {
+            return Ok(());
+        };
+        info!(
+            group = name,
+            cutover = id,
+            leftovers,
+            "{colour} has drained"
+        );
+        let Some(mut record) = record else {
+            // Nobody knows by what it was left.
+            return Ok(());
+        };
+        if record.from == colour {
+            record.receipt.drained = Some(Timestamp::now());
+            record.leftovers = record.leftovers.max(leftovers);
+        }
+        // Only this one: others may have drained as well, and are recorded one after the other.
+        record.receipt.left.remove(colour);
+        let mut window = None;
+        if let Some(Window { cutover, .. }) = group.state.window()
+            && cutover.id != id
+            && let Some(current) = group.records.get_mut(&cutover.id)
+        {
+            current.receipt.left.remove(colour);
+            window = Some(current.clone());
+        }
+        if let Some(known) = group.records.get_mut(id) {
+            known.clone_from(&record);
+        }
+        let occasion = drained(&record, colour, &group.state.releases, &self.host);
+        let events = outgoing(&self.config, std::slice::from_ref(&occasion));
+        self.told.occasions.push(occasion);
+        self.journal
+            .tell_drained((&record, colour), window.as_ref(), &events)
+    }
+
     /// It is over.
-    pub(super) fn note_ended(&mut self, name: &str, end: End, id: &str) {
+    pub(super) fn note_ended(&mut self, name: &str, id: &str) {
         self.sample_of(Some(name));
         let Some(group) = self.groups.get_mut(name) else {
             return;
         };
-        let idle = group.state.cutover().is_none();
         let Some(record) = group.records.get_mut(id) else {
             return;
         };
@@ -115,7 +172,6 @@ impl Runner {
         if record.result.is_none() || record.from == record.to {
             return;
         }
-        receipt.drained = (idle && end == End::Succeeded).then(Timestamp::now);
         receipt.first_packet_at = group.first_packet.filter(|at| record.stored <= Some(*at));
         let old = group.activity.get(&record.from);
         receipt.last_packet_to_old_at = old.and_then(|it| it.last_packet);

@@ -32,7 +32,7 @@ impl Runner {
     /// Groups, their live colours, and what they are in the middle of.
     pub fn live(&self) -> impl Iterator<Item = (&str, &str, &'static str)> {
         let groups = self.groups.values();
-        groups.map(|group| (&*group.name, &*group.state.live, group.state.phase()))
+        groups.map(|group| (&*group.name, &*group.state.live, self.phase(group)))
     }
 
     /// Whether new connections of a group go to a colour.

@@ -24,7 +24,7 @@ use crate::datapath::{Colour, GroupIndex};
 use crate::exit::{Exit, Failure};
 use crate::health::{Target, Verdict};
 use crate::journal::CutoverRecord;
-use crate::release::{self, Advance, Stage, Window, no_previous};
+use crate::release::{self, Advance, Elsewhere, Stage, Window, no_previous};
 
 /// Counting flows takes time with many of them; a count serves for this long.
 const COUNT_KEEPS: Duration = Duration::from_secs(1);
@@ -196,7 +196,9 @@ impl Runner {
             name: name.to_owned(),
             live: state.live.clone(),
             previous: state.previous.clone(),
-            phase: state.phase().to_owned(),
+            phase: self.phase(group).to_owned(),
+            degraded: self.degraded(group),
+            outbox: self.outbox_status(name),
             revision: state.revision,
             epoch: state.word.epoch(),
             since: group.since,
@@ -316,10 +318,20 @@ impl Runner {
         Some((group.index, have.colour(colour)?))
     }
 
-    /// Flows that would go astray if the window closed now, when they were last counted.
-    pub(super) fn elsewhere(&self, name: &str) -> Option<u64> {
-        let counted = self.groups.get(name)?.flows.as_ref()?;
-        Some(counted.flows.as_ref()?.astray)
+    /// Flows that would go astray if the window closed now, when they were last counted, by colour; `""` for
+    /// endpoints that the kernel has no more.
+    pub(super) fn elsewhere(&self, name: &str) -> Option<Elsewhere> {
+        let group = self.groups.get(name)?;
+        let colours = &self.have.groups.get(&group.index)?.colours;
+        let mut elsewhere = Elsewhere::new();
+        for (id, flows) in &group.flows.as_ref()?.flows.as_ref()?.astray {
+            let place = self
+                .place_of(*id)
+                .filter(|(index, _)| *index == group.index);
+            let colour = place.and_then(|(_, colour)| colours.get(&colour).cloned());
+            *elsewhere.entry(colour.unwrap_or_default()).or_default() += flows;
+        }
+        Some(elsewhere)
     }
 
     /// Reads counters, and notices where packets have come.
@@ -389,9 +401,14 @@ impl Runner {
             Phase::Open => "open",
             Phase::Draining => "draining",
         };
+        let elsewhere = self.elsewhere(&group.name);
+        let flows = |colour: &String| Some(*elsewhere.as_ref()?.get(colour).unwrap_or(&0));
+        let left = group.state.window().into_iter();
+        let left = left.flat_map(|window| window.left.keys());
         Some(WindowStatus {
             phase: phase.to_owned(),
-            flows_on_old: self.elsewhere(&group.name),
+            flows_on_old: elsewhere.as_ref().map(|it| it.values().sum()),
+            left: left.map(|colour| (colour.clone(), flows(colour))).collect(),
             flow_map_used: self.datapath.flow_map_used(group.index).unwrap_or_default(),
         })
     }
@@ -500,7 +517,9 @@ impl Runner {
     }
 
     fn at_deadline(&self, group: &Group, window: &Window) -> String {
-        match self.elsewhere(&group.name).or(window.elsewhere) {
+        let elsewhere = self.elsewhere(&group.name);
+        let flows = elsewhere.map(|it| it.values().sum());
+        match flows.or_else(|| window.flows_elsewhere()) {
             Some(1) => "drain deadline: 1 connection left would be reset".to_owned(),
             Some(left) => format!("drain deadline: {left} connections left would be reset"),
             None => "drain deadline: connections left would be reset".to_owned(),

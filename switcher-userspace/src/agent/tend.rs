@@ -143,11 +143,8 @@ impl Runner {
             let (down, others): (Vec<&WantEndpoint>, Vec<&WantEndpoint>) = endpoints
                 .iter()
                 .partition(|it| matches!(it.standing, Standing::Dead | Standing::Failing));
-            if others.is_empty() && !down.is_empty() {
-                warnings.push(format!(
-                    "service {name}: no endpoint of {} is healthy; their shares stay as they are",
-                    group.state.live
-                ));
+            if others.is_empty() {
+                // That is said elsewhere.
                 continue;
             }
             let gone = down

@@ -176,7 +176,7 @@ fn over(condition: bool, state: &GroupState) -> Met {
 }
 
 fn left(state: &GroupState) -> String {
-    match state.window().and_then(|window| window.elsewhere) {
+    match state.window().and_then(release::Window::flows_elsewhere) {
         Some(flows) => format!(
             "the group is {}, {flows} flows on the old endpoints",
             state.phase()

@@ -144,6 +144,12 @@ pub struct GroupStatus {
     pub previous: Option<String>,
     /// What is going on.
     pub phase: String,
+    /// What keeps clients from being served as they should, and what to do.
+    #[serde(default)]
+    pub degraded: Vec<String>,
+    /// Events that are on their way, by the hooks that hear of them.
+    #[serde(default)]
+    pub outbox: Vec<OutboxStatus>,
     /// Counts changes of `live`.
     pub revision: u64,
     /// Counts windows.
@@ -183,6 +189,21 @@ pub struct GroupStatus {
     /// The colour that has a share of new connections.
     #[serde(default)]
     pub canary: Option<CanaryStatus>,
+}
+
+/// Events for one receiver.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct OutboxStatus {
+    /// The hook.
+    pub hook: String,
+    /// How many wait.
+    pub waiting: u64,
+    /// Since when the oldest does.
+    pub since: Option<Timestamp>,
+    /// How often it was sent in vain.
+    pub failures: u32,
+    /// Why, the last time.
+    pub reason: Option<String>,
 }
 
 /// A colour that has a share of new connections.
@@ -235,6 +256,9 @@ pub struct WindowStatus {
     pub phase: String,
     /// Flows at endpoints that new flows don't go to; none if they could not be counted.
     pub flows_on_old: Option<u64>,
+    /// The same for each colour that was left since it opened and has not drained.
+    #[serde(default)]
+    pub left: BTreeMap<String, Option<u64>>,
     /// From 0 to 1.
     pub flow_map_used: f64,
 }

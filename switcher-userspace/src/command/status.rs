@@ -1,11 +1,14 @@
 //! `switcher status [GROUP] [-w]`.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use switcher_common::verdict::Reason;
 
-use crate::api::model::{ColourStatus, GroupStatus, MasqueradeStatus, PortsStatus, Status};
+use crate::api::model::{
+    ColourStatus, GroupStatus, MasqueradeStatus, OutboxStatus, PortsStatus, Status,
+};
 use crate::cli::Globals;
 use crate::client::{Client, converse, encode};
 use crate::exit::{Exit, Failure};
@@ -160,8 +163,25 @@ fn describe_group(output: &Output, group: &GroupStatus, now: Timestamp) -> Strin
             .map_or_else(|| "?".to_owned(), human_count);
         let used = window.flow_map_used * 100.0;
         text += &format!(
-            "  window {}: {flows} flows on old endpoints, flow map {used:.0} % used\n",
-            window.phase
+            "  window {}: {flows} flows on old endpoints{}, flow map {used:.0} % used\n",
+            window.phase,
+            each(&window.left)
+        );
+    }
+    for trouble in &group.degraded {
+        text += &format!("  degraded: {trouble}\n");
+    }
+    for lane in group.outbox.iter().filter(|it| it.failures > 0) {
+        let OutboxStatus {
+            hook,
+            waiting,
+            failures,
+            reason,
+            ..
+        } = lane;
+        let reason = reason.as_deref().unwrap_or("unknown why");
+        text += &format!(
+            "  hook {hook}: {waiting} events wait, sent {failures} times in vain: {reason}\n"
         );
     }
     for warning in &group.warnings {
@@ -177,6 +197,19 @@ fn describe_group(output: &Output, group: &GroupStatus, now: Timestamp) -> Strin
     }
     text += &indented(&colours(output, group, now));
     text + &indented(&failing(group))
+}
+
+/// Which colours these are at.
+fn each(left: &BTreeMap<String, Option<u64>>) -> String {
+    if left.is_empty() {
+        return String::new();
+    }
+    let one = |(colour, flows): (&String, &Option<u64>)| {
+        let flows = flows.map_or_else(|| "?".to_owned(), human_count);
+        format!("{flows} {colour}")
+    };
+    let all: Vec<_> = left.iter().map(one).collect();
+    format!(" ({})", all.join(", "))
 }
 
 fn rollback(group: &GroupStatus) -> String {

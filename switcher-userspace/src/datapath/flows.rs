@@ -45,8 +45,9 @@ impl Pinned {
             let age = now.wrapping_sub(tag.seen).cast_signed();
             if valid && age <= idle.cast_signed() {
                 *flows.by_endpoint.entry(tag.endpoint).or_default() += 1;
-                let astray = placement.is_astray(key.id, key.client, key.port, tag.endpoint);
-                flows.astray += u64::from(astray);
+                if placement.is_astray(key.id, key.client, key.port, tag.endpoint) {
+                    *flows.astray.entry(tag.endpoint).or_default() += 1;
+                }
             }
         };
         let epoch = self.word(group).epoch();
@@ -67,7 +68,9 @@ impl Pinned {
         };
         for (id, alive) in masqueraded {
             *flows.by_endpoint.entry(id).or_default() += alive;
-            flows.astray += if live.contains(&id) { 0 } else { alive };
+            if !live.contains(&id) {
+                *flows.astray.entry(id).or_default() += alive;
+            }
         }
         Ok(flows)
     }
@@ -140,7 +143,9 @@ impl Pinned {
         for (socket, id) in self.steered_connections(&endpoints)? {
             let (client, port) = (socket.remote.ip().into(), Port::new(socket.remote.port()));
             let service = self.maps.endpoints.get(id.into()).service;
-            flows.astray += u64::from(placement.is_astray(service, client, port, id));
+            if placement.is_astray(service, client, port, id) {
+                *flows.astray.entry(id).or_default() += 1;
+            }
         }
         Ok(())
     }

@@ -281,7 +281,7 @@ impl Datapath for Memory {
         let placed: BTreeSet<u16> = tables.flat_map(|it| it.iter()).copied().collect();
         let astray = by_endpoint.iter().filter(|(id, _)| !placed.contains(id));
         Ok(Flows {
-            astray: astray.map(|(_, flows)| flows).sum(),
+            astray: astray.map(|(id, flows)| (*id, *flows)).collect(),
             by_endpoint,
         })
     }

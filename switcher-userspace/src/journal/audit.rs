@@ -144,6 +144,15 @@ impl Entry {
             detail: serde_json::to_value(record).unwrap_or_default(),
         }
     }
+
+    /// A colour that a cut-over has left has drained.
+    pub(super) fn drained(record: &CutoverRecord, colour: &str) -> Self {
+        let (kind, from, to) = (record.kind.name(), &record.from, &record.to);
+        Self {
+            what: format!("{kind} {from} -> {to}: {colour} has drained"),
+            ..Self::of(record)
+        }
+    }
 }
 
 /// Adds a record; the caller has begun a transaction.

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::Journal;
+use super::outbox::{self, Outgoing};
 use super::record::timestamp;
 use crate::hooks::{Occasion, Outcome};
 
@@ -63,7 +64,9 @@ pub struct Unfinished {
 }
 
 impl Called {
-    const fn name(self) -> &'static str {
+    /// As in JSON.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
         match self {
             Self::Passed => "passed",
             Self::Failed => "failed",
@@ -106,11 +109,17 @@ impl Journal {
         Ok(numbers)
     }
 
-    /// Commits what a call came to.
+    /// Commits what a call came to, with what others are to hear of it.
     ///
     /// # Errors
     /// When the file can't be written.
-    pub fn called(&self, number: i64, called: Called, outcome: &Outcome) -> anyhow::Result<()> {
+    pub fn called(
+        &self,
+        number: i64,
+        called: Called,
+        outcome: &Outcome,
+        events: &[Outgoing],
+    ) -> anyhow::Result<()> {
         let sql = "UPDATE hooks SET ended = ?2, outcome = ?3, why = ?4, said = ?5, attempts = ?6
             WHERE id = ?1 AND ended IS NULL";
         let Outcome {
@@ -120,9 +129,15 @@ impl Journal {
             passed: _,
         } = outcome;
         let ended = Timestamp::now().to_string();
-        let mut statement = self.db.prepare_cached(sql)?;
-        let done = statement.execute(params![number, ended, called.name(), why, said, attempts]);
-        done.map(drop).context("record what a hook came to")
+        let context = "record what a hook came to";
+        let transaction = self.db.unchecked_transaction().context(context)?;
+        let values = params![number, ended, called.name(), why, said, attempts];
+        transaction
+            .prepare_cached(sql)
+            .and_then(|mut statement| statement.execute(values))
+            .and_then(|_| outbox::put(&transaction, events))
+            .and_then(|()| transaction.commit())
+            .context(context)
     }
 
     /// The calls that an agent before this one has not seen the end of, of one group.

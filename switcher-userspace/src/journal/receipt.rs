@@ -7,7 +7,7 @@ use rusqlite::Error;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::release::{Bake, Traffic, Verdict};
+use crate::release::{Bake, Left, Traffic, Verdict};
 
 /// What there is to know of a cut-over afterwards.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -39,6 +39,9 @@ pub struct Receipt {
     pub last_packet_to_old_at: Option<Timestamp>,
     /// When no flow of the old colour was left, or none was let be any longer.
     pub drained: Option<Timestamp>,
+    /// While its window is open: colours that were left in it and have not drained, and by what.
+    #[serde(skip_serializing_if = "Left::is_empty")]
+    pub left: Left,
 }
 
 /// Something that a switch had to pass.

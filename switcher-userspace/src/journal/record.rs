@@ -320,6 +320,7 @@ impl CutoverRecord {
             switched: self.result.is_some(),
             unconfirmed: self.to_confirm().is_some(),
             undecided: self.undecided,
+            left: receipt.left,
         }
     }
 

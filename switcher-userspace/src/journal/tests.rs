@@ -293,10 +293,10 @@ fn calls_are_recorded_before_and_after() {
         attempts: 2,
     };
     journal
-        .called(numbers[0], Called::Failed, &outcome)
+        .called(numbers[0], Called::Failed, &outcome, &[])
         .expect("writes");
     journal
-        .called(numbers[0], Called::Stopped, &Outcome::default())
+        .called(numbers[0], Called::Stopped, &Outcome::default(), &[])
         .expect("writes");
     drop(journal);
     let journal = Journal::open(directory.path()).expect("opens");

@@ -17,6 +17,15 @@ pub struct Meters {
     cutovers: Family<Ended, Counter>,
     durations: Family<OfKind, Histogram>,
     settled: Histogram,
+    hooks: Family<Called, Counter>,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Called {
+    group: String,
+    hook: String,
+    moment: String,
+    result: &'static str,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -41,6 +50,7 @@ impl Default for Meters {
                 Histogram::new(exponential_buckets(0.1, 4.0, 9))
             }),
             settled: Histogram::new(exponential_buckets(0.000_25, 2.0, 12)),
+            hooks: Family::default(),
         }
     }
 }
@@ -49,6 +59,17 @@ impl Meters {
     /// A word was stored, and after this long no CPU could act on the one before.
     pub fn settled(&self, took: Duration) {
         self.settled.observe(took.as_secs_f64());
+    }
+
+    /// A hook has ended, or an event arrived or not.
+    pub fn hook(&self, group: &str, hook: &str, moment: &str, result: &'static str) {
+        let labels = Called {
+            group: group.to_owned(),
+            hook: hook.to_owned(),
+            moment: moment.to_owned(),
+            result,
+        };
+        self.hooks.get_or_create(&labels).inc();
     }
 
     /// A cut-over is over.
@@ -71,6 +92,9 @@ impl Meters {
     pub(super) fn register(&self, registry: &mut Registry) {
         let help = "Cut-overs that have ended since the agent was started";
         registry.register("cutovers", help, self.cutovers.clone());
+        let help =
+            "Calls of hooks, and deliveries of events, that have ended since the agent was started";
+        registry.register("hooks", help, self.hooks.clone());
         let help = "From a cut-over's begin to the end of its window";
         let (unit, durations) = (Unit::Seconds, self.durations.clone());
         registry.register_with_unit("cutover_duration", help, unit, durations);

@@ -44,6 +44,7 @@ labels! {
     OfColour { group, colour }
     OfPhase { group, phase }
     OfEndpoint { group, colour, service, address }
+    OfHook { group, hook }
     OfInterface { interface, xdp }
     OfKind { kind }
     OfReason { reason }
@@ -153,6 +154,10 @@ fn of_groups(registry: &mut Registry, groups: &[GroupStatus]) {
         "group_revision",
         "Counts changes of the live colour",
     );
+    let help = "What keeps a group from serving its clients as it should";
+    let degraded = gauges(registry, "group_degraded", help);
+    let help = "Events that a receiver has not taken yet";
+    let outbox = gauges(registry, "hook_outbox", help);
     let help = "When a switch undoes itself unless it is confirmed, in seconds since 1970";
     let confirm = gauges(registry, "confirm_deadline_seconds", help);
     let help = "How full the flow map of a group's window is, from 0 to 1";
@@ -172,6 +177,14 @@ fn of_groups(registry: &mut Registry, groups: &[GroupStatus]) {
             .get_or_create(&group)
             .set(truth(it.rollback.eligible));
         revision.get_or_create(&group).set(it.revision as f64);
+        degraded.get_or_create(&group).set(it.degraded.len() as f64);
+        for lane in &it.outbox {
+            let labels = OfHook {
+                group: it.name.clone(),
+                hook: lane.hook.clone(),
+            };
+            outbox.get_or_create(&labels).set(lane.waiting as f64);
+        }
         if let Some(by) = it.cutover.as_ref().and_then(|it| it.confirm_by) {
             confirm.get_or_create(&group).set(seconds(by));
         }

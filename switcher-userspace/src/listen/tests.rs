@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::*;
-use crate::agent::Verb;
 use crate::agent::tests::stand::asked;
 use crate::agent::tests::{Stand, config};
+use crate::agent::{Asked, Verb};
 use crate::api::model::{ChangeRequest, MasqueradeStatus};
 use crate::datapath::{Attachment, Hold};
 use crate::journal::Who;
@@ -50,6 +50,48 @@ async fn metrics_follow_a_flip() {
     );
     has(&after, "switcher_store_to_settled_seconds_count 1");
     well_formed(&after);
+}
+
+#[tokio::test]
+async fn hooks_are_counted() {
+    let hooks = r#"
+        [[groups.shop.hooks]]
+        on = "stage"
+        name = "copy"
+        exec = ["/bin/false"]
+        [[groups.shop.hooks]]
+        on = "event"
+        name = "ci"
+        url = "http://127.0.0.1:1/"
+    "#;
+    let (stand, public) = start_with(&(config(&[8001], &[8002]) + hooks)).await;
+    let staged = Asked {
+        group: "shop".into(),
+        verb: Verb::Stage,
+        request: ChangeRequest {
+            version: Some("v2".into()),
+            ..ChangeRequest::default()
+        },
+        who: Who::default(),
+    };
+    let staged = stand.agent.ask(move |runner| runner.note(&staged)).await;
+    staged.expect("answers").expect("stages");
+    let expected = [
+        r#"switcher_hooks_total{group="shop",hook="copy",moment="stage",result="failed"} 1"#,
+        // That it was staged, and that the program has failed.
+        r#"switcher_hook_outbox{group="shop",hook="ci"} 2.0"#,
+        r#"switcher_group_degraded{group="shop"} 0.0"#,
+    ];
+    let mut text = String::new();
+    for _ in 0..100 {
+        (_, text) = get(public, "/metrics").await;
+        if expected.iter().all(|line| text.contains(line)) {
+            well_formed(&text);
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    panic!("{text}");
 }
 
 #[tokio::test]

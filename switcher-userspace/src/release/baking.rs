@@ -178,10 +178,10 @@ pub(super) fn wake(state: &mut GroupState, window: Window) -> Vec<Effect> {
 pub(super) fn counted(
     state: &mut GroupState,
     mut window: Window,
-    count: Count,
+    count: &Count,
     now: Millis,
 ) -> Vec<Effect> {
-    let mut effects = learnt(state, &mut window, &count, now);
+    let mut effects = learnt(state, &mut window, count, now);
     effects.push(enter(state, window, now));
     effects
 }

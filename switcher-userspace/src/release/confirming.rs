@@ -102,7 +102,7 @@ pub(super) fn learnt(
     count: &Count,
     now: Millis,
 ) -> Vec<Effect> {
-    window.elsewhere = count.elsewhere.or(window.elsewhere);
+    window.elsewhere = count.elsewhere.clone().or(window.elsewhere.take());
     let full = state.word.phase() == Phase::Open && count.used >= FULL;
     match full {
         true => close(state, window, count.refused, now),
@@ -115,10 +115,10 @@ pub(super) fn learnt(
 pub(super) fn counted(
     state: &mut GroupState,
     mut window: Window,
-    count: Count,
+    count: &Count,
     now: Millis,
 ) -> Vec<Effect> {
-    let mut effects = learnt(state, &mut window, &count, now);
+    let mut effects = learnt(state, &mut window, count, now);
     effects.push(next(state, &window, now));
     state.stage = Stage::Confirming(window);
     effects

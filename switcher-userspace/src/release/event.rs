@@ -9,6 +9,7 @@ use switcher_common::word::{Phase, Word};
 
 use super::baking::{Observed, Verdict};
 use super::hooks::{Call, Moment};
+use super::left::{Elsewhere, Left};
 use super::releases::SchemaRange;
 use super::state::{Cutover, End, Millis, Terms};
 use crate::datapath::Slot;
@@ -149,10 +150,10 @@ pub enum Event {
 }
 
 /// What a look at a window's flows came to.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Count {
     /// Flows at endpoints that new flows don't go to, if they could be counted.
-    pub elsewhere: Option<u64>,
+    pub elsewhere: Option<Elsewhere>,
     /// Percentage of the flow map that is used.
     pub used: u8,
     /// Tags were refused on this host since the window opened.
@@ -267,6 +268,15 @@ pub enum Record {
         /// Flows that were still elsewhere at the deadline.
         leftovers: u64,
     },
+    /// A colour that a cut-over has left has no flows any more, or none that are waited for.
+    Drained {
+        /// The cut-over.
+        id: String,
+        /// The colour.
+        colour: String,
+        /// Flows that it had at the deadline.
+        leftovers: u64,
+    },
     /// A cut-over that would have undone itself stays.
     Confirmed {
         /// The cut-over.
@@ -292,7 +302,12 @@ pub enum Record {
         why: Vec<Blocker>,
     },
     /// A cut-over that somebody made behind the agent's back, or the program by itself.
-    Found(Cutover),
+    Found {
+        /// The cut-over.
+        cutover: Cutover,
+        /// Colours that have been left with it, and have not drained.
+        left: Left,
+    },
 }
 
 /// The answer to an order.

@@ -49,6 +49,8 @@
 //! Gates have to hold until the store: a freeze, or a gate that is closed, calls off what is being prepared,
 //! unless it is forced or a way back.
 //!
+//! Colours that were left in a window ([`Left`]) drain one by one.
+//!
 //! Hooks ([`Moment`]) are called before the store, when all else speaks for it, and after the switch. While the
 //! former run the group stays in preparing, and a window that was open before is tended; while the latter run
 //! it is in the state it would be in anyway, and whoever asked has no answer yet. One that fails calls the
@@ -71,6 +73,7 @@ mod event;
 mod foresee;
 mod gates;
 mod hooks;
+mod left;
 mod pause;
 mod preparing;
 mod releases;
@@ -93,6 +96,7 @@ pub use gates::{
     passed,
 };
 pub use hooks::{Call, Moment};
+pub use left::{Elsewhere, Left, LeftBy};
 pub use releases::{Release, Releases, Role, SchemaRange};
 pub use resume::{Found, Intent, resume};
 pub use rollout::{Advance, Hold, Rollout, advance, next_share, rollout, step_above};
@@ -192,11 +196,11 @@ pub fn step(state: &mut GroupState, event: Event, now: Millis) -> Vec<Effect> {
 
         (Stage::Confirming(window), Event::Timer) => confirming::wake(state, window, now),
         (Stage::Confirming(window), Event::Flows(count)) => {
-            confirming::counted(state, window, count, now)
+            confirming::counted(state, window, &count, now)
         }
 
         (Stage::Baking(window), Event::Timer) => baking::wake(state, window),
-        (Stage::Baking(window), Event::Flows(count)) => baking::counted(state, window, count, now),
+        (Stage::Baking(window), Event::Flows(count)) => baking::counted(state, window, &count, now),
         (Stage::Confirming(window) | Stage::Baking(window), Event::Observed(observed)) => {
             baking::observed(state, window, &observed, now)
         }
@@ -235,7 +239,7 @@ pub fn step(state: &mut GroupState, event: Event, now: Millis) -> Vec<Effect> {
             vec![Effect::CountFlows]
         }
         (Stage::Draining(window), Event::Flows(count)) => {
-            window::counted(state, window, count, now)
+            window::counted(state, window, &count, now)
         }
 
         (stage, Event::Found { id, word }) => resume::found(state, stage, id, word, now),

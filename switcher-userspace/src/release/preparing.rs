@@ -4,6 +4,7 @@ use switcher_common::abi::Times;
 use switcher_common::word::{Phase, Word, flags};
 
 use super::event::{Blocker, COUNT_EVERY, Count, Effect, Outcome, Record};
+use super::left::{self, Left};
 use super::state::{Called, Cutover, End, GroupState, Kind, Millis, Preparing, Stage, Window};
 use super::window::{FULL, close, next_count};
 use super::{baking, gates, hooks, scheduled};
@@ -15,6 +16,7 @@ pub(super) fn begin(
     before: Option<Window>,
     _now: Millis,
 ) -> Vec<Effect> {
+    let left = left::by(state, before.as_ref(), &cutover);
     let gated = matches!(cutover.kind, Kind::Flip | Kind::Canary) && !cutover.forced;
     let mut effects = vec![Effect::Prepare {
         cutover: cutover.clone(),
@@ -35,6 +37,7 @@ pub(super) fn begin(
         armed: None,
         scheduled: false,
         stopping: None,
+        left,
         before,
     });
     effects
@@ -126,7 +129,7 @@ pub(super) fn counted(
 ) -> Vec<Effect> {
     let mut effects = Vec::new();
     if let (Called::Waiting, Some(window)) = (preparing.hooks, preparing.before.as_mut()) {
-        window.elsewhere = count.elsewhere.or(window.elsewhere);
+        window.elsewhere = count.elsewhere.or(window.elsewhere.take());
         let closes = window.learnt <= now || count.used >= FULL;
         if state.word.phase() == Phase::Open && closes {
             effects.extend(close(state, window, count.refused, now));
@@ -186,6 +189,7 @@ pub(super) fn call_off(
         armed,
         scheduled: _,
         stopping: _,
+        left: _,
         before,
     } = preparing;
     let mut effects = Vec::new();
@@ -246,7 +250,10 @@ fn resume_window(state: &mut GroupState, window: Window, now: Millis) -> Effect 
 /// The store. What is wanted of the kernel afterwards is in [`super::window`].
 fn switch(state: &mut GroupState, preparing: Preparing, now: Millis) -> Vec<Effect> {
     let Preparing {
-        cutover, before, ..
+        cutover,
+        left,
+        before,
+        ..
     } = preparing;
     state.word = target_word(state, &cutover);
     let mut effects = Vec::new();
@@ -267,7 +274,7 @@ fn switch(state: &mut GroupState, preparing: Preparing, now: Millis) -> Vec<Effe
     effects.push(Effect::Settle {
         id: cutover.id.clone(),
     });
-    effects.extend(go_live(state, cutover, before, now));
+    effects.extend(go_live(state, cutover, left, before, now));
     effects
 }
 
@@ -275,6 +282,7 @@ fn switch(state: &mut GroupState, preparing: Preparing, now: Millis) -> Vec<Effe
 pub(super) fn go_live(
     state: &mut GroupState,
     cutover: Cutover,
+    left: Left,
     before: Option<Window>,
     now: Millis,
 ) -> Vec<Effect> {
@@ -285,7 +293,10 @@ pub(super) fn go_live(
     if cutover.kind != Kind::Canary {
         state.make_live(&cutover.to, now);
     }
-    state.stage = Stage::Switching(Window::new(cutover, &state.timing, now));
+    state.stage = Stage::Switching(Window {
+        left,
+        ..Window::new(cutover, &state.timing, now)
+    });
     effects.unwrap_or_default()
 }
 

@@ -10,6 +10,7 @@ use super::confirming;
 use super::event::{Effect, Outcome, Record};
 use super::gates::Gates;
 use super::hooks::{self, Moment};
+use super::left::{self, Left};
 use super::preparing::superseded;
 use super::releases::Releases;
 use super::rollout;
@@ -33,6 +34,8 @@ pub struct Intent {
     pub bake: Option<Baking>,
     /// Whether hooks were to decide whether it stays, and had not.
     pub undecided: bool,
+    /// Colours that have been left when it is made, and that had not drained.
+    pub left: Left,
 }
 
 /// The kernel's half of a group, and what it can't know.
@@ -64,11 +67,21 @@ pub fn resume(
     id: String,
     now: Millis,
 ) -> (GroupState, Vec<Effect>) {
-    let slots = ready_slots(have, None);
     let timed = Hour::of(have.word, &times, now);
     let shown = match timed {
         Hour::Before => have.word.at(&times, now.nanoseconds()),
         Hour::None | Hour::Made | Hour::Within | Hour::Over => have.word,
+    };
+    // What a word counts as tells which of a colour's tables serves, not what it will count as.
+    let slots = match timed {
+        Hour::Before => ready_slots(
+            &HaveGroup {
+                word: shown,
+                ..have.clone()
+            },
+            None,
+        ),
+        Hour::None | Hour::Made | Hour::Within | Hour::Over => ready_slots(have, None),
     };
     let live = colour_at(have, &slots, shown).unwrap_or_default();
     let (was, previous, revision) = recorded.unwrap_or((live.clone(), None, 0));
@@ -86,7 +99,7 @@ pub fn resume(
         stage: Stage::Idle,
     };
     let mut effects = Vec::new();
-    let (mut last, mut to_come, mut expired) = (None, None, false);
+    let (mut last, mut to_come, mut expired): (Option<Window>, _, _) = (None, None, false);
     let mut bake = None;
     let mut undecided = None;
     for intent in open {
@@ -96,17 +109,23 @@ pub fn resume(
             unconfirmed,
             bake: watched,
             undecided: unheard,
+            left,
         } = intent;
         if switched {
             // Without its word, which is gone with the last boot: nobody has confirmed it.
             expired = unconfirmed && timed == Hour::None && live == cutover.from;
             bake = watched.map(|bake| (cutover.id.clone(), bake));
             undecided = unheard.then(|| cutover.id.clone());
-            last = Some(cutover);
+            let window = settled(cutover.clone(), left, &timing, now);
+            if let Some(before) = last.replace(window) {
+                effects.extend(superseded(before, &cutover));
+            }
             continue;
         }
-        if timed == Hour::Before && u32::from(cutover.slot) == have.word.current() {
-            to_come = Some(cutover);
+        // What was put off for ever was being taken back.
+        let comes = timed == Hour::Before && times.activate_at != Times::NEVER;
+        if comes && u32::from(cutover.slot) == have.word.current() {
+            to_come = Some((cutover, left));
             continue;
         }
         let stored = match cutover.kind {
@@ -122,8 +141,9 @@ pub fn resume(
             let id = cutover.id.clone();
             bake = baking::begins(&cutover, now).map(|bake| (id.clone(), bake));
             effects.push(Effect::Record(Record::Switched { id }));
-            if let Some(before) = last.replace(cutover.clone()) {
-                effects.extend(superseded(settled(before, &timing, now), &cutover));
+            let window = settled(cutover.clone(), left, &timing, now);
+            if let Some(before) = last.replace(window) {
+                effects.extend(superseded(before, &cutover));
             }
         } else {
             let end = End::Aborted;
@@ -136,27 +156,32 @@ pub fn resume(
     }
     if state.live != live {
         let cutover = match &last {
-            Some(last) if expired => undone(&state, &live, way_back(&last.id)),
+            Some(last) if expired => undone(&state, &live, way_back(&last.cutover.id)),
             Some(_) | None => emergency(&state, &live, id),
         };
-        effects.extend(
-            last.take().into_iter().flat_map(|before| {
-                superseded(settled(before, &timing, now), &as_rollback(&cutover))
-            }),
-        );
+        let before = last.take();
+        let known = before.as_ref().map(|window| window.left.clone());
+        // Which others were served meanwhile nobody has seen; the word tells.
+        let left = left::after(known.unwrap_or_default(), in_use(&state), &state, &cutover);
         state.make_live(&live, now);
-        effects.push(Effect::Record(Record::Found(cutover.clone())));
+        // First what has happened, then what that ends: in between an agent may be killed.
+        effects.push(found_record(&cutover, &left));
+        effects.extend(
+            before
+                .into_iter()
+                .flat_map(|before| superseded(before, &as_rollback(&cutover))),
+        );
         if cutover.kind == Kind::Rollback {
             effects.extend(hooks::told(&state, &cutover, Moment::RolledBack));
         }
-        last = Some(cutover);
+        last = Some(settled(cutover, left, &timing, now));
     }
     if state.paused_until().is_some_and(|until| until <= now) {
         state.word = state.word.without(flags::PAUSED);
         effects.push(Effect::Store(state.word));
     }
     let more = match (timed, to_come) {
-        (Hour::Before, Some(cutover)) => wait_for(&mut state, cutover, last, now),
+        (Hour::Before, Some((cutover, left))) => wait_for(&mut state, cutover, left, last),
         (Hour::Before, None) => {
             // Nobody knows what for: nothing is switched.
             let mut more = fix(&mut state, now);
@@ -253,18 +278,18 @@ fn fix(state: &mut GroupState, now: Millis) -> Vec<Effect> {
 fn wait_for(
     state: &mut GroupState,
     mut cutover: Cutover,
-    last: Option<Cutover>,
-    now: Millis,
+    left: Left,
+    last: Option<Window>,
 ) -> Vec<Effect> {
     let at = Millis::of(state.times.activate_at);
     let until = state.times.revert_at;
     cutover.terms = Terms {
         at: Some(at),
-        confirm: (until != Times::NEVER)
-            .then(|| std::time::Duration::from_nanos(until - state.times.activate_at)),
+        confirm: (until != Times::NEVER).then(|| {
+            std::time::Duration::from_nanos(until.saturating_sub(state.times.activate_at))
+        }),
         ..cutover.terms
     };
-    let timing = state.timing;
     state.stage = Stage::Preparing(Preparing {
         cutover,
         prepared: true,
@@ -273,28 +298,30 @@ fn wait_for(
         armed: None,
         scheduled: true,
         stopping: None,
-        before: last.map(|last| settled(last, &timing, now)),
+        left,
+        before: last,
     });
     vec![Effect::WakeAt(at)]
 }
 
 /// The program has gone back while nobody was there: the word is made to say so, and recorded.
-fn over(state: &mut GroupState, last: Option<Cutover>, now: Millis) -> Vec<Effect> {
+fn over(state: &mut GroupState, last: Option<Window>, now: Millis) -> Vec<Effect> {
     let mut effects = fix(state, now);
     let live = state
         .colour_of(state.word.current() as Slot)
         .unwrap_or(&state.live)
         .to_owned();
-    let id = last.as_ref().map_or("", |last| &last.id);
+    let id = last.as_ref().map_or("", |last| &last.cutover.id);
     let cutover = undone(state, &live, way_back(id));
-    if let Some(last) = last {
-        let window = settled(last, &state.timing, now);
-        effects.extend(superseded(window, &cutover));
-    }
+    let left = left::by(state, last.as_ref(), &cutover);
     state.make_live(&live, now);
-    effects.push(Effect::Record(Record::Found(cutover.clone())));
+    effects.push(found_record(&cutover, &left));
+    if let Some(last) = last {
+        effects.extend(superseded(last, &cutover));
+    }
     effects.extend(hooks::told(state, &cutover, Moment::RolledBack));
-    effects.extend(adopt(state, Some(cutover), now));
+    let window = settled(cutover, left, &state.timing, now);
+    effects.extend(adopt(state, Some(window), now));
     effects
 }
 
@@ -311,13 +338,14 @@ pub(super) fn found(
         return Vec::new();
     }
     let held = state.canary().cloned();
+    let served = left::served(state);
     state.word = word;
     let live = state
         .colour_of(word.current() as Slot)
         .unwrap_or(&state.live)
         .to_owned();
     let mut effects = Vec::new();
-    let (mut last, mut bake) = (None, None);
+    let (mut last, mut bake): (Option<Window>, _) = (None, None);
     match stage {
         Stage::Idle => {}
         Stage::Preparing(Preparing {
@@ -351,7 +379,7 @@ pub(super) fn found(
             if let Some(window) = before {
                 effects.extend(answer(&window));
                 bake = window.bake.map(|it| (window.cutover.id.clone(), it));
-                last = Some(window.cutover);
+                last = Some(settled(window.cutover, window.left, &state.timing, now));
             }
         }
         Stage::Switching(window)
@@ -360,7 +388,7 @@ pub(super) fn found(
         | Stage::Draining(window) => {
             effects.extend(answer(&window));
             bake = window.bake.map(|it| (window.cutover.id.clone(), it));
-            last = Some(window.cutover);
+            last = Some(settled(window.cutover, window.left, &state.timing, now));
         }
     }
     let ended = held.filter(|_| state.canary().is_none());
@@ -369,13 +397,15 @@ pub(super) fn found(
         if let (Some(share), true) = (ended, live == state.live) {
             cutover.from = share.colour;
         }
-        if let Some(before) = last.take() {
-            let window = settled(before, &state.timing, now);
-            effects.extend(superseded(window, &as_rollback(&cutover)));
-        }
+        let before = last.take();
+        let left = before.as_ref().map(|window| window.left.clone());
+        let left = left::after(left.unwrap_or_default(), served, state, &cutover);
         state.make_live(&live, now);
-        effects.push(Effect::Record(Record::Found(cutover.clone())));
-        last = Some(cutover);
+        effects.insert(0, found_record(&cutover, &left));
+        if let Some(before) = before {
+            effects.extend(superseded(before, &as_rollback(&cutover)));
+        }
+        last = Some(settled(cutover, left, &state.timing, now));
     }
     effects.extend(adopt(state, last, now));
     effects.extend(watch_on(state, bake, now));
@@ -399,21 +429,21 @@ fn answer(window: &Window) -> Vec<Effect> {
 }
 
 /// Goes on where the word is: its phase survives, durations begin anew.
-fn adopt(state: &mut GroupState, last: Option<Cutover>, now: Millis) -> Vec<Effect> {
+fn adopt(state: &mut GroupState, last: Option<Window>, now: Millis) -> Vec<Effect> {
     match state.word.phase() {
         Phase::Steady => {
             // Whoever stored this word may have left the flow map.
             let close = last.is_some().then_some(Effect::CloseWindow);
-            let drained = last
-                .as_ref()
-                .and_then(|last| hooks::told(state, last, Moment::Drained));
-            let ended = last.map(|cutover| Record::Ended {
-                id: cutover.id,
-                end: End::Succeeded,
-                leftovers: 0,
+            let over = last.into_iter().flat_map(|window| {
+                let ended = Effect::Record(Record::Ended {
+                    id: window.cutover.id,
+                    end: End::Succeeded,
+                    leftovers: 0,
+                });
+                let drained = left::end(state, window.left, None);
+                drained.into_iter().chain([ended])
             });
-            let effects = close.into_iter().chain(drained);
-            effects.chain(ended.map(Effect::Record)).collect()
+            close.into_iter().chain(over).collect()
         }
         // Armed from steady, for a switch that didn't come.
         Phase::Arming if state.word.in_use().count_ones() <= 1 => {
@@ -431,19 +461,16 @@ fn adopt(state: &mut GroupState, last: Option<Cutover>, now: Millis) -> Vec<Effe
     }
 }
 
-fn watch(state: &mut GroupState, last: Option<Cutover>, now: Millis) -> Vec<Effect> {
-    let cutover = last.unwrap_or_else(|| Cutover {
-        id: String::new(),
-        kind: Kind::Emergency,
-        from: state.previous.clone().unwrap_or_else(|| state.live.clone()),
-        to: state.live.clone(),
-        slot: state.word.current() as Slot,
-        forced: true,
-        hard: false,
-        terms: Terms::default(),
-        percent: None,
+fn watch(state: &mut GroupState, last: Option<Window>, now: Millis) -> Vec<Effect> {
+    let window = last.unwrap_or_else(|| {
+        let cutover = Cutover {
+            from: state.previous.clone().unwrap_or_else(|| state.live.clone()),
+            hard: false,
+            ..emergency(state, &state.live, String::new())
+        };
+        let left = left::after(Left::new(), in_use(state), state, &cutover);
+        settled(cutover, left, &state.timing, now)
     });
-    let window = settled(cutover, &state.timing, now);
     if state.word.has(flags::TIMED) {
         let wake = confirming::next(state, &window, now);
         state.stage = Stage::Confirming(window);
@@ -454,11 +481,27 @@ fn watch(state: &mut GroupState, last: Option<Cutover>, now: Millis) -> Vec<Effe
 }
 
 /// Whoever stored the word has waited, or is dead.
-fn settled(cutover: Cutover, timing: &Timing, now: Millis) -> Window {
+fn settled(cutover: Cutover, left: Left, timing: &Timing, now: Millis) -> Window {
     Window {
         settled: true,
+        left,
         ..Window::new(cutover, timing, now)
     }
+}
+
+fn found_record(cutover: &Cutover, left: &Left) -> Effect {
+    let (cutover, left) = (cutover.clone(), left.clone());
+    Effect::Record(Record::Found { cutover, left })
+}
+
+/// Colours that new flows have gone to, as far as the word and the record tell.
+fn in_use(state: &GroupState) -> Vec<String> {
+    let used = |slot: &&Slot| state.word.in_use() & 1 << **slot != 0;
+    let pure = state.slots.iter().filter(|(_, slot)| used(slot));
+    let shared = state.shares.iter().filter(|(slot, _)| used(slot));
+    let shared = shared.flat_map(|(_, share)| [&share.live, &share.colour]);
+    let all = pure.map(|(colour, _)| colour).chain(shared);
+    all.chain([&state.live]).cloned().collect()
 }
 
 fn emergency(state: &GroupState, live: &str, id: String) -> Cutover {

@@ -99,7 +99,10 @@ pub(super) fn proceed(
 /// The program has switched. A word without a way back needs no clock any more.
 fn activate(state: &mut GroupState, preparing: Preparing) -> Vec<Effect> {
     let Preparing {
-        cutover, before, ..
+        cutover,
+        left,
+        before,
+        ..
     } = preparing;
     let mut effects = Vec::new();
     if cutover.terms.confirm.is_none() {
@@ -110,7 +113,7 @@ fn activate(state: &mut GroupState, preparing: Preparing) -> Vec<Effect> {
         id: cutover.id.clone(),
     });
     let at = cutover.terms.at.unwrap_or_default();
-    effects.extend(go_live(state, cutover, before, at));
+    effects.extend(go_live(state, cutover, left, before, at));
     effects
 }
 

@@ -13,6 +13,7 @@ use utoipa::ToSchema;
 use super::baking::{Bake, Baking};
 use super::event::{Effect, Order, Outcome};
 use super::gates::Gates;
+use super::left::{Elsewhere, Left};
 use super::releases::{Releases, Role};
 use crate::datapath::{HaveGroup, Mix, Slot};
 
@@ -98,6 +99,10 @@ pub struct Timing {
 
 /// What is going on in a group; see the drawing at the top of [`super`].
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one for each group, and it seldom moves"
+)]
 pub enum Stage {
     /// Nothing.
     Idle,
@@ -231,6 +236,8 @@ pub struct Preparing {
     pub scheduled: bool,
     /// The same, but it is being taken back.
     pub stopping: Option<Box<Stopping>>,
+    /// Colours that new flows will have left when it is made.
+    pub left: Left,
     /// The window that is open already, and what opened it.
     pub before: Option<Window>,
 }
@@ -277,7 +284,9 @@ pub struct Window {
     /// When it ends at the latest.
     pub deadline: Millis,
     /// Flows at endpoints that new flows don't go to, when they were last counted.
-    pub elsewhere: Option<u64>,
+    pub elsewhere: Option<Elsewhere>,
+    /// Colours that new flows have left since it opened, and that have not drained.
+    pub left: Left,
     /// Until when SYNs whose tags are refused wait, before the window drains.
     pub held_until: Option<Millis>,
     /// The cut-over is being watched.
@@ -298,9 +307,16 @@ impl Window {
             learnt: now + learn,
             deadline: now + timing.deadline,
             elsewhere: None,
+            left: Left::new(),
             held_until: None,
             bake: None,
         }
+    }
+
+    /// Flows at endpoints that new flows don't go to, when they were last counted.
+    #[must_use]
+    pub fn flows_elsewhere(&self) -> Option<u64> {
+        Some(self.elsewhere.as_ref()?.values().sum())
     }
 }
 

@@ -5,9 +5,8 @@ use std::time::Duration;
 use switcher_common::word::{Phase, flags};
 
 use super::event::{COUNT_EVERY, Count, Effect, Outcome, Record};
-use super::hooks::Moment;
 use super::state::{End, GroupState, Millis, Stage, Window};
-use super::{baking, confirming, hooks, rollout};
+use super::{baking, confirming, hooks, left, rollout};
 
 /// The percentage of the flow map from which on no more flows are learnt.
 ///
@@ -30,7 +29,7 @@ pub(super) fn settled(state: &mut GroupState, mut window: Window, now: Millis) -
     }
     if window.cutover.hard {
         effects.push(Effect::CloseWindow);
-        effects.extend(hooks::told(state, &window.cutover, Moment::Drained));
+        effects.extend(left::end(state, window.left, None));
         effects.push(Effect::Record(Record::Ended {
             id,
             end: End::Succeeded,
@@ -56,26 +55,27 @@ pub(super) fn settled(state: &mut GroupState, mut window: Window, now: Millis) -
 pub(super) fn counted(
     state: &mut GroupState,
     mut window: Window,
-    count: Count,
+    count: &Count,
     now: Millis,
 ) -> Vec<Effect> {
-    let Count {
-        elsewhere,
-        used,
-        refused,
-    } = count;
-    window.elsewhere = elsewhere.or(window.elsewhere);
+    let none_left = count
+        .elsewhere
+        .as_ref()
+        .is_some_and(|it| it.values().all(|flows| *flows == 0));
+    window.elsewhere = count.elsewhere.clone().or(window.elsewhere.take());
     // While hooks decide, it is their flip that would be undone.
     if window.deadline <= now && !window.hooks {
         return end(state, window);
     }
     let mut effects = Vec::new();
     match state.word.phase() {
-        Phase::Open if window.learnt <= now || used >= FULL => {
-            effects.extend(close(state, &mut window, refused, now));
+        Phase::Open if window.learnt <= now || count.used >= FULL => {
+            effects.extend(close(state, &mut window, count.refused, now));
         }
-        Phase::Draining if elsewhere == Some(0) && !window.hooks => return end(state, window),
-        Phase::Open | Phase::Draining | Phase::Arming | Phase::Steady => {}
+        Phase::Draining if window.hooks => {}
+        Phase::Draining if none_left => return end(state, window),
+        Phase::Draining => effects.extend(left::drained(state, &mut window, count)),
+        Phase::Open | Phase::Arming | Phase::Steady => {}
     }
     effects.push(Effect::WakeAt(next_count(&window, now)));
     state.stage = Stage::Draining(window);
@@ -117,7 +117,7 @@ pub(super) fn next_count(window: &Window, now: Millis) -> Millis {
 
 /// Nothing of the old table is needed any more, or not for any longer.
 fn end(state: &mut GroupState, window: Window) -> Vec<Effect> {
-    let leftovers = window.elsewhere.unwrap_or(0);
+    let leftovers = window.flows_elsewhere().unwrap_or(0);
     state.word = state.word.settle();
     let mut effects = Vec::new();
     if leftovers > 0 {
@@ -130,7 +130,8 @@ fn end(state: &mut GroupState, window: Window) -> Vec<Effect> {
         effects.push(Effect::Store(state.word));
     }
     effects.push(Effect::CloseWindow);
-    effects.extend(hooks::told(state, &window.cutover, Moment::Drained));
+    let elsewhere = window.elsewhere.as_ref();
+    effects.extend(left::end(state, window.left, elsewhere));
     let id = window.cutover.id;
     effects.push(Effect::Record(Record::Ended {
         id,

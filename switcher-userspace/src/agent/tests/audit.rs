@@ -60,6 +60,7 @@ async fn orders_refusals_and_what_happens_by_itself_are_recorded() {
         ("tester", "flip blue -> green: preparing", None),
         ("tester", "flip blue -> green: switched", None),
         ("tester", "flip shop", Some(0)),
+        ("tester", "flip blue -> green: blue has drained", None),
         ("tester", "flip blue -> green: succeeded", None),
         ("tester", "roll back shop", Some(4)),
         ("anna", "freeze shop", Some(0)),
@@ -67,6 +68,11 @@ async fn orders_refusals_and_what_happens_by_itself_are_recorded() {
         (
             "somebody, without the agent",
             "emergency green -> blue: switched",
+            None,
+        ),
+        (
+            "somebody, without the agent",
+            "emergency green -> blue: green has drained",
             None,
         ),
         (
@@ -82,13 +88,13 @@ async fn orders_refusals_and_what_happens_by_itself_are_recorded() {
     assert_eq!(flip.detail["new"]["live"], "green");
     assert_eq!(flip.cutover, records[0].entry.cutover);
     assert_eq!(records[0].entry.kind, EntryKind::CutOver);
-    let refused = records[4].entry.why.as_deref().expect("says why");
+    let refused = records[5].entry.why.as_deref().expect("says why");
     assert!(refused.contains("the revision is 1, not 7"), "{refused}");
-    let frozen = &records[5].entry.detail;
+    let frozen = &records[6].entry.detail;
     assert!(frozen["old"]["gates"]["frozen"].is_null());
     assert_eq!(frozen["new"]["gates"]["frozen"]["reason"], "audit");
     let verified = verify(&stand.directory.path().join(FILE)).expect("reads");
-    assert_eq!((verified.records, verified.bad), (9, None));
+    assert_eq!((verified.records, verified.bad), (11, None));
 }
 
 #[tokio::test]

@@ -71,6 +71,9 @@ async fn a_lost_endpoint_is_found_and_put_back_three_times() {
             .copied()
             .any(|it| it == found);
         assert_eq!(back, round < 3, "{round}");
+        let status = stand.status().await;
+        let phase = if back { "idle" } else { "degraded" };
+        assert_eq!(status.phase, phase, "{:?}", status.degraded);
     }
     assert_eq!(stand.status().await.live, "blue");
     apply(&stand, &config(&[8001], &[8002]))

@@ -82,7 +82,8 @@ async fn the_last_endpoint_keeps_its_buckets_and_status_says_so() {
     tokio::time::sleep(Duration::from_millis(200)).await;
     let status = stand.status().await;
     assert_eq!(dealt(&stand.kernel), BTreeMap::from([(id, 256)]));
-    assert!(status.warnings[0].contains("stay"), "{:?}", status.warnings);
+    assert_eq!(status.phase, "degraded");
+    assert!(status.degraded[0].contains("stay"), "{:?}", status.degraded);
 }
 
 fn listen(port: u16) -> TcpListener {

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::receiver::{Receiver, Request};
 use super::*;
 use crate::agent::Verb;
-use crate::api::model::ChangeRequest;
+use crate::api::model::{ChangeRequest, GroupStatus};
 use crate::exit::Exit;
 use crate::journal::{Called, CutoverRecord, HookRecord, Who};
 use crate::release::End;
@@ -231,7 +231,7 @@ async fn events_arrive_in_order_also_after_a_restart() {
     let stand = stand.restart(&text);
     receiver.answer(204);
     let mut told: Vec<(String, String)> = Vec::new();
-    while told.last().is_none_or(|(event, _)| event != "drained") {
+    while told.last().is_none_or(|(event, _)| event != "succeeded") {
         let Request { headers, body } = receiver.next().await;
         let word = |key: &str| body[key].as_str().unwrap_or_default().to_owned();
         assert!(
@@ -246,8 +246,81 @@ async fn events_arrive_in_order_also_after_a_restart() {
     assert_eq!(again.0, "staged");
     assert_eq!(again.1, refused.body["id"], "it is the same event");
     let events: Vec<&str> = told.iter().map(|(event, _)| event.as_str()).collect();
-    assert_eq!(events, ["started", "switched", "succeeded", "drained"]);
+    assert_eq!(events, ["started", "switched", "drained", "succeeded"]);
     drop(stand);
+}
+
+#[tokio::test]
+async fn a_failure_is_told() {
+    let mut receiver = Receiver::start(204).await;
+    let bad = exec(
+        "stage",
+        "echo no room; exit 3",
+        "name = \"copy\"\nretries = 0\n",
+    );
+    let text = with(&(bad + &web("event", &receiver, "")));
+    let stand = Stand::new(&text);
+    stage(&stand, "v2").await;
+    assert_eq!(receiver.next().await.body["event"], "staged");
+    let told = receiver.next().await.body;
+    assert_eq!(told["event"], "hook-failed", "{told}");
+    let expected = "shop: hook copy (stage): it failed; exit code 3: no room";
+    assert_eq!(told["message"], expected);
+    assert_eq!(
+        (&told["to"], &told["version"]),
+        (&"green".into(), &"v2".into())
+    );
+    assert_eq!(stand.status().await.phase, "idle", "traffic is as it was");
+}
+
+#[tokio::test]
+async fn three_colours_drain_one_by_one() {
+    let home = home();
+    let log = home.path().join("log");
+    let script = format!("echo $SWITCHER_CUTOVER $SWITCHER_FROM >> {}", log.display());
+    let text = with(&exec("drained", &script, "")).replace(
+        "green = [\"10.0.0.1:8002\"]",
+        "green = [\"10.0.0.1:8002\"]\nred = [\"10.0.0.1:8003\"]",
+    );
+    let stand = Stand::new(&text);
+    let (blue, green) = (stand.kernel.endpoint(8001), stand.kernel.endpoint(8002));
+    stand.kernel.set_flows(&[(blue, 5), (green, 2)]);
+    let mut ids = Vec::new();
+    for colour in ["green", "red"] {
+        let to = ChangeRequest {
+            to: Some(colour.into()),
+            ..ChangeRequest::default()
+        };
+        let flip = stand.order(Verb::Flip, to).await.expect("flips");
+        ids.push(flip.id.expect("an id"));
+    }
+    let left = |status: &GroupStatus| status.window.clone().expect("is open").left;
+    let both = [("blue".to_owned(), Some(5)), ("green".to_owned(), Some(2))];
+    let status = stand.status().await;
+    assert_eq!(left(&status), both.into(), "{status:?}");
+    stand.kernel.set_flows(&[(blue, 5)]);
+    assert_eq!(lines(&log, 1).await, [format!("{} green", ids[1])]);
+    for _ in 0..500 {
+        let called = hooks_of(&stand, Some(&ids[1])).await;
+        if called[0].outcome.is_some() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    // Another agent knows who has drained.
+    let stand = stand.restart(&text);
+    let status = stand.status().await;
+    assert_eq!(left(&status), [("blue".to_owned(), Some(5))].into());
+    stand.kernel.set_flows(&[]);
+    stand.phase("idle").await;
+    let expected = [format!("{} green", ids[1]), format!("{} blue", ids[0])];
+    assert_eq!(lines(&log, 2).await, expected);
+    for id in ids {
+        let record = stand.agent.ask(move |runner| runner.cutover(&id)).await;
+        let record = record.expect("answers").expect("is recorded");
+        assert!(record.receipt.drained.is_some(), "{record:?}");
+        assert_eq!(record.hooks.len(), 1, "{record:?}");
+    }
 }
 
 #[tokio::test]
@@ -268,6 +341,19 @@ async fn a_dead_receiver_keeps_nobody_waiting_and_gives_up_with_its_hook() {
         asked.await.expect("answers").expect("reads").0
     };
     assert_eq!(waiting("event-1").await, 12, "four of each flip");
+    let status = stand.status().await;
+    let lane = status.outbox.iter().find(|it| it.hook == "event-1");
+    let lane = lane.expect("is listed");
+    assert!(
+        lane.waiting == 12 && lane.failures > 0 && lane.since.is_some(),
+        "{lane:?}"
+    );
+    assert!(
+        lane.reason
+            .as_ref()
+            .is_some_and(|it| it.contains("refused")),
+        "{lane:?}"
+    );
     for _ in 0..500 {
         if waiting("second").await == 0 {
             break;

@@ -177,6 +177,7 @@ fn a_restarted_agent_finds_it_in_the_kernel() {
         unconfirmed: false,
         bake: None,
         undecided: false,
+        left: Left::new(),
     }];
     let recorded = Some(("blue".into(), None, 3));
     let (resumed, effects) = resume(
@@ -214,7 +215,7 @@ fn an_emergency_ends_it() {
     );
     assert_eq!((state.live.as_str(), state.canary()), ("blue", None));
     let found = effects.iter().any(|effect| {
-        matches!(effect, Effect::Record(Record::Found(it)) if it.from == "green" && it.to == "blue")
+        matches!(effect, Effect::Record(Record::Found { cutover: it, .. }) if it.from == "green" && it.to == "blue")
     });
     assert!(found, "{effects:?}");
 }

@@ -80,6 +80,7 @@ fn a_flip_arms_switches_learns_drains_and_ends() {
     let expected = [
         Effect::Store(end),
         Effect::CloseWindow,
+        drained("f", "blue", 0),
         ended("f", End::Succeeded, 0),
     ];
     assert_eq!(effects, expected);
@@ -119,6 +120,7 @@ fn sockets_need_neither_arming_nor_learning_nor_a_flow_map() {
     let expected = [
         Effect::Store(end),
         Effect::CloseWindow,
+        drained("f", "blue", 0),
         ended("f", End::Succeeded, 0),
     ];
     assert_eq!(effects, expected);

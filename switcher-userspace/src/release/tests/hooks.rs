@@ -47,15 +47,15 @@ fn a_flip_calls_and_waits_before_and_after() {
         Millis(103_002),
     );
     assert_eq!(refused(&busy), Why::Busy);
-    let drained = step(&mut state, flows(0, 1), Millis(9_000_000));
+    let waits = step(&mut state, flows(0, 1), Millis(9_000_000));
     assert!(
-        matches!(drained[..], [Effect::Store(_), Effect::WakeAt(_)]),
-        "{drained:?}"
+        matches!(waits[..], [Effect::Store(_), Effect::WakeAt(_)]),
+        "{waits:?}"
     );
-    let drained = step(&mut state, flows(0, 1), Millis(9_001_000));
+    let waits = step(&mut state, flows(0, 1), Millis(9_001_000));
     assert!(
-        matches!(drained[..], [Effect::WakeAt(_)]),
-        "the window stays: {drained:?}"
+        matches!(waits[..], [Effect::WakeAt(_)]),
+        "the window stays: {waits:?}"
     );
 
     let effects = step(
@@ -69,6 +69,7 @@ fn a_flip_calls_and_waits_before_and_after() {
     let expected = [
         Effect::CloseWindow,
         calls("f", Moment::Drained),
+        drained("f", "blue", 0),
         ended("f", End::Succeeded, 0),
     ];
     assert_eq!(effects[1..], expected);
@@ -295,6 +296,7 @@ fn a_restart_asks_again_what_was_not_decided() {
             unconfirmed: false,
             bake: None,
             undecided,
+            left: Left::new(),
         };
         let was = if switched { "green" } else { "blue" };
         let (resumed, effects) = restart(&state, &have, was, intent);
@@ -315,6 +317,7 @@ fn a_restart_calls_off_what_was_being_prepared() {
         unconfirmed: false,
         bake: None,
         undecided: false,
+        left: Left::new(),
     };
     let (resumed, effects) = restart(&state, &have, "blue", intent);
     assert_eq!(effects, [ended("f", End::Aborted, 0)]);
@@ -333,11 +336,13 @@ fn a_restart_says_that_a_colour_has_drained() {
         unconfirmed: false,
         bake: None,
         undecided: false,
+        left: left(&[("blue", "f", Kind::Flip)]),
     };
     let (_, effects) = restart(&state, &have, "green", intent);
     let expected = [
         Effect::CloseWindow,
         calls("f", Moment::Drained),
+        drained("f", "blue", 0),
         ended("f", End::Succeeded, 0),
     ];
     assert_eq!(effects, expected);

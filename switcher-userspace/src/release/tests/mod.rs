@@ -3,9 +3,11 @@
 mod abort;
 mod baking;
 mod canary;
+mod durable;
 mod flip;
 mod gates;
 mod hooks;
+mod left;
 mod random;
 mod resume;
 mod rollback;
@@ -14,6 +16,7 @@ mod staging;
 mod timed;
 mod together;
 mod window;
+mod world;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -121,7 +124,7 @@ fn healthy(id: &str) -> Event {
 
 fn flows(elsewhere: u64, used: u8) -> Event {
     Event::Flows(Count {
-        elsewhere: Some(elsewhere),
+        elsewhere: Some(BTreeMap::from([("blue".into(), elsewhere)])),
         used,
         refused: false,
     })
@@ -132,6 +135,26 @@ fn reply(id: &str, outcome: Outcome) -> Effect {
         id: id.into(),
         outcome,
     }
+}
+
+/// Colours that were left, and by what.
+fn left(all: &[(&str, &str, Kind)]) -> Left {
+    let one = |(colour, id, kind): &(&str, &str, Kind)| {
+        let by = LeftBy {
+            cutover: (*id).to_owned(),
+            kind: *kind,
+        };
+        ((*colour).to_owned(), by)
+    };
+    all.iter().map(one).collect()
+}
+
+fn drained(id: &str, colour: &str, leftovers: u64) -> Effect {
+    Effect::Record(Record::Drained {
+        id: id.into(),
+        colour: colour.into(),
+        leftovers,
+    })
 }
 
 fn ended(id: &str, end: End, leftovers: u64) -> Effect {

@@ -163,7 +163,7 @@ fn a_switch_behind_the_agents_back_is_recorded() {
         ..cutover("x", Kind::Emergency, "blue", "green", 1)
     };
     let expected = [
-        Effect::Record(Record::Found(found)),
+        seen(found, &[("blue", "x", Kind::Emergency)]),
         Effect::WakeAt(Millis(500)),
     ];
     assert_eq!(effects, expected);
@@ -185,10 +185,11 @@ fn a_switch_while_the_agent_runs_is_found() {
         ..cutover("x", Kind::Emergency, "green", "blue", 0)
     };
     let expected = [
+        seen(found, &[("green", "x", Kind::Emergency)]),
         ended("f", End::RolledBack, 0),
         reply("f", Outcome::RolledBack { by: "x".into() }),
-        Effect::Record(Record::Found(found)),
         Effect::CloseWindow,
+        drained("x", "green", 0),
         ended("x", End::Succeeded, 0),
     ];
     assert_eq!(effects, expected);
@@ -258,6 +259,7 @@ fn what_the_program_has_undone_is_recorded() {
     };
     let expected = [
         Effect::Store(word.switch_to(0)),
+        seen(back, &[("green", "f-back", Kind::Rollback)]),
         ended("f", End::RolledBack, 0),
         reply(
             "f",
@@ -265,7 +267,6 @@ fn what_the_program_has_undone_is_recorded() {
                 by: "f-back".into(),
             },
         ),
-        Effect::Record(Record::Found(back)),
         Effect::WakeAt(Millis(500)),
     ];
     for switched_now in [false, true] {
@@ -292,6 +293,10 @@ fn what_nobody_had_confirmed_does_not_survive_the_host() {
     let recorded = Some(("green".into(), Some("blue".into()), 4));
     let (state, effects) = resumed(group().word, recorded, vec![unconfirmed(flip)]);
     let expected = [
+        seen(
+            cutover("f-back", Kind::Rollback, "green", "blue", 0),
+            &[("green", "f-back", Kind::Rollback)],
+        ),
         ended("f", End::RolledBack, 0),
         reply(
             "f",
@@ -299,14 +304,8 @@ fn what_nobody_had_confirmed_does_not_survive_the_host() {
                 by: "f-back".into(),
             },
         ),
-        Effect::Record(Record::Found(cutover(
-            "f-back",
-            Kind::Rollback,
-            "green",
-            "blue",
-            0,
-        ))),
         Effect::CloseWindow,
+        drained("f-back", "green", 0),
         ended("f-back", End::Succeeded, 0),
     ];
     assert_eq!(effects, expected);
@@ -419,6 +418,11 @@ fn resumed_at(
     )
 }
 
+fn seen(cutover: Cutover, colours: &[(&str, &str, Kind)]) -> Effect {
+    let left = left(colours);
+    Effect::Record(Record::Found { cutover, left })
+}
+
 fn intent(cutover: Cutover, switched: bool) -> Intent {
     Intent {
         cutover,
@@ -426,5 +430,6 @@ fn intent(cutover: Cutover, switched: bool) -> Intent {
         unconfirmed: false,
         bake: None,
         undecided: false,
+        left: Left::new(),
     }
 }

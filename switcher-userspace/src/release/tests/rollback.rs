@@ -116,6 +116,7 @@ fn hard_moves_every_flow_and_ends_the_window() {
         switched("r"),
         reply("r", Outcome::Switched),
         Effect::CloseWindow,
+        drained("r", "green", 0),
         ended("r", End::Succeeded, 0),
     ];
     assert_eq!(effects, expected);

@@ -19,7 +19,7 @@ fn whose_tags_were_refused_is_learnt_before_the_window_drains() {
     let word = state.word;
     let refused = |used| {
         Event::Flows(Count {
-            elsewhere: Some(900),
+            elsewhere: Some(Elsewhere::from([("blue".into(), 900)])),
             used,
             refused: true,
         })
@@ -57,6 +57,7 @@ fn at_the_deadline_leftovers_are_counted_and_udp_is_let_go() {
         Effect::Store(word.settle().with_epoch(epoch)),
         Effect::Abandon(epoch),
         Effect::CloseWindow,
+        drained("f", "blue", 11),
         ended("f", End::Succeeded, 11),
     ];
     assert_eq!(effects, expected);
