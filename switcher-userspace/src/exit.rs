@@ -76,7 +76,12 @@ const MEANINGS: [(Exit, &str, &str, u16); 14] = [
         409,
     ),
     (Exit::Differences, "differences", "differences found", 409),
-    (Exit::Partial, "partial", "some hosts did not apply", 502),
+    (
+        Exit::Partial,
+        "partial",
+        "some hosts did not apply (not used yet)",
+        502,
+    ),
     (Exit::NotPermitted, "not-permitted", "not permitted", 403),
 ];
 

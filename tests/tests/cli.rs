@@ -10,6 +10,8 @@ mod reads;
 mod releases;
 #[path = "cli/service.rs"]
 mod service;
+#[path = "cli/terminal.rs"]
+mod terminal;
 #[path = "cli/trace.rs"]
 mod trace;
 

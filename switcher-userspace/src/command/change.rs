@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::progress;
 use crate::api::model::{ChangeAnswer, ChangeRequest};
 use crate::cli::{ChangeArgs, Globals, WaitArgs};
 use crate::client::{Client, converse, encode};
@@ -26,7 +27,8 @@ pub(super) fn run(
             .unwrap_or_default();
     }
     let client = Client::new(globals)?;
-    let answer: ChangeAnswer = converse(client.post(&path, request))?;
+    let answer = client.post::<ChangeAnswer>(&path, request);
+    let answer = converse(progress::beside(output, (&client, group), answer))?;
     output.print(&answer, |_| describe(verb, &answer))?;
     Ok(Exit::Done)
 }

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::change;
+use super::progress;
 use super::show::describe;
 use crate::api::model::{ChangeAnswer, ChangeRequest};
 use crate::cli::{DrillArgs, Globals};
@@ -35,7 +36,11 @@ pub(super) fn run(globals: &Globals, output: &Output, args: DrillArgs) -> Result
         output.print(&answer, |_| change::describe("drill", &answer))?;
         return Ok(Exit::Done);
     };
-    let record = converse(over(&client, &id))?;
+    let record = converse(progress::beside(
+        output,
+        (&client, &group),
+        over(&client, &id),
+    ))?;
     output.print(&record, |output| describe(output, &record))?;
     report(&group, &record)
 }

@@ -24,6 +24,7 @@ mod note;
 mod openapi;
 mod pause;
 mod plan;
+mod progress;
 mod rollback;
 mod show;
 mod status;

@@ -1,6 +1,7 @@
 //! `switcher status [GROUP] [-w]`.
 
 use std::collections::BTreeMap;
+use std::io::IsTerminal;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -26,18 +27,39 @@ pub(super) fn run(
     let path = format!("/v1/status{only}");
     let client = Client::new(globals)?;
     converse(async {
-        loop {
+        if !watch {
             let status: Status = client.get(&path).await?;
-            let print = |output: &Output| describe(output, &status, Timestamp::now());
-            if !watch {
-                output.print(&status, print)?;
-                return Ok(Exit::Done);
-            }
-            // To the top left, and afterwards nothing below.
-            output.print(&status, |output| format!("\x1b[H\x1b[2J{}", print(output)))?;
-            tokio::time::sleep(Duration::from_secs(1)).await;
+            output.print(&status, |output| {
+                describe(output, &status, Timestamp::now())
+            })?;
+            return Ok(Exit::Done);
         }
+        follow(output, &client, &path).await
     })
+}
+
+/// Again and again, also while the agent is started anew.
+async fn follow(output: &Output, client: &Client, path: &str) -> Result<Exit, Failure> {
+    // To the top left, and nothing below; files get one after the other.
+    let top = match std::io::stdout().is_terminal() {
+        true => "\x1b[H\x1b[2J",
+        false => "",
+    };
+    let mut seen = false;
+    loop {
+        match client.get::<Status>(path).await {
+            Ok(status) => {
+                let text = |output: &Output| describe(output, &status, Timestamp::now());
+                output.print(&status, |output| format!("{top}{}", text(output)))?;
+                seen = true;
+            }
+            Err(failure) if seen && failure.exit == Exit::Unreachable => {
+                eprint!("{}", output.failure(&failure));
+            }
+            Err(failure) => return Err(failure),
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
 }
 
 fn describe(output: &Output, status: &Status, now: Timestamp) -> String {

@@ -173,6 +173,10 @@ fn render(raw: &str, (columns, rows): (u16, u16)) -> String {
                         column = numbers.get(1).map_or(0, |it| it.saturating_sub(1));
                     }
                     Some('J') => cells = vec![vec![' '; columns]; rows],
+                    Some('K') => {
+                        let line = cells.get_mut(row).into_iter().flatten();
+                        line.skip(column).for_each(|cell| *cell = ' ');
+                    }
                     _ => {}
                 }
             }
