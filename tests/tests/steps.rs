@@ -1,26 +1,20 @@
 //! `kill -9` at every step of a flip, and of an agent's start: a program in the kernel ends the agent at the first of
 //! its commits to disk and calls that change maps, then at the second, and so on until none is left.
 
-use std::fs;
-use std::os::unix::fs::MetadataExt as _;
+#[path = "steps/killer.rs"]
+mod killer;
+#[path = "steps/orders.rs"]
+mod orders;
+
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use aya::maps::{Array, MapData};
-use aya::programs::RawTracePoint;
-use aya::{Ebpf, Pod};
-use nix::libc;
+use killer::{BPF, COMMIT, Killer};
 use switcher_harness::agent::binary;
 use switcher_harness::config::{GROUP, Settings};
 use switcher_harness::load::Connection;
 use switcher_harness::{Load, Mode, Plan, Stand, netns, privilege};
-use switcher_tests_ebpf::Victim;
 
-const OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/killer"));
-/// What a commit is made of.
-const COMMIT: [i64; 2] = [libc::SYS_fdatasync, libc::SYS_fsync];
-/// Every operation on maps, programs and links.
-const BPF: i64 = libc::SYS_bpf;
 /// More than a flip takes.
 const STEPS: u32 = 200;
 
@@ -177,57 +171,6 @@ fn unharmed(load: Load) -> Result<()> {
     println!("{}", report.summary());
     ensure!(failures.is_empty(), "{:?}", failures.first());
     Ok(())
-}
-
-/// Ends a process at a given call.
-struct Killer {
-    _object: Ebpf,
-    victim: Array<MapData, Element>,
-}
-
-#[repr(transparent)]
-#[derive(Clone, Copy)]
-struct Element(Victim);
-
-// SAFETY: numbers without padding.
-unsafe impl Pod for Element {}
-
-impl Killer {
-    fn new() -> Result<Self> {
-        let mut object = Ebpf::load(OBJECT)?;
-        let victim = object.take_map("VICTIM").context("not there")?;
-        let program = object.program_mut("kill_at").context("not there")?;
-        let program: &mut RawTracePoint = program.try_into()?;
-        program.load()?;
-        program.attach("sys_enter")?;
-        Ok(Self {
-            _object: object,
-            victim: victim.try_into()?,
-        })
-    }
-
-    /// From now on calls are counted.
-    fn aim(&mut self, process: Option<u32>, at: u32, calls: &[i64]) -> Result<()> {
-        let namespace = fs::metadata("/proc/self/ns/pid")?;
-        let mut numbers = [u32::MAX; 3];
-        for (place, call) in numbers.iter_mut().zip(calls) {
-            *place = u32::try_from(*call)?;
-        }
-        let victim = Victim {
-            device: namespace.dev(),
-            inode: namespace.ino(),
-            process: process.unwrap_or(0),
-            at,
-            count: 0,
-            calls: numbers,
-        };
-        Ok(self.victim.set(0, Element(victim), 0)?)
-    }
-
-    fn has_struck(&self) -> Result<bool> {
-        let Element(victim) = self.victim.get(&0, 0)?;
-        Ok(victim.count >= victim.at)
-    }
 }
 
 fn stand(mode: Mode) -> Result<Stand> {
