@@ -41,6 +41,7 @@ pub struct Receipt {
     pub drained: Option<Timestamp>,
     /// While its window is open: colours that were left in it and have not drained, and by what.
     #[serde(skip_serializing_if = "Left::is_empty")]
+    #[schema(value_type = BTreeMap<String, crate::release::LeftBy>)]
     pub left: Left,
 }
 
