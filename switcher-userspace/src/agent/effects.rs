@@ -9,18 +9,16 @@ use tracing::{error, info, warn};
 
 use super::Runner;
 use super::audit::{asked_entry, portrait};
-use super::bake::{self, behind};
+use super::bake::behind;
+use super::failed::failure;
 use super::group::{Counted, Gate, Waiting};
+use super::record::by_itself;
 use super::{hooks, outbox};
 use crate::api::model::ChangeAnswer;
-use crate::config::Config;
 use crate::datapath::Datapath;
-use crate::exit::{Exit, Failure};
-use crate::hooks::Occasion;
-use crate::journal::{self, CutoverRecord, Entry, Outgoing, Who};
-use crate::release::{
-    Count, Cutover, Effect, End, Event, Kind, Outcome, Record, Releases, Stage, Verdict, Why,
-};
+use crate::exit::Failure;
+use crate::journal::{CutoverRecord, Entry, Who};
+use crate::release::{Count, Cutover, Effect, End, Event, Outcome, Stage};
 
 /// How long a held word is obeyed if the agent dies before it drains. Longer than it waits.
 const HELD_AT_MOST: Duration = Duration::from_secs(4);
@@ -245,177 +243,6 @@ impl Runner {
         });
     }
 
-    fn record(&mut self, name: &str, record: Record) {
-        let Some(group) = self.groups.get_mut(name) else {
-            return;
-        };
-        let now = Timestamp::now();
-        let releases = group.state.releases.clone();
-        let written = match record {
-            Record::Switched { id } => {
-                self.note_live(name, &id);
-                let Some(group) = self.groups.get_mut(name) else {
-                    return;
-                };
-                let watched = group.state.window().and_then(|window| window.bake);
-                let Some(record) = group.records.get_mut(&id) else {
-                    return;
-                };
-                if let Some(bake) = &mut record.receipt.bake {
-                    bake.until = watched.map(|it| self.clock.wall(it.until));
-                }
-                record.stage = journal::Stage::Draining;
-                record.result = Some(End::Switched);
-                record.revision = Some(group.state.revision);
-                record.stored = record.stored.or(Some(now));
-                record.settled = record.settled.or(Some(now));
-                let by = group.state.confirm_by();
-                record.confirm_by = by.map(|by| self.clock.wall(by));
-                record.undecided = group.state.window().is_some_and(|it| it.hooks);
-                if let Some(window) = group.state.window() {
-                    record.receipt.left.clone_from(&window.left);
-                }
-                let us = record.store_to_settled_us;
-                info!(
-                    group = name,
-                    cutover = id,
-                    settled_us = us,
-                    "{} is live",
-                    record.to
-                );
-                if record.from != record.to && record.to == group.state.live {
-                    group.since = record.stored.unwrap_or(now);
-                    group.by.clone_from(&record.actor);
-                }
-                let record = record.clone();
-                let events = events(
-                    (&self.config, &mut self.told.occasions),
-                    (&releases, &self.host),
-                    &record,
-                    &[outbox::switched(record.kind)],
-                );
-                let written = self
-                    .journal
-                    .tell_cutover(&record, Some(&group.record()), &events);
-                if record.receipt.bake.is_some() || record.receipt.policy {
-                    self.begin_bake(name, &record.to);
-                }
-                written
-            }
-            Record::Bake { id, verdict, why } => {
-                let Some(record) = group.records.get_mut(&id) else {
-                    return;
-                };
-                bake::note(record, verdict, &why);
-                self.journal.put_cutover(&record.clone(), None)
-            }
-            Record::Hooked { id } => {
-                let Some(record) = group.records.get_mut(&id) else {
-                    return;
-                };
-                record.undecided = false;
-                self.journal.put_cutover(&record.clone(), None)
-            }
-            Record::Ended { id, end, leftovers } => {
-                self.note_ended(name, &id);
-                let Some(group) = self.groups.get_mut(name) else {
-                    return;
-                };
-                let Some(mut record) = group.records.remove(&id) else {
-                    return;
-                };
-                record.stage = journal::Stage::Ended;
-                record.result = Some(end);
-                record.ended = Some(now);
-                record.leftovers = leftovers;
-                record.receipt.left.clear();
-                if let Some(bake) = &mut record.receipt.bake
-                    && bake.verdict == Verdict::Watching
-                {
-                    bake.verdict = Verdict::Ended;
-                }
-                self.meters.ended(&record);
-                record.undecided = false;
-                let events = events(
-                    (&self.config, &mut self.told.occasions),
-                    (&releases, &self.host),
-                    &record,
-                    &outbox::ended(&record, end),
-                );
-                let end = end.name();
-                info!(
-                    group = name,
-                    cutover = id,
-                    leftovers,
-                    "{} -> {}: {end}",
-                    record.from,
-                    record.to
-                );
-                // A deadline that took flows has begun an epoch. While the next switch is made, its record has all.
-                let calm = group.state.stage == Stage::Idle;
-                let state = calm.then(|| group.record());
-                self.journal.tell_cutover(&record, state.as_ref(), &events)
-            }
-            Record::Drained {
-                id,
-                colour,
-                leftovers,
-            } => self.note_drained(name, &id, &colour, leftovers),
-            Record::Confirmed { id } => {
-                let Some(record) = group.records.get_mut(&id) else {
-                    return;
-                };
-                record.confirmed = Some(now);
-                info!(group = name, cutover = id, "{} is confirmed", record.to);
-                let record = record.clone();
-                let events = events(
-                    (&self.config, &mut self.told.occasions),
-                    (&releases, &self.host),
-                    &record,
-                    &["confirmed"],
-                );
-                self.journal.tell_cutover(&record, None, &events)
-            }
-            Record::Extended { id } => {
-                let Some(record) = group.records.get_mut(&id) else {
-                    return;
-                };
-                let by = group.state.confirm_by();
-                record.confirm_by = by.map(|by| self.clock.wall(by));
-                info!(group = name, cutover = id, by = ?record.confirm_by, "prolonged");
-                self.journal.put_cutover(&record.clone(), None)
-            }
-            Record::Found { cutover, left } => {
-                let who = by_itself(&cutover);
-                let mut record = CutoverRecord::new(name, &cutover, who, now);
-                record.stage = journal::Stage::Draining;
-                record.result = Some(End::Switched);
-                record.revision = Some(group.state.revision);
-                record.receipt.left = left;
-                warn!(
-                    group = name,
-                    cutover = cutover.id,
-                    "{cutover}: found, adopted"
-                );
-                group.since = now;
-                group.by.clone_from(&record.actor);
-                group.records.insert(cutover.id, record.clone());
-                let events = events(
-                    (&self.config, &mut self.told.occasions),
-                    (&releases, &self.host),
-                    &record,
-                    &[outbox::switched(record.kind)],
-                );
-                self.journal
-                    .tell_cutover(&record, Some(&group.record()), &events)
-            }
-        };
-        if let Err(error) = written {
-            warn!(group = name, "{error:#}");
-        }
-        self.wake_outbox(name);
-    }
-
     fn reply(&mut self, name: &str, id: &str, outcome: Outcome) {
         let outcome = self.complete_blockers(name, outcome);
         let Some(group) = self.groups.get_mut(name) else {
@@ -476,20 +303,6 @@ fn refused_tags(datapath: &dyn Datapath) -> u64 {
     refused.map_or(0, |(_, count)| *count)
 }
 
-/// What others hear of a cut-over. It has happened, recorded or not.
-fn events(
-    (config, told_of): (&Config, &mut Vec<Occasion>),
-    (releases, host): (&Releases, &str),
-    record: &CutoverRecord,
-    events: &[&str],
-) -> Vec<Outgoing> {
-    let told = |event: &&str| hooks::told(record, event, releases, host);
-    let occasions: Vec<_> = events.iter().map(told).collect();
-    let outgoing = outbox::outgoing(config, &occasions);
-    told_of.extend(occasions);
-    outgoing
-}
-
 /// Who is behind a cut-over that undoes another one because of its hooks.
 fn undone_for(cutover: &Cutover, undone: Option<(String, String)>) -> Option<Who> {
     let (id, why) = undone.filter(|(id, _)| cutover.id.strip_suffix("-back") == Some(id))?;
@@ -497,79 +310,4 @@ fn undone_for(cutover: &Cutover, undone: Option<(String, String)>) -> Option<Who
         actor: "agent".to_owned(),
         reason: Some(format!("hooks after {id}: {why}")),
     })
-}
-
-/// Who is behind a cut-over that nobody ordered.
-fn by_itself(cutover: &Cutover) -> Who {
-    let (actor, reason) = match cutover.kind {
-        Kind::Rollback => ("the kernel", Some("it was not confirmed in time")),
-        Kind::Flip | Kind::Update | Kind::Canary | Kind::Emergency => {
-            ("somebody, without the agent", None)
-        }
-    };
-    Who {
-        actor: actor.to_owned(),
-        reason: reason.map(ToOwned::to_owned),
-    }
-}
-
-/// How an order failed.
-pub(super) fn failure(outcome: Outcome) -> Failure {
-    let new = |exit, why: String| Failure::new(exit, "", why);
-    match outcome {
-        Outcome::Switched
-        | Outcome::Scheduled
-        | Outcome::Unchanged
-        | Outcome::Kept { .. }
-        | Outcome::Held
-        | Outcome::Noted { .. }
-        | Outcome::Stopped { .. } => new(Exit::Unexpected, "it did not fail".to_owned()),
-        Outcome::Aborted => new(
-            Exit::Precondition,
-            "it was stopped before anything was switched".to_owned(),
-        )
-        .advise("`switcher history` says by whom"),
-        Outcome::RolledBack { by } => new(
-            Exit::RolledBack,
-            format!("it was switched, and rolled back by cut-over {by}"),
-        )
-        .advise(format!("`switcher show {by}` says by whom and why")),
-        Outcome::Unhealthy(blockers) => {
-            let all = blockers
-                .into_iter()
-                .map(|blocker| format!("{}: {}", blocker.what, blocker.why));
-            new(
-                Exit::Unhealthy,
-                "the target is not healthy; nothing was switched".to_owned(),
-            )
-            .blocked_by(all)
-            .advise("repair these endpoints, or skip the check with --force, which is recorded")
-        }
-        Outcome::Blocked { colour, blockers } => {
-            let count = blockers.len();
-            let all = blockers
-                .into_iter()
-                .map(|blocker| format!("{}: {}", blocker.what, blocker.why));
-            let why = match count {
-                1 => format!("one thing keeps {colour} from being live; nothing was switched"),
-                _ => format!("{count} things keep {colour} from being live; nothing was switched"),
-            };
-            new(Exit::Refused, why)
-                .blocked_by(all)
-                .advise("clear them, or skip gates and health with --force, which is recorded")
-        }
-        Outcome::Refused(refusal) => {
-            let exit = match refusal.why {
-                Why::NoSuchColour | Why::NoSuchGate => Exit::NotFound,
-                Why::WhichColour => Exit::Usage,
-                Why::Precondition | Why::Busy => Exit::Precondition,
-                Why::NotEligible | Why::Schema => Exit::Refused,
-                Why::Unconfirmed => Exit::WaitingForPerson,
-                Why::Expired => Exit::RolledBack,
-            };
-            new(exit, refusal.detail).advise(refusal.advice)
-        }
-        Outcome::Failed(why) => new(Exit::Unexpected, why)
-            .advise("nothing was switched; if the disk is full, `rollback` still works"),
-    }
 }

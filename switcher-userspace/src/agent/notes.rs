@@ -5,7 +5,7 @@ use tracing::info;
 
 use super::Runner;
 use super::audit::portrait;
-use super::effects::failure;
+use super::failed::failure;
 use super::orders::{Asked, Verb};
 use crate::api::misleads;
 use crate::api::model::NoteAnswer;

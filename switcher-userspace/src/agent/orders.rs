@@ -5,7 +5,7 @@ use tokio::sync::oneshot;
 
 use super::Runner;
 use super::audit::portrait;
-use super::effects::failure;
+use super::failed::failure;
 use super::group::{Group, Waiting};
 use super::notes::{named, range};
 use super::terms::duration;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tracing::info;
 
 use super::Runner;
-use super::effects::failure;
+use super::failed::failure;
 use super::orders::Asked;
 use super::terms::duration;
 use crate::api::model::PauseAnswer;
