@@ -45,16 +45,20 @@ async fn follow(output: &Output, client: &Client, path: &str) -> Result<Exit, Fa
         true => "\x1b[H\x1b[2J",
         false => "",
     };
-    let mut seen = false;
+    let (mut seen, mut away) = (false, false);
     loop {
         match client.get::<Status>(path).await {
             Ok(status) => {
                 let text = |output: &Output| describe(output, &status, Timestamp::now());
                 output.print(&status, |output| format!("{top}{}", text(output)))?;
-                seen = true;
+                (seen, away) = (true, false);
             }
+            // Said once, below what was seen last.
             Err(failure) if seen && failure.exit == Exit::Unreachable => {
-                eprint!("{}", output.failure(&failure));
+                if !away {
+                    eprint!("{}", output.failure(&failure));
+                }
+                away = true;
             }
             Err(failure) => return Err(failure),
         }

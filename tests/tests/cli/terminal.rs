@@ -20,9 +20,9 @@ fn status_is_watched_also_while_the_agent_is_away() {
         let headers = screen.matches("REVISION").count();
         ensure!(headers == 1, "one below the other: {screen}");
         stand.agent.kill()?;
-        terminal.until("switcher emergency")?;
+        terminal.until("nobody listens at")?;
         stand.agent.start()?;
-        let screen = terminal.until_gone("switcher emergency")?;
+        let screen = terminal.until_gone("nobody listens at")?;
         ensure!(screen.contains("green"), "{screen}");
         // Into a file it writes no signs for terminals.
         let words = ["status", "-w", "-o", "table"];
