@@ -1,7 +1,7 @@
 //! The front of the pipeline: what is frequent, decided in few instructions.
 //!
 //! That is TCP over plain IPv4, to an endpoint on this host or one whose next hop is known, while nothing is being
-//! switched; and whatever is nobody's business. Where things are in such a packet is known beforehand, so that little
+//! switched, or within a connection of which nothing has to be remembered; and whatever is nobody's business. Where things are in such a packet is known beforehand, so that little
 //! is left of the very functions that the whole pipeline consists of. What it decides,
 //! [`pipeline::ingress`](crate::pipeline::ingress) would decide alike; everything else it leaves to that, untouched
 //! and uncounted.
@@ -15,9 +15,9 @@ use crate::layers::Layers;
 use crate::parse::{self, Packet};
 use crate::rewrite::Edit;
 use crate::select;
-use crate::steer::How;
 use crate::tables::{Count, Stack, Tables};
 use crate::verdict::{Reason, Stage, Verdict};
+use crate::word::Phase;
 
 /// A packet comes in by one of our interfaces.
 #[inline(always)]
@@ -48,13 +48,16 @@ fn decided<F: Frame + ?Sized, T: Tables, S: Stack>(
         return None;
     }
     let word = tables.word(service.group);
-    if !word.is_settled() {
+    if !word.is_lasting() {
         return None;
     }
-    let hash = select::flow_hash(&packet, service, tables);
-    let id = select::choice(service, word.current(), hash, tables)?;
-    let endpoint = tables.endpoint(id)?;
     let begins = parse::flags(frame, &packet).opens();
+    if begins && word.phase() != Phase::Steady {
+        return None;
+    }
+    let steered = select::within(&packet, index, service, word, tables, stack)?;
+    let id = steered.endpoint;
+    let endpoint = tables.endpoint(id)?;
     if begins && endpoint.noted != 0 {
         return None;
     }
@@ -68,7 +71,7 @@ fn decided<F: Frame + ?Sized, T: Tables, S: Stack>(
     frame.edit(&edit)?;
     stack.met(index, 0, how::REQUEST);
     stack.read(word);
-    stack.met(index, id, How::Current as u32);
+    stack.met(index, id, steered.how as u32);
     tables.count(endpoint.counter, Count::Packet { bytes, begins });
     Some(verdict)
 }

@@ -36,7 +36,7 @@ impl Steered {
 #[inline(always)]
 fn word_now<T: Tables, S: Stack>(group: u16, tables: &T, stack: &S) -> Word {
     let word = tables.word(group);
-    if word.flags() & (flags::TIMED | flags::PAUSED) == 0 {
+    if word.is_lasting() {
         stack.read(word);
         return word;
     }
@@ -53,7 +53,7 @@ pub(crate) fn word_at<T: Tables>(
     nanoseconds: impl FnOnce() -> u64,
 ) -> Word {
     let word = tables.word(group);
-    if word.flags() & (flags::TIMED | flags::PAUSED) == 0 {
+    if word.is_lasting() {
         return word;
     }
     timed(word, group, tables, nanoseconds())
@@ -116,6 +116,44 @@ pub fn steer<T: Tables, S: Stack>(
     })
 }
 
+/// What [`steer`] says of a segment within a connection, of a service without a protocol of its own, while the word
+/// lasts: nothing if something is to be remembered of it.
+#[inline(always)]
+pub(crate) fn within<T: Tables, S: Stack>(
+    packet: &Packet,
+    index: u16,
+    service: &Service,
+    word: Word,
+    tables: &T,
+    stack: &S,
+) -> Option<Steered> {
+    let hash = flow_hash(packet, service, tables);
+    let new = choice(service, word.current(), hash, tables)?;
+    if word.phase() == Phase::Steady {
+        return Some(Steered {
+            endpoint: new,
+            how: How::Current,
+            begins: false,
+        });
+    }
+    let windowed = Windowed {
+        packet,
+        index,
+        service,
+        segment: Segment::OTHER,
+        word,
+        hash,
+        new,
+        tables,
+        stack,
+    };
+    if service.has(service_flags::SOCKETS) {
+        Some(windowed.owned())
+    } else {
+        windowed.known()
+    }
+}
+
 /// A TCP packet in a window. Its methods are functions of their own also in the programs: windows are rare,
 /// and would take registers and stack from every packet.
 struct Windowed<'a, T, S> {
@@ -163,6 +201,18 @@ impl<T: Tables, S: Stack> Windowed<'_, T, S> {
     }
 
     #[inline(never)]
+    fn known(&self) -> Option<Steered> {
+        let flow = self.flow();
+        let now = self.stack.now();
+        let (endpoint, how) = steer::known(self.word, self.new, now, &flow)?;
+        Some(Steered {
+            endpoint,
+            how,
+            begins: false,
+        })
+    }
+
+    #[inline(never)]
     fn quic(&self) -> Steered {
         let now = self.stack.now();
         let idle = self.tables.settings().udp_idle;
@@ -183,11 +233,7 @@ impl<T: Tables, S: Stack> Windowed<'_, T, S> {
         now: u32,
         choose: impl FnOnce(Word, Segment, &TcpFlow<'_, T>) -> Choice,
     ) -> Choice {
-        let flow = TcpFlow {
-            tables: self.tables,
-            group: self.service.group,
-            key: flow_key(self.packet, self.index, flow_space::WINDOW),
-        };
+        let flow = self.flow();
         let held = self.word.is_held();
         let word = if held && has_come(self.tables.held_until(self.service.group), now) {
             self.word.released()
@@ -201,6 +247,15 @@ impl<T: Tables, S: Stack> Windowed<'_, T, S> {
             sequence: self.segment.sequence,
         };
         choose(word, segment, &flow)
+    }
+
+    #[inline(always)]
+    fn flow(&self) -> TcpFlow<'_, T> {
+        TcpFlow {
+            tables: self.tables,
+            group: self.service.group,
+            key: flow_key(self.packet, self.index, flow_space::WINDOW),
+        }
     }
 
     /// The endpoint of the colour before.

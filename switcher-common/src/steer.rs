@@ -128,6 +128,21 @@ pub fn tagged(
     }
 }
 
+/// What [`tagged`] says of a segment within a connection, if nothing is to be remembered of it. Nothing for all
+/// others.
+#[inline(always)]
+pub fn known(word: Word, new: u16, now: u32, flows: &impl Flows) -> Option<Choice> {
+    let none = Tag {
+        epoch: !word.epoch(),
+        ..Tag::NONE
+    };
+    let tag = flows.get().unwrap_or(none);
+    if tag.epoch == word.epoch() {
+        return (silent_for(tag, now) == 0).then_some((tag.endpoint, How::Tag));
+    }
+    (word.phase() == Phase::Draining).then_some((new, How::Current))
+}
+
 /// QUIC: as [`tagged`], but a tag decides for Initials, too, unless its flow has been silent for more than `idle`
 /// ticks.
 ///

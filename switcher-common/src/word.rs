@@ -103,10 +103,10 @@ impl Word {
         (self.0 >> 24) as u8
     }
 
-    /// Whether it is one table's alone, now and until somebody stores another word.
+    /// Whether it means the same until somebody stores another word.
     #[inline(always)]
-    pub const fn is_settled(self) -> bool {
-        matches!(self.phase(), Phase::Steady) && self.flags() & (flags::TIMED | flags::PAUSED) == 0
+    pub const fn is_lasting(self) -> bool {
+        self.flags() & (flags::TIMED | flags::PAUSED) == 0
     }
 
     /// See [`Self::hold`].

@@ -1,6 +1,7 @@
 //! What a test knows of a connection: everything, and for ever. The algorithm has to do with less.
 
 use switcher_common::abi::Tag;
+use switcher_common::steer::{self, Choice, Flows, Segment};
 use switcher_common::word::{Phase, Word};
 
 /// A connection as its client sees it, and what it has been promised.
@@ -144,4 +145,16 @@ fn remembered(met: &Met) -> bool {
         Phase::Steady | Phase::Draining => false,
     };
     tagged && !met.refused
+}
+
+/// What the short way says of a segment that it is asked about: the same as [`steer::tagged`], or nothing.
+pub(crate) fn known(
+    word: Word,
+    new: u16,
+    segment: Segment,
+    now: u32,
+    flow: &impl Flows,
+) -> Option<Choice> {
+    let asked = word.phase() != Phase::Steady && !segment.opens;
+    asked.then(|| steer::known(word, new, now, flow)).flatten()
 }

@@ -10,7 +10,7 @@ use switcher_common::abi::Tag;
 use switcher_common::steer::{self, Flows, How, Segment};
 use switcher_common::word::{Phase, Word};
 
-use crate::client::{Connection, Met, names};
+use crate::client::{Connection, Met, known, names};
 use crate::timed::{SWITCHED, Timed};
 
 const FLOWS: usize = 300;
@@ -279,12 +279,16 @@ impl World {
             flow,
             refused: Cell::new(false),
         };
+        let tag = || self.tags.borrow().get(&flow).copied();
+        let before = tag();
+        let short = known(word, new, segment, self.now, &entry).filter(|_| !self.start.quic);
         let (went, how) = match word.phase() {
             Phase::Steady => (new, How::Current),
             _ if self.start.quic => steer::quic(word, || old, new, segment, self.now, IDLE, &entry),
             _ => steer::tagged(word, || old, new, segment, self.now, &entry),
         };
-        let tag = self.tags.borrow().get(&flow).copied();
+        let tag = tag();
+        assert!(short.is_none_or(|short| (short, before) == ((went, how), tag)));
         Met {
             word,
             old,

@@ -15,7 +15,7 @@ use switcher_common::abi::Tag;
 use switcher_common::steer::{self, Flows, How, Segment};
 use switcher_common::word::{Phase, Word};
 
-use crate::client::{Connection, Met, names};
+use crate::client::{Connection, Met, known, names};
 use crate::timed::{SWITCHED, Timed};
 
 /// The endpoint of each slot, for one flow's bucket.
@@ -211,10 +211,12 @@ impl<const SLOTS: usize> Flow<SLOTS> {
             fits,
             refused: Cell::new(false),
         };
+        let short = known(word, new, segment, 0, &entry);
         let (went, how) = match word.phase() {
             Phase::Steady => (new, How::Current),
             _ => steer::tagged(word, || old, new, segment, 0, &entry),
         };
+        assert!(short.is_none_or(|short| (short, self.tag) == ((went, how), entry.tag.get())));
         self.tag = entry.tag.get();
         Met {
             word,
