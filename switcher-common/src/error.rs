@@ -7,7 +7,7 @@
 use core::mem::MaybeUninit;
 
 use crate::abi::trace::how;
-use crate::abi::{Address, Endpoint, Service, endpoint_flags, service_flags};
+use crate::abi::{Address, Endpoint, endpoint_flags, service_flags};
 use crate::classify::{self, Class};
 use crate::dsr;
 use crate::forward::{Onward, out};
@@ -163,7 +163,7 @@ fn decide<T: NatTables, S: Stack>(
     match classify::incoming(packet, tables) {
         Some(Class::Request(index, service)) if service.has(service_flags::MASQUERADE) => {
             stack.met(index, 0, how::REQUEST);
-            to_masqueraded(matter, index, service, tables, stack)
+            to_masqueraded(matter, index, tables, stack)
         }
         Some(Class::Request(index, service)) => {
             let (quiet, asked) = (Quiet(tables), Asked(stack));
@@ -213,11 +213,10 @@ fn decide<T: NatTables, S: Stack>(
 fn to_masqueraded<T: NatTables, S: Stack>(
     matter: &mut Matter,
     index: u16,
-    service: &Service,
     tables: &T,
     stack: &S,
 ) -> Result<(), Reason> {
-    let flow = nat::request_quoted(&matter.error.packet, index, service, tables);
+    let flow = nat::request_quoted(&matter.error.packet, index, tables);
     if !flow.exists {
         return Err(Reason::NotOurs);
     }
@@ -240,9 +239,6 @@ fn from_masqueraded<T: NatTables>(matter: &mut Matter, id: u16, tables: &T) -> R
     }
     let client = client.entry;
     let service = pipeline::face(client.service, tables)?;
-    if nat::is_void(client.epoch, tables.udp_floor(service.group)) {
-        return Err(Reason::NotOurs);
-    }
     matter.endpoint = id;
     matter.turn = matter.error.from(service.address, service.port);
     matter.other = matter.error.to(client.address, client.port);

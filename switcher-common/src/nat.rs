@@ -3,7 +3,7 @@
 //!
 //! A flow is remembered from its first packet, by two entries: see [`crate::abi::nat`]. Where it goes is
 //! decided then, by the current table; a switch changes nothing about it. Entries are removed by the
-//! agent when the flow has ended ([`has_ended`]), or by the flow that takes their place.
+//! agent when the flow has ended ([`has_ended`]) or is given up, or by the flow that takes their place.
 
 mod begin;
 mod life;
@@ -28,7 +28,7 @@ use begin::begin;
 use sight::{Sight, goes_on};
 
 pub use begin::TRIES;
-pub use life::{Idle, has_ended, is_closing, is_void, may_have_ended};
+pub use life::{Idle, has_ended, is_closing, is_older, may_have_ended};
 pub use place::{Place, place};
 
 /// The maps of flows.
@@ -92,16 +92,14 @@ pub(crate) fn request<F: Frame + ?Sized, T: NatTables, S: Stack>(
 ) -> Result<Step, Reason> {
     let sight = Sight::of(frame, packet, stack.now());
     let key = FlowKey::nat(packet.source, packet.source_port, index);
-    let floor = tables.udp_floor(service.group);
     let known = tables.nat_flow(&key, |flow| {
-        if sight.renews(flow, floor) {
+        if sight.renews(flow) {
             flow.client
         } else {
             sight.after(flow.client)
         }
     });
-    let begins =
-        !known.exists || !goes_on(&sight, &known.entry, floor, packet, service, tables, stack);
+    let begins = !known.exists || !goes_on(&sight, &known.entry, packet, service, tables, stack);
     let flow = if begins {
         let bytes = frame.length();
         begin(&sight, packet, bytes, &key, service, &known, tables, stack)?
@@ -147,9 +145,6 @@ pub(crate) fn reply<F: Frame + ?Sized, T: NatTables, S: Stack>(
         .service(client.service)
         .filter(|service| service.has(service_flags::PRESENT))
         .ok_or(Reason::NotOurs)?;
-    if is_void(client.epoch, tables.udp_floor(service.group)) {
-        return Err(Reason::UnknownFlow);
-    }
     if sight.flags.closes() {
         tables.tell_nat_flow(&client.flow(), sight.after(client.server));
     }
@@ -167,16 +162,10 @@ pub(crate) fn reply<F: Frame + ?Sized, T: NatTables, S: Stack>(
 pub(crate) fn request_quoted<T: NatTables>(
     packet: &Packet,
     index: u16,
-    service: &Service,
     tables: &T,
 ) -> Found<NatFlow> {
     let key = FlowKey::nat(packet.source, packet.source_port, index);
-    let flow = tables.nat_flow(&key, |flow| flow.client);
-    let void = is_void(flow.entry.epoch, tables.udp_floor(service.group));
-    Found {
-        exists: flow.exists && !void,
-        ..flow
-    }
+    tables.nat_flow(&key, |flow| flow.client)
 }
 
 /// Likewise, whom an endpoint's packet is for.

@@ -2,7 +2,7 @@
 
 use switcher_common::abi::nat::activity::{FIN, RESET, SPEAKS, TALKS};
 use switcher_common::abi::nat::{Activity, NatClient};
-use switcher_common::nat::{Idle, has_ended, is_closing, is_void, may_have_ended};
+use switcher_common::nat::{Idle, has_ended, is_closing, is_older, may_have_ended};
 
 const NOW: u32 = 10_000;
 const IDLE: Idle = Idle {
@@ -106,9 +106,9 @@ fn one_reset_or_two_fins_close() {
 }
 
 #[test]
-fn epochs_below_the_floor_are_void() {
-    assert!(is_void(4, 5) && is_void(u32::MAX, 0));
-    assert!(!is_void(5, 5) && !is_void(0, u32::MAX) && !is_void(0, 0));
+fn epochs_are_older_by_their_distance() {
+    assert!(is_older(4, 5) && is_older(u32::MAX, 0));
+    assert!(!is_older(5, 5) && !is_older(0, u32::MAX) && !is_older(0, 0));
 }
 
 fn sides(client: u32, silent: u32, server: u32, server_silent: u32) -> (Activity, Activity) {

@@ -354,8 +354,9 @@ pub trait Datapath: Send {
     /// When the kernel refuses.
     fn close_window(&mut self, group: GroupIndex) -> anyhow::Result<()>;
 
-    /// Voids the group's UDP flows that began before `epoch`: the second half of a hard rollback.
-    fn void_udp_flows(&mut self, group: GroupIndex, epoch: u32);
+    /// Gives up flows that the current table does not choose and that began before `epoch`: UDP flows are new from
+    /// now on, and masqueraded ones are forgotten. Many of these take longer than the call does.
+    fn give_up(&mut self, group: GroupIndex, epoch: u32);
 
     /// Sets for how long from now a held word is obeyed at most.
     fn hold_until(&mut self, group: GroupIndex, at_most: Duration);

@@ -299,9 +299,7 @@ impl Request<'_> {
         let (memory, group) = (self.memory, self.service.group);
         if self.service.has(service_flags::MASQUERADE) {
             let flow = memory.nat_flow(&key(flow_space::NAT), |flow| flow.client);
-            let floor = memory.udp_floor(group);
-            let counts = flow.exists && !nat::is_void(flow.entry.epoch, floor);
-            return counts.then_some(flow.entry.endpoint);
+            return flow.exists.then_some(flow.entry.endpoint);
         }
         if self.service.has(service_flags::PREVIEW) {
             let note = memory.note(&key(flow_space::PREVIEW));

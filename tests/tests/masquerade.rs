@@ -41,6 +41,7 @@ tests! {
     flips_under_load_tc_with_offloads: super::flips("tc", true, false);
     flows_outlive_the_agent: super::flows_outlive_the_agent();
     a_hard_rollback_ends_what_the_colour_has: super::a_hard_rollback_ends_what_the_colour_has();
+    a_deadline_ends_what_is_left_and_nothing_else: super::a_deadline_ends_what_is_left_and_nothing_else();
     a_flow_too_many_is_refused_and_seen: super::a_flow_too_many_is_refused_and_seen();
     drained_when_the_last_connection_has_ended: super::drained_when_the_last_connection_has_ended();
 }
@@ -148,7 +149,31 @@ fn a_hard_rollback_ends_what_the_colour_has() -> Result<()> {
         kind == Some(std::io::ErrorKind::ConnectionReset),
         "{given_up:#}"
     );
+    ask(&mut old, "blue").context("given up with them")?;
     ask(&mut connect(&stand, web)?, "blue")
+}
+
+/// Who is left on the old colour is reset then, and nobody else; nor is it later by who looks for what has ended.
+fn a_deadline_ends_what_is_left_and_nothing_else() -> Result<()> {
+    let settings = Settings {
+        deadline: Duration::from_secs(1),
+        ..settings("native", PORTS)
+    };
+    let stand = Stand::new(Mode::Masquerade, false, settings, &binary()?)?;
+    let web = stand.topology.web();
+    let mut old = connect(&stand, web)?;
+    ask(&mut old, "blue")?;
+    stand.agent.cli(&["flip", GROUP])?.expect(0)?;
+    let mut new = connect(&stand, web)?;
+    ask(&mut new, "green")?;
+    let waits = ["wait", GROUP, "--for", "idle", "--timeout", "20s"];
+    stand.agent.cli(&waits)?.expect(0)?;
+    ensure!(ask(&mut old, "blue").is_err(), "blue still answers");
+    for _ in 0..20 {
+        ask(&mut new, "green").context("reset with them")?;
+        std::thread::sleep(WHILE);
+    }
+    Ok(())
 }
 
 /// Three ports are enough for three flows to an endpoint, and a fourth is dropped and counted.

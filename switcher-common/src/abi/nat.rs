@@ -85,7 +85,7 @@ pub struct NatFlow {
     pub port: Port,
     /// Where it goes.
     pub endpoint: u16,
-    /// The word's epoch when it began; it is void once the group's floor is above.
+    /// The word's epoch when it began: by it the agent tells what is given up.
     pub epoch: u32,
     /// Initial sequence number of its SYN, as in the header; 0 for UDP.
     pub sequence: u32,

@@ -30,6 +30,8 @@ pub(super) fn begin<T: NatTables, S: Stack>(
     stack: &S,
 ) -> Result<NatFlow, Reason> {
     let begins = !sight.tcp || sight.segment.opens;
+    // Before the choice: a flow of a new epoch never goes where an older word led.
+    let epoch = tables.word(service.group).epoch();
     let id = select::fresh(packet, service, begins, tables, stack)?;
     let endpoint = present(id, service, tables).ok_or(Reason::NoEndpoint)?;
     // The VIP itself: its connections are the stack's to know.
@@ -48,7 +50,7 @@ pub(super) fn begin<T: NatTables, S: Stack>(
         address: packet.source,
         port: packet.source_port,
         service: key.id,
-        epoch: tables.word(service.group).epoch(),
+        epoch,
         client: sight.after(Activity::default()),
         server: Activity::new(sight.now, 0),
     };

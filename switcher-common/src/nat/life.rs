@@ -61,11 +61,10 @@ pub const fn is_closing(client: Activity, server: Activity) -> bool {
         || client.state() & server.state() & activity::FIN != 0
 }
 
-/// Whether a flow of this epoch was given up by a hard rollback.
-#[inline(always)]
+/// Whether a flow of this epoch began before another one.
 #[must_use]
-pub const fn is_void(epoch: u32, floor: u32) -> bool {
-    epoch.wrapping_sub(floor).cast_signed() < 0
+pub const fn is_older(epoch: u32, than: u32) -> bool {
+    epoch.wrapping_sub(than).cast_signed() < 0
 }
 
 /// Ticks since a side's last packet: none if another CPU, whose clock is ahead, has just seen one.

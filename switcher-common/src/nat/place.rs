@@ -43,9 +43,8 @@ pub fn place<T: NatTables, S: Stack>(
         now: stack.now(),
     };
     let key = FlowKey::nat(packet.source, packet.source_port, index);
-    let floor = tables.udp_floor(service.group);
     let known = tables.nat_flow(&key, |flow| flow.client);
-    if known.exists && goes_on(&sight, &known.entry, floor, packet, service, tables, stack) {
+    if known.exists && goes_on(&sight, &known.entry, packet, service, tables, stack) {
         return Place::Known(known.entry);
     }
     let begins = !sight.tcp || opens;

@@ -1,6 +1,6 @@
 //! What a packet means for the flow that is remembered for its client.
 
-use super::life::{is_closing, is_void, silent_for};
+use super::life::{is_closing, silent_for};
 use super::{NatTables, present};
 use crate::abi::nat::{Activity, NatFlow, activity};
 use crate::abi::{Service, TCP, service_flags};
@@ -59,10 +59,7 @@ impl Sight {
     /// never made. Else its server has to say that it knows nothing of it, and the client resets what is
     /// there (RFC 5961, 4): nobody else's SYN ends a connection.
     #[inline(always)]
-    pub(super) const fn renews(&self, flow: &NatFlow, floor: u32) -> bool {
-        if is_void(flow.epoch, floor) {
-            return true;
-        }
+    pub(super) const fn renews(&self, flow: &NatFlow) -> bool {
         self.segment.opens
             && flow.sequence != self.segment.sequence
             && (is_closing(flow.client, flow.server) || !flow.client.has(activity::TALKS))
@@ -74,13 +71,12 @@ impl Sight {
 pub(super) fn goes_on<T: NatTables, S: Stack>(
     sight: &Sight,
     flow: &NatFlow,
-    floor: u32,
     packet: &Packet,
     service: &Service,
     tables: &T,
     stack: &S,
 ) -> bool {
-    if sight.renews(flow, floor) || present(flow.endpoint, service, tables).is_none() {
+    if sight.renews(flow) || present(flow.endpoint, service, tables).is_none() {
         return false;
     }
     if sight.tcp {

@@ -79,7 +79,7 @@ impl Runner {
                 }
             }
             Effect::Abandon(epoch) => {
-                self.datapath.void_udp_flows(group.index, epoch);
+                self.datapath.give_up(group.index, epoch);
                 match self.datapath.end_connections(group.index) {
                     Ok(ended) => info!(group = name, ended, "connections of other colours reset"),
                     Err(error) => {

@@ -67,9 +67,9 @@ impl Pinned {
             false => self.current_endpoints(group)?,
         };
         for (id, alive) in masqueraded {
-            *flows.by_endpoint.entry(id).or_default() += alive;
+            *flows.by_endpoint.entry(id).or_default() += alive.all;
             if !live.contains(&id) {
-                *flows.astray.entry(id).or_default() += alive;
+                *flows.astray.entry(id).or_default() += alive.steered;
             }
         }
         Ok(flows)
@@ -117,11 +117,21 @@ impl Pinned {
     }
 
     /// Endpoints that the current tables of a group choose.
-    fn current_endpoints(&self, group: GroupIndex) -> anyhow::Result<BTreeSet<u16>> {
-        let slot = self.word(group).current() as usize;
+    pub(super) fn current_endpoints(&self, group: GroupIndex) -> anyhow::Result<BTreeSet<u16>> {
+        let current = self.word(group).current() as usize;
+        self.endpoints_chosen(group, |slot| slot == current)
+    }
+
+    /// Endpoints that tables of a group in these slots choose.
+    pub(super) fn endpoints_chosen(
+        &self,
+        group: GroupIndex,
+        counts: impl Fn(usize) -> bool,
+    ) -> anyhow::Result<BTreeSet<u16>> {
         let mut chosen = BTreeSet::new();
         for (_, service) in self.services_of(group) {
-            if let Some(table) = service.tables.get(slot).filter(|table| table.exists()) {
+            let tables = service.tables.iter().enumerate();
+            for (_, table) in tables.filter(|(slot, table)| counts(*slot) && table.exists()) {
                 chosen.extend(self.buckets(*table)?.iter());
             }
         }

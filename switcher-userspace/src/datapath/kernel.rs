@@ -38,7 +38,7 @@ pub struct KernelDatapath {
     /// Interfaces by name, and the index that each had when programs were attached to it.
     indices: BTreeMap<String, u32>,
     clients: LocalClients,
-    _collecting: Collecting,
+    collecting: Collecting,
     // Kept until the end: the right to change anything.
     lock: Lock,
 }
@@ -86,12 +86,15 @@ impl KernelDatapath {
         let clients = clients::attach(&pins, &pinned, &mut programs, config)?;
         programs.forget_others()?;
         let notices = notices(&pins)?;
-        let collector = Collector::open(&config.bpffs, &config.masquerade)?;
+        let collecting = Collector::open(&config.bpffs, &config.masquerade)?.start()?;
+        for what in pinned.left_to_give_up()? {
+            collecting.give_up(what);
+        }
         Ok(Self {
             pinned,
             notices,
             clients,
-            _collecting: collector.start()?,
+            collecting,
             config: config.clone(),
             how,
             indices,
@@ -103,6 +106,16 @@ impl KernelDatapath {
     #[must_use]
     pub fn seed(&self) -> u64 {
         self.pinned.maps.settings.get(0).seed
+    }
+
+    fn give_up_masqueraded(&self, group: GroupIndex) -> anyhow::Result<()> {
+        if let Some(what) = self.pinned.given_up(group)? {
+            // Flows that an older word begins elsewhere have begun then.
+            self.pinned.settle()?;
+            self.collecting.give_up(what);
+            self.pinned.forget_counts();
+        }
+        Ok(())
     }
 
     fn hold(&self, wanted: &InterfaceConfig) -> Hold {
@@ -272,10 +285,13 @@ impl Datapath for KernelDatapath {
         self.pinned.close_window(group)
     }
 
-    fn void_udp_flows(&mut self, group: GroupIndex, epoch: u32) {
+    fn give_up(&mut self, group: GroupIndex, epoch: u32) {
         let mut state = self.pinned.maps.groups.get(group.into());
         state.udp_floor = epoch;
         self.pinned.maps.groups.set(group.into(), &state);
+        if let Err(error) = self.give_up_masqueraded(group) {
+            tracing::warn!("masqueraded flows of other colours stay: {error:#}");
+        }
     }
 
     fn hold_until(&mut self, group: GroupIndex, at_most: Duration) {

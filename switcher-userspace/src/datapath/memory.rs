@@ -37,7 +37,7 @@ pub struct Memory {
     pub masqueraded: Option<Masqueraded>,
     /// What [`Datapath::counters`] answers.
     pub counters: BTreeMap<u32, Counters>,
-    /// Epochs given to [`Datapath::void_udp_flows`].
+    /// Epochs given to [`Datapath::give_up`].
     pub udp_floors: BTreeMap<GroupIndex, u32>,
     /// What [`Datapath::notices`] will give.
     pub notices: Vec<Notice>,
@@ -254,7 +254,7 @@ impl Datapath for Memory {
         Ok(())
     }
 
-    fn void_udp_flows(&mut self, group: GroupIndex, epoch: u32) {
+    fn give_up(&mut self, group: GroupIndex, epoch: u32) {
         self.udp_floors.insert(group, epoch);
     }
 

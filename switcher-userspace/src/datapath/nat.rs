@@ -1,6 +1,7 @@
 //! Masqueraded flows: where they come from, how many there are, and the end of those that have ended.
 
 mod collector;
+mod given_up;
 mod maps;
 mod source;
 
@@ -10,9 +11,9 @@ use std::time::Instant;
 
 use anyhow::Context;
 use switcher_common::abi::nat::{NatClient, NatSource};
-use switcher_common::abi::{Address, Endpoint, endpoint_flags};
+use switcher_common::abi::{Address, Endpoint, endpoint_flags, service_flags};
 use switcher_common::memory::Nat;
-use switcher_common::nat::{Idle, is_closing, is_void, may_have_ended};
+use switcher_common::nat::{Idle, is_closing, may_have_ended};
 
 use super::GroupIndex;
 use super::flows::ticks;
@@ -22,6 +23,7 @@ use crate::config::Masquerade;
 
 pub(super) use collector::Collecting;
 pub use collector::{Collector, Swept};
+pub use given_up::GivenUp;
 pub(super) use maps::NatMaps;
 pub(super) use source::source;
 
@@ -42,7 +44,15 @@ struct Counted {
     /// Ports in use, by endpoint.
     used: BTreeMap<u16, u64>,
     /// Of these, those whose flow is alive.
-    alive: BTreeMap<u16, u64>,
+    alive: BTreeMap<u16, Alive>,
+}
+
+/// Living flows at an endpoint.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Alive {
+    pub(super) all: u64,
+    /// Without those that came by a preview, and are where they want to be.
+    pub(super) steered: u64,
 }
 
 /// The last look, and when it was.
@@ -89,12 +99,8 @@ impl Pinned {
     pub(super) fn masqueraded_flows(
         &self,
         group: GroupIndex,
-    ) -> anyhow::Result<BTreeMap<u16, u64>> {
-        let of_group: Vec<u16> = self
-            .masqueraded_endpoints()
-            .filter(|(_, endpoint)| self.maps.services.get(endpoint.service.into()).group == group)
-            .map(|(id, _)| id)
-            .collect();
+    ) -> anyhow::Result<BTreeMap<u16, Alive>> {
+        let of_group = self.masqueraded_endpoints_of(group);
         if of_group.is_empty() {
             return Ok(BTreeMap::new());
         }
@@ -103,6 +109,22 @@ impl Pinned {
             .into_iter()
             .filter_map(|id| Some((id, *counted.alive.get(&id)?)));
         Ok(alive.collect())
+    }
+
+    fn masqueraded_endpoints_of(&self, group: GroupIndex) -> BTreeSet<u16> {
+        let of_group =
+            |endpoint: &Endpoint| self.maps.services.get(endpoint.service.into()).group == group;
+        let all = self.masqueraded_endpoints();
+        all.filter(|(_, endpoint)| of_group(endpoint))
+            .map(|(id, _)| id)
+            .collect()
+    }
+
+    /// The next look is a new one.
+    pub(super) fn forget_counts(&self) {
+        if let Ok(counts) = &mut self.nat_counts.lock() {
+            counts.forget();
+        }
     }
 
     fn masqueraded_endpoints(&self) -> impl Iterator<Item = (u16, Endpoint)> {
@@ -125,20 +147,15 @@ impl Pinned {
         let mut counted = Counted::default();
         self.maps.nat.each_port(|port, client| {
             *counted.used.entry(port.endpoint).or_default() += 1;
-            if self.is_alive(client, now, idle) {
-                *counted.alive.entry(port.endpoint).or_default() += 1;
+            let service = self.maps.services.get(client.service.into());
+            if is_alive(client, is_udp(&service), now, idle) {
+                let alive = counted.alive.entry(port.endpoint).or_default();
+                alive.all += 1;
+                alive.steered += u64::from(!service.has(service_flags::PREVIEW));
             }
         })?;
         counts.0 = Some((at, counted.clone()));
         Ok(counted)
-    }
-
-    fn is_alive(&self, client: &NatClient, now: u32, idle: Idle) -> bool {
-        let service = self.maps.services.get(client.service.into());
-        let floor = self.maps.groups.get(service.group.into()).udp_floor;
-        !is_void(client.epoch, floor)
-            && !is_closing(client.client, client.server)
-            && !may_have_ended(client, is_udp(&service), now, idle)
     }
 
     /// Says where flows to an endpoint come from, before it gets the first.
@@ -186,6 +203,10 @@ impl Pinned {
             .collect();
         Ok(nat)
     }
+}
+
+const fn is_alive(client: &NatClient, udp: bool, now: u32, idle: Idle) -> bool {
+    !is_closing(client.client, client.server) && !may_have_ended(client, udp, now, idle)
 }
 
 const fn is_udp(service: &switcher_common::abi::Service) -> bool {

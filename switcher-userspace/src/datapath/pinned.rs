@@ -115,11 +115,7 @@ impl Pinned {
     /// # Errors
     /// When the kernel refuses.
     pub fn settle(&self) -> anyhow::Result<Duration> {
-        let mut counts = self.nat_counts.lock();
-        if let Ok(counts) = &mut counts {
-            counts.forget();
-        }
-        drop(counts);
+        self.forget_counts();
         self.grace.wait()
     }
 

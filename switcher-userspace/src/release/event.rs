@@ -221,8 +221,8 @@ pub enum Effect {
     SetTimes(Times),
     /// Stores the steering word.
     Store(Word),
-    /// Gives up flows of other colours: UDP flows that began before an epoch are void, and connections of
-    /// this host are reset.
+    /// Gives up flows of other colours: UDP flows that began before an epoch are new, masqueraded ones are
+    /// forgotten, and connections of this host are reset.
     Abandon(u32),
     /// Waits until no CPU can act on an older word. Answered by [`Event::Settled`].
     Settle {
@@ -431,7 +431,7 @@ impl fmt::Display for Effect {
             }
             Self::Abandon(epoch) => write!(
                 formatter,
-                "reset connections left on this host's other endpoints, forget UDP flows from before epoch {epoch}"
+                "reset connections left at other endpoints, forget flows there from before epoch {epoch}"
             ),
             Self::Settle { .. } => formatter.write_str("wait until no CPU acts on the old word"),
             Self::CloseWindow => formatter.write_str("drop the flow map"),

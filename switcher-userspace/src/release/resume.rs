@@ -432,8 +432,10 @@ fn answer(window: &Window) -> Vec<Effect> {
 fn adopt(state: &mut GroupState, last: Option<Window>, now: Millis) -> Vec<Effect> {
     match state.word.phase() {
         Phase::Steady => {
-            // Whoever stored this word may have left the flow map.
-            let close = last.is_some().then_some(Effect::CloseWindow);
+            // Whoever stored this word may have left the flow map, and flows that it had given up.
+            let epoch = state.word.epoch();
+            let close = [Effect::Abandon(epoch), Effect::CloseWindow];
+            let close = last.is_some().then_some(close).into_iter().flatten();
             let over = last.into_iter().flat_map(|window| {
                 let ended = Effect::Record(Record::Ended {
                     id: window.cutover.id,
@@ -443,7 +445,7 @@ fn adopt(state: &mut GroupState, last: Option<Window>, now: Millis) -> Vec<Effec
                 let drained = left::end(state, window.left, None);
                 drained.into_iter().chain([ended])
             });
-            close.into_iter().chain(over).collect()
+            close.chain(over).collect()
         }
         // Armed from steady, for a switch that didn't come.
         Phase::Arming if state.word.in_use().count_ones() <= 1 => {

@@ -177,11 +177,6 @@ impl Case {
         self
     }
 
-    fn floored(mut self, epoch: u32) -> Self {
-        self.state = self.state.floor(epoch);
-        self
-    }
-
     fn forgets(mut self, client: SocketAddrV4, vip: SocketAddrV4) -> Self {
         self.tag = Remembered::Nothing(client, vip);
         self

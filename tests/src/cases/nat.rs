@@ -132,6 +132,7 @@ fn kept() -> Vec<Case> {
             blue,
         ),
         stays("so does a reset", flag::RST, blue),
+        after_a_deadline(),
         stays("and what comes after both FINs", flag::ACK, closing),
         stays(
             "a SYN that is sent again stays",
@@ -152,6 +153,23 @@ fn kept() -> Vec<Case> {
             },
         ),
     ]
+}
+
+/// What was given up, the agent has removed.
+fn after_a_deadline() -> Case {
+    let older = Masked {
+        epoch: EPOCH - 1,
+        ..Masked::at(id(AWAY, 0), MASK.port())
+    };
+    let spared = State::new(steady()).masks(MASK.port(), 2);
+    let ack = Build::tcp(CLIENT, AWAY, flag::ACK);
+    Case::incoming(
+        "a connection that is remembered stays, older than what was given up or not",
+        spared.masked(CLIENT, AWAY, older).floor(EPOCH),
+        &ack,
+        Verdict::Redirect(INSIDE.index),
+        &masked(&ack, 0, MASK),
+    )
 }
 
 fn renewed() -> Vec<Case> {
@@ -186,15 +204,6 @@ fn renewed() -> Vec<Case> {
             "another SYN where the first never came to anything",
             old.client(SPEAKS),
         ),
-        renews(
-            "a SYN of the same number after a hard rollback",
-            Masked {
-                sequence: SEQUENCE,
-                epoch: EPOCH - 1,
-                ..old
-            },
-        )
-        .floored(EPOCH),
     ]
 }
 
@@ -206,14 +215,6 @@ fn refused() -> Vec<Case> {
         AWAY,
         Masked::at(id(AWAY, 0), MASK.port()),
     );
-    let void = Masked {
-        epoch: EPOCH - 1,
-        ..Masked::at(id(AWAY, 0), MASK.port())
-    };
-    let voided = State::new(steady())
-        .masks(MASK.port(), 1)
-        .masked(CLIENT, AWAY, void)
-        .floor(EPOCH);
     vec![
         Case::untouched(
             "every port is taken: dropped, and the client tries again",
@@ -239,18 +240,6 @@ fn refused() -> Vec<Case> {
             "a segment of no known connection: the stack resets it",
             State::new(steady()).masks(MASK.port(), 1),
             &ack,
-            Verdict::Pass(Reason::UnknownFlow),
-        ),
-        Case::untouched(
-            "a segment of a connection that a hard rollback gave up",
-            voided.clone(),
-            &ack,
-            Verdict::Pass(Reason::UnknownFlow),
-        ),
-        Case::untouched(
-            "a reply on a connection that a hard rollback gave up",
-            voided,
-            &Build::tcp(endpoint(AWAY, 0), MASK, flag::ACK),
             Verdict::Pass(Reason::UnknownFlow),
         ),
     ]

@@ -211,7 +211,7 @@ impl Scene {
         let floor = self.state.memory.udp_floors.get(&GROUP).copied();
         let floor = floor.unwrap_or_default();
         let counts = if service.has(service_flags::MASQUERADE) {
-            floor == 0 || !stale && floor <= EPOCH
+            true
         } else if service.has(service_flags::PREVIEW) {
             vip == PREVIEW
         } else if !tagged {

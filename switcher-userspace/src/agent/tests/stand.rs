@@ -305,8 +305,8 @@ impl Datapath for Kernel {
         self.lock().close_window(group)
     }
 
-    fn void_udp_flows(&mut self, group: GroupIndex, epoch: u32) {
-        self.lock().void_udp_flows(group, epoch);
+    fn give_up(&mut self, group: GroupIndex, epoch: u32) {
+        self.lock().give_up(group, epoch);
     }
 
     fn notices(&mut self) -> Vec<Notice> {

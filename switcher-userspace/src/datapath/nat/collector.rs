@@ -1,18 +1,18 @@
 //! Garbage: flows that have ended are forgotten, and their ports given back, by a thread of their own.
 
 use std::path::Path;
-use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use switcher_common::abi::nat::{NatClient, NatFlow, NatPort};
 use switcher_common::abi::{
-    Endpoint, GroupState, MAX_ENDPOINTS, MAX_GROUPS, MAX_SERVICES, Service, endpoint_flags, map,
-    service_flags,
+    Endpoint, MAX_ENDPOINTS, MAX_SERVICES, Service, endpoint_flags, map, service_flags,
 };
-use switcher_common::nat::{Idle, has_ended, is_void, may_have_ended};
+use switcher_common::nat::{Idle, has_ended, is_older, may_have_ended};
 
+use super::given_up::GivenUp;
 use super::maps::NatMaps;
 use super::source::source;
 use super::{idle, is_udp};
@@ -26,6 +26,8 @@ use crate::datapath::table;
 const EVERY: Duration = Duration::from_secs(1);
 /// At most one part in so many of a CPU's time goes into looking.
 const SHARE: u32 = 10;
+/// How long whoever gives flows up waits.
+const PATIENCE: Duration = Duration::from_millis(250);
 /// Time between two looks at which addresses lead to endpoints.
 const SOURCES_EVERY: Duration = Duration::from_secs(5);
 
@@ -45,7 +47,6 @@ pub struct Swept {
 pub struct Collector {
     maps: NatMaps,
     services: Mapped<Service>,
-    groups: Mapped<GroupState>,
     endpoints: Mapped<Endpoint>,
     config: Masquerade,
     idle: Idle,
@@ -61,7 +62,6 @@ impl Collector {
         Ok(Self {
             maps: NatMaps::open(&pins)?,
             services: table::mapped(&pins.map(map::SERVICES), MAX_SERVICES)?,
-            groups: table::mapped(&pins.map(map::GROUPS), MAX_GROUPS)?,
             endpoints: table::mapped(&pins.map(map::ENDPOINTS), MAX_ENDPOINTS)?,
             config: config.clone(),
             idle: idle(config),
@@ -93,31 +93,36 @@ impl Collector {
 
     fn deserves_a_look(&self, client: &NatClient, now: u32) -> bool {
         let service = self.services.get(client.service.into());
-        self.is_given_up(&service, client.epoch)
+        !service.has(service_flags::PRESENT)
             || may_have_ended(client, is_udp(&service), now, self.idle)
-    }
-
-    /// Its service has gone, or a hard rollback was meant for it.
-    fn is_given_up(&self, service: &Service, epoch: u32) -> bool {
-        let floor = self.groups.get(service.group.into()).udp_floor;
-        !service.has(service_flags::PRESENT) || is_void(epoch, floor)
     }
 
     /// Forgets a flow if it has ended; says whether.
     fn end(&self, port: &NatPort, client: &NatClient, now: u32) -> std::io::Result<bool> {
-        let key = client.flow();
         let service = self.services.get(client.service.into());
         let over = |flow: &NatFlow| {
-            flow.back() == *port
-                && (self.is_given_up(&service, flow.epoch)
-                    || has_ended(flow.client, client.server, is_udp(&service), now, self.idle))
+            !service.has(service_flags::PRESENT)
+                || has_ended(flow.client, client.server, is_udp(&service), now, self.idle)
         };
+        self.forget(port, client, over, |taken| taken == client)
+    }
+
+    /// Forgets a flow if it is over, and then gives its port back if that is still the `same`; says whether.
+    fn forget(
+        &self,
+        port: &NatPort,
+        client: &NatClient,
+        over: impl Fn(&NatFlow) -> bool,
+        same: impl Fn(&NatClient) -> bool,
+    ) -> std::io::Result<bool> {
+        let key = client.flow();
+        let over = |flow: &NatFlow| flow.back() == *port && over(flow);
         match self.maps.flow(&key)? {
             Some(flow) if over(&flow) => {}
             // It lives: its client talks to an endpoint that says nothing.
             Some(flow) if flow.back() == *port => return Ok(false),
             // Another flow of the client has taken its place.
-            Some(_) | None => return self.free(port, client),
+            Some(_) | None => return self.free(port, same),
         }
         if let Some(taken) = self.maps.take_flow(&key)?
             && !over(&taken)
@@ -125,19 +130,49 @@ impl Collector {
             self.maps.restore_flow(&key, &taken)?;
             return Ok(false);
         }
-        self.free(port, client)
+        self.free(port, same)
     }
 
     /// Gives a port back that no flow has any more, if it is still the one that was looked at.
-    fn free(&self, port: &NatPort, seen: &NatClient) -> std::io::Result<bool> {
+    fn free(&self, port: &NatPort, same: impl Fn(&NatClient) -> bool) -> std::io::Result<bool> {
         let Some(taken) = self.maps.take_port(port)? else {
             return Ok(false);
         };
-        if taken == *seen {
+        if same(&taken) {
             return Ok(true);
         }
         self.maps.restore_port(port, &taken)?;
         Ok(false)
+    }
+
+    /// Forgets flows whatever they do, and says how many.
+    ///
+    /// # Errors
+    /// When a map can't be read or changed.
+    pub fn give_up(&self, what: &GivenUp) -> anyhow::Result<u64> {
+        let (mut forgotten, mut failed) = (0, None);
+        self.maps.each_port(|port, client| {
+            let preview = |client: &NatClient| {
+                let service = self.services.get(client.service.into());
+                service.has(service_flags::PREVIEW)
+            };
+            let meant =
+                what.endpoints.contains(&port.endpoint) && is_older(client.epoch, what.epoch);
+            if !meant || failed.is_some() || preview(client) {
+                return;
+            }
+            let over = |flow: &NatFlow| is_older(flow.epoch, what.epoch);
+            let same =
+                |taken: &NatClient| (taken.flow(), taken.epoch) == (client.flow(), client.epoch);
+            match self.forget(port, client, over, same) {
+                Ok(gone) => forgotten += u64::from(gone),
+                Err(error) => failed = Some(error),
+            }
+        })?;
+        match failed {
+            None => Ok(forgotten),
+            Some(error) => Err(error).context("a masqueraded flow that was given up stays"),
+        }
     }
 
     /// Addresses come and go, and so do routes.
@@ -157,11 +192,19 @@ impl Collector {
     /// # Errors
     /// When no thread can be made.
     pub(crate) fn start(mut self) -> anyhow::Result<Collecting> {
-        let (stop, stopped) = channel::<()>();
+        let (orders, ordered) = channel::<Order>();
         let run = move || {
             let mut wait = EVERY;
             let mut renewed = Instant::now();
-            while stopped.recv_timeout(wait) == Err(RecvTimeoutError::Timeout) {
+            loop {
+                match ordered.recv_timeout(wait) {
+                    Ok(order) => {
+                        order.carry_out(&self);
+                        continue;
+                    }
+                    Err(RecvTimeoutError::Timeout) => {}
+                    Err(RecvTimeoutError::Disconnected) => return,
+                }
                 let before = Instant::now();
                 if let Err(error) = self.sweep() {
                     tracing::warn!("{error:#}");
@@ -179,7 +222,7 @@ impl Collector {
             .name("flows".to_owned())
             .spawn(run);
         Ok(Collecting {
-            stop: Some(stop),
+            orders: Some(orders),
             thread: Some(thread.context("start the thread that forgets flows")?),
         })
     }
@@ -187,13 +230,41 @@ impl Collector {
 
 /// A [`Collector`] at work; it ends with this.
 pub(crate) struct Collecting {
-    stop: Option<Sender<()>>,
+    orders: Option<Sender<Order>>,
     thread: Option<JoinHandle<()>>,
+}
+
+impl Collecting {
+    /// Has flows given up. Waits for that, but not for long: there may be a million.
+    pub(crate) fn give_up(&self, what: GivenUp) {
+        let (done, over) = sync_channel(1);
+        let order = Order { what, done };
+        let sent = self.orders.as_ref().map(|orders| orders.send(order));
+        if !matches!(sent, Some(Ok(()))) || over.recv_timeout(PATIENCE).is_err() {
+            tracing::warn!("masqueraded flows are still being given up");
+        }
+    }
+}
+
+/// Flows to give up, and who waits for it.
+struct Order {
+    what: GivenUp,
+    done: SyncSender<()>,
+}
+
+impl Order {
+    fn carry_out(self, collector: &Collector) {
+        match collector.give_up(&self.what) {
+            Ok(flows) => tracing::info!(flows, "masqueraded flows of other colours given up"),
+            Err(error) => tracing::warn!("{error:#}"),
+        }
+        let _waits_no_longer = self.done.send(());
+    }
 }
 
 impl Drop for Collecting {
     fn drop(&mut self) {
-        self.stop.take();
+        self.orders.take();
         if let Some(thread) = self.thread.take() {
             let _panicked = thread.join();
         }

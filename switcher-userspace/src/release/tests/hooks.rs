@@ -340,6 +340,7 @@ fn a_restart_says_that_a_colour_has_drained() {
     };
     let (_, effects) = restart(&state, &have, "green", intent);
     let expected = [
+        Effect::Abandon(state.word.epoch()),
         Effect::CloseWindow,
         calls("f", Moment::Drained),
         drained("f", "blue", 0),

@@ -105,6 +105,7 @@ fn a_watch_goes_on_with_its_window() {
     assert_eq!(effects.last(), Some(&ended("f", End::Succeeded, 0)));
 }
 
+/// Whatever was to be given up with it is.
 #[test]
 fn a_window_that_had_ended_is_closed() {
     let word = group().word.arm().switch_to(1).settle();
@@ -113,7 +114,11 @@ fn a_window_that_had_ended_is_closed() {
     let (state, effects) = resumed(word, recorded, vec![intent(flip, true)]);
     assert_eq!(
         effects,
-        [Effect::CloseWindow, ended("f", End::Succeeded, 0)]
+        [
+            Effect::Abandon(word.epoch()),
+            Effect::CloseWindow,
+            ended("f", End::Succeeded, 0)
+        ]
     );
     assert_eq!(state.phase(), "idle");
 }
@@ -188,6 +193,7 @@ fn a_switch_while_the_agent_runs_is_found() {
         seen(found, &[("green", "x", Kind::Emergency)]),
         ended("f", End::RolledBack, 0),
         reply("f", Outcome::RolledBack { by: "x".into() }),
+        Effect::Abandon(word.epoch()),
         Effect::CloseWindow,
         drained("x", "green", 0),
         ended("x", End::Succeeded, 0),
@@ -304,6 +310,7 @@ fn what_nobody_had_confirmed_does_not_survive_the_host() {
                 by: "f-back".into(),
             },
         ),
+        Effect::Abandon(group().word.epoch()),
         Effect::CloseWindow,
         drained("f-back", "green", 0),
         ended("f-back", End::Succeeded, 0),

@@ -11,8 +11,8 @@ use crate::cases::{Case, Hook, open, steady};
 use crate::frame::{Build, flag};
 use crate::pieces::{Family, forwarded};
 use crate::town::{
-    AWAY, AWAY_PREVIEW, CLIENT, EPOCH, GATEWAY, INSIDE, Interface, MASK, Masked, OUTSIDE, RADIO,
-    State, endpoint, id, link_of, service,
+    AWAY, AWAY_PREVIEW, CLIENT, GATEWAY, INSIDE, Interface, MASK, Masked, OUTSIDE, RADIO, State,
+    endpoint, id, link_of, service,
 };
 
 /// The least that is quoted of a transport header.
@@ -236,11 +236,6 @@ fn nobodys(family: Family) -> Vec<Case> {
     let [reply, half, _] = about_reply(family, CLIENT, AWAY, 0, LEAST);
     let [request, ..] = about_request(family, CLIENT, AWAY, 0, ROUTER, LEAST);
     let none = || State::new(steady()).masks(MASK.port(), 2);
-    let void = Masked {
-        epoch: EPOCH - 1,
-        ..Masked::at(id(AWAY, 0), MASK.port())
-    };
-    let void = || none().masked(CLIENT, AWAY, void).floor(EPOCH);
     let own = packet(at_port(45_000), endpoint(AWAY, 0), AWAY);
     let own = family.too_big(&own, ROUTER, LEAST);
     let passes = |sentence, state, frame: Vec<u8>| {
@@ -251,21 +246,11 @@ fn nobodys(family: Family) -> Vec<Case> {
         passes(
             "an error about a reply of no known masqueraded flow",
             none(),
-            reply.clone(),
-        ),
-        passes(
-            "an error about a reply of a flow that a hard rollback gave up",
-            void(),
             reply,
         ),
         passes(
             "an error about a request of no known masqueraded flow",
             none(),
-            request.clone(),
-        ),
-        passes(
-            "an error about a request of a flow that a hard rollback gave up",
-            void(),
             request,
         ),
         passes(
