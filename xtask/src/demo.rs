@@ -77,7 +77,7 @@ fn binary() -> Result<PathBuf> {
     if let Some(path) = std::env::var_os("SWITCHER_BIN") {
         return Ok(path.into());
     }
-    build::run()?;
+    build::run(&build::Args::default())?;
     let own = std::env::current_exe().context("finding the target directory")?;
     let target = own
         .ancestors()

@@ -26,7 +26,7 @@ enum Task {
     /// Find or install what building and testing need; does nothing if all is there
     Setup,
     /// Build the release binary
-    Build,
+    Build(build::Args),
     /// Build the Debian package
     Deb(deb::Args),
     /// Watch live traffic move from blue to green and back, in network namespaces; needs root
@@ -50,7 +50,7 @@ enum Task {
 fn main() -> ExitCode {
     let done = match Task::parse() {
         Task::Setup => setup::run(),
-        Task::Build => build::run(),
+        Task::Build(args) => build::run(&args),
         Task::Deb(args) => deb::run(&args),
         Task::Demo(args) => demo::run(&args),
         Task::Check => check::run(),
