@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::model::{ChangeAnswer, ChangeRequest, ConfigAnswer, ConfigRequest};
 use super::once::{Ready, once};
-use super::peer::{misleads, plain};
+use super::peer::plain;
 use super::problem::{Asking, Body, Named, Refused, body, header};
 use super::wait::{Patience, until};
 use super::{Api, Peer};
@@ -225,12 +225,13 @@ fn who(peer: &Peer, reason: Option<String>) -> Who {
 
 fn key(headers: &HeaderMap, given: Option<String>) -> Result<Option<String>, Refused> {
     let key = header(headers, "idempotency-key")?.map(ToOwned::to_owned);
-    let key = key.or(given);
-    let good = |key: &String| (1..=KEY_MAX).contains(&key.len()) && !key.contains(misleads);
-    match key.as_ref().is_none_or(good) {
-        true => Ok(key),
+    let good = |key: &String| {
+        (1..=KEY_MAX).contains(&key.len()) && key.bytes().all(|it| it.is_ascii_graphic())
+    };
+    match key.iter().chain(&given).all(good) {
+        true => Ok(key.or(given)),
         false => Err(Refused::malformed(format!(
-            "an idempotency key has 1 to {KEY_MAX} bytes on one line"
+            "an idempotency key has 1 to {KEY_MAX} letters, digits and signs of ASCII"
         ))),
     }
 }

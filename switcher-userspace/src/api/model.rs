@@ -441,10 +441,10 @@ pub struct ExplainRequest {
     /// Its protocol.
     pub protocol: Protocol,
     /// The client's side.
-    #[schema(value_type = String, pattern = "^(([0-9]{1,2}\\.){3}[0-9]{1,2}|\\[[0-9a-f]{1,4}(:[0-9a-f]{1,4}){7}\\]):[1-9][0-9]{0,3}$")]
+    #[schema(value_type = String, pattern = "^((0|[1-9][0-9]?)(\\.(0|[1-9][0-9]?)){3}|\\[[0-9a-f]{1,4}(:[0-9a-f]{1,4}){7}\\]):[1-9][0-9]{0,3}$")]
     pub source: SocketAddr,
     /// The service's side.
-    #[schema(value_type = String, pattern = "^(([0-9]{1,2}\\.){3}[0-9]{1,2}|\\[[0-9a-f]{1,4}(:[0-9a-f]{1,4}){7}\\]):[1-9][0-9]{0,3}$")]
+    #[schema(value_type = String, pattern = "^((0|[1-9][0-9]?)(\\.(0|[1-9][0-9]?)){3}|\\[[0-9a-f]{1,4}(:[0-9a-f]{1,4}){7}\\]):[1-9][0-9]{0,3}$")]
     pub destination: SocketAddr,
     /// Whether the packet opens a connection: a SYN, or an Initial of QUIC.
     #[serde(default)]
@@ -468,7 +468,10 @@ pub struct ConfigRequest {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// Apply: only if the configuration is at this revision.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(
+        deserialize_with = "change::whole",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub if_revision: Option<u64>,
     /// Apply: say what would happen, and change nothing.
     #[serde(skip_serializing_if = "std::ops::Not::not")]

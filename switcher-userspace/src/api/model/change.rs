@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Number;
 use utoipa::ToSchema;
 
 use super::{FreezeStatus, GateStatus};
@@ -19,7 +21,7 @@ pub struct ChangeRequest {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub to: Option<String>,
     /// Canary: the share of new connections, 1 to 99.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "whole", skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 1, maximum = 99)]
     pub percent: Option<u8>,
     /// Canary: its share grows by itself, as the group's configuration says.
@@ -57,7 +59,7 @@ pub struct ChangeRequest {
     #[schema(pattern = "^[0-9]{1,9}\\.\\.[0-9]{1,9}$")]
     pub schema: Option<String>,
     /// Schema: its version now.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "whole", skip_serializing_if = "Option::is_none")]
     pub applied: Option<u64>,
     /// Schema: that this closes the rollback is meant.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
@@ -75,7 +77,7 @@ pub struct ChangeRequest {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// Only if the group is at this revision.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "whole", skip_serializing_if = "Option::is_none")]
     pub if_revision: Option<u64>,
     /// Only if this colour is live.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -87,6 +89,25 @@ pub struct ChangeRequest {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(pattern = "^[!-~]{1,255}$")]
     pub idempotency_key: Option<String>,
+}
+
+/// A whole number as JSON Schema means it, for which `2.0` is one, no larger than the record can keep.
+pub(super) fn whole<'de, D, T>(from: D) -> Result<Option<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: TryFrom<u64>,
+{
+    /// Above, doubles leave whole numbers out.
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    let Some(number) = Option::<Number>::deserialize(from)? else {
+        return Ok(None);
+    };
+    let double = number.as_f64().filter(|it| it.fract() == 0.0);
+    let double = double.filter(|it| (0.0..=EXACT).contains(it));
+    let value = number.as_u64().or_else(|| double.map(|it| it as u64));
+    let value = value.filter(|&it| i64::try_from(it).is_ok());
+    let value = value.and_then(|it| T::try_from(it).ok()).map(Some);
+    value.ok_or_else(|| D::Error::custom(format!("{number} is no whole number that fits")))
 }
 
 /// The answer to a change of a group.

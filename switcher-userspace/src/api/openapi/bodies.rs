@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use utoipa::openapi::schema::{AdditionalProperties, Object, Schema};
+use utoipa::openapi::schema::{AdditionalProperties, Object, Schema, SchemaType, Type};
 use utoipa::openapi::{Ref, RefOr, Required};
 use utoipa::{PartialSchema as _, ToSchema};
 
@@ -31,6 +31,15 @@ impl Schemas {
         let Object { properties, .. } = all;
         let has = |name: &str| verb.takes().contains(&name) || Verb::ALL_TAKE.contains(&name);
         let properties = properties.into_iter().filter(|(name, _)| has(name));
+        let properties = properties.map(|(name, schema)| {
+            let is_needed = verb.needs().contains(&name.as_str());
+            let schema = if is_needed {
+                never_null(schema)
+            } else {
+                schema
+            };
+            (name, schema)
+        });
         let mut object = Object::new();
         object.properties = properties.collect();
         object.required = verb.needs().iter().map(ToString::to_string).collect();
@@ -51,4 +60,17 @@ impl Schemas {
     pub(super) fn all(self) -> impl IntoIterator<Item = (String, RefOr<Schema>)> {
         self.0
     }
+}
+
+/// What has to be there has to be something.
+fn never_null(mut schema: RefOr<Schema>) -> RefOr<Schema> {
+    if let RefOr::T(Schema::Object(object)) = &mut schema
+        && let SchemaType::Array(kinds) = &mut object.schema_type
+    {
+        kinds.retain(|it| *it != Type::Null);
+        if let [only] = kinds.as_slice() {
+            object.schema_type = only.clone().into();
+        }
+    }
+    schema
 }
