@@ -1,5 +1,6 @@
 //! What the test targets share: frames, packet cases as data, and the kernel to run them in.
 
+pub mod authority;
 pub mod cases;
 pub mod cave;
 pub mod frame;

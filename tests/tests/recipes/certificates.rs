@@ -1,10 +1,9 @@
 //! An authority, and certificates for the agent and for a CI job.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+use switcher_tests::authority::Authority;
 
 /// Where the agent's API is.
 const ADDRESS: &str = "127.0.0.1:9465";
@@ -14,18 +13,10 @@ pub(crate) struct Certificates(PathBuf);
 
 impl Certificates {
     pub(crate) fn new(directory: PathBuf) -> Result<Self> {
-        fs::create_dir_all(&directory)?;
-        let mut params = CertificateParams::default();
-        params.distinguished_name.push(DnType::CommonName, "ours");
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let authority = CertifiedIssuer::self_signed(params, KeyPair::generate()?)?;
-        fs::write(directory.join("agent-ca.crt"), authority.pem())?;
+        std::fs::create_dir_all(&directory)?;
+        let authority = Authority::new(&directory, "agent-ca")?;
         for (file, name) in [("agent", "127.0.0.1"), ("ci", "ci.internal")] {
-            let params = CertificateParams::new(vec![name.to_owned()])?;
-            let key = KeyPair::generate()?;
-            let signed = params.signed_by(&key, &authority)?;
-            fs::write(directory.join(format!("{file}.crt")), signed.pem())?;
-            fs::write(directory.join(format!("{file}.key")), key.serialize_pem())?;
+            authority.sign(file, name, &[name], 2100)?;
         }
         Ok(Self(directory))
     }
