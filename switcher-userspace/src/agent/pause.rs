@@ -36,9 +36,9 @@ impl Runner {
     fn try_pause(&mut self, asked: &Asked) -> Result<PauseAnswer, Failure> {
         let Asked {
             group: name,
-            verb,
             request,
             who,
+            ..
         } = asked;
         asked.check()?;
         self.group(name)?;
@@ -68,7 +68,8 @@ impl Runner {
                 actor,
                 reason,
                 r#for = request.duration,
-                "{verb:?}"
+                "{}",
+                asked.tried()
             );
         }
         let outcome = self.decide(name, event, request.dry_run);

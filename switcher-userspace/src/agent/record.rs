@@ -158,7 +158,8 @@ impl Runner {
         let known = self.groups.get(name);
         let by = known.and_then(|group| group.state.confirm_by());
         let by = by.map(|by| self.clock.wall(by));
-        info!(group = name, cutover = id, ?by, "prolonged");
+        let until = by.map(|by| by.to_string());
+        info!(group = name, cutover = id, until, "prolonged");
         self.amend(name, id, |record| record.confirm_by = by)
     }
 

@@ -1,6 +1,7 @@
 //! What goes over the socket: a promise to scripts.
 
 mod change;
+mod configuration;
 mod drift;
 
 use std::collections::BTreeMap;
@@ -11,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 pub use change::{ChangeAnswer, ChangeRequest, NoteAnswer, PauseAnswer};
+pub use configuration::{ConfigAnswer, ConfigRequest, PlanRequest};
 pub use drift::{Difference, DifferenceKind, Drift};
 
 use crate::config::{Protocol, Role};
@@ -449,52 +451,4 @@ pub struct ExplainRequest {
     /// Whether the packet opens a connection: a SYN, or an Initial of QUIC.
     #[serde(default)]
     pub syn: bool,
-}
-
-/// `POST /v1/plan` and `/v1/apply`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct ConfigRequest {
-    /// The configuration; the file the agent was started with if none.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub text: Option<String>,
-    /// What errors call it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub name: Option<String>,
-    /// Apply: which revision of its source the text is, for the record.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub source: Option<String>,
-    /// Apply: why, for the record.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub reason: Option<String>,
-    /// Apply: only if the configuration is at this revision.
-    #[serde(
-        deserialize_with = "change::whole",
-        skip_serializing_if = "Option::is_none"
-    )]
-    pub if_revision: Option<u64>,
-    /// Apply: say what would happen, and change nothing.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub dry_run: bool,
-    /// Apply: carry this out once, however often it is sent.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(pattern = "^[!-~]{1,255}$")]
-    pub idempotency_key: Option<String>,
-}
-
-/// The answer to `POST /v1/plan` and `/v1/apply`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct ConfigAnswer {
-    /// SHA-256 of the configuration.
-    pub digest: String,
-    /// Counts configurations that were taken.
-    pub revision: u64,
-    /// What it changes, in sentences.
-    pub summary: Vec<String>,
-    /// What it changes in the kernel, in order.
-    pub changes: Vec<String>,
-    /// Groups that have more to do once their window has closed.
-    pub unfinished: Vec<String>,
-    /// It was carried out.
-    pub applied: bool,
 }

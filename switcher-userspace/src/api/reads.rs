@@ -8,7 +8,9 @@ use axum::extract::{ConnectInfo, State};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 
-use super::model::{Audit, ConfigAnswer, ConfigRequest, GroupStatus, History, Status, WhoAmI};
+use super::model::{
+    Audit, ConfigAnswer, ConfigRequest, GroupStatus, History, PlanRequest, Status, WhoAmI,
+};
 use super::problem::{Asking, Body, Named, Refused, body, tag};
 use super::{Api, Peer};
 use crate::agent::{Runner, Verb};
@@ -141,7 +143,12 @@ pub(super) async fn cutover(State(api): State<Api>, Named(id): Named) -> Result<
 }
 
 pub(super) async fn plan(State(api): State<Api>, bytes: Body) -> Result<Response, Refused> {
-    let request: ConfigRequest = body(&bytes)?;
+    let PlanRequest { text, name } = body(&bytes)?;
+    let request = ConfigRequest {
+        text,
+        name,
+        ..ConfigRequest::default()
+    };
     let told: Tagged<ConfigAnswer> = ask(&api, move |runner| {
         let answer = runner.plan(&request)?;
         Ok((answer.revision, answer))

@@ -9,7 +9,7 @@ use utoipa::openapi::RefOr;
 use super::admit::Needs;
 use super::model::{
     AgentState, Audit, ChangeAnswer, ConfigAnswer, ConfigRequest, Drift, ExplainRequest,
-    GroupState, GroupStatus, History, Missed, NoteAnswer, PauseAnswer, Status, WhoAmI,
+    GroupState, GroupStatus, History, Missed, NoteAnswer, PauseAnswer, PlanRequest, Status, WhoAmI,
 };
 use super::openapi::{self, Param, Schemas};
 use super::{Api, BODY_MAX, SMALL_BODY_MAX, changes, events, explain, flagger, reads, trace, wait};
@@ -114,7 +114,7 @@ pub(super) fn routes() -> Vec<Route> {
             .heavy(),
         read("/v1/plan", post(reads::plan))
             .says("plan", "What a configuration would change")
-            .may_take::<ConfigRequest>()
+            .may_take::<PlanRequest>()
             .json::<ConfigAnswer>()
             .heavy()
             .with_a_file(),

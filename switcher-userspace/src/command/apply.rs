@@ -1,7 +1,7 @@
 //! `switcher apply [FILE]`.
 
 use super::plan;
-use crate::api::model::{ConfigAnswer, ConfigRequest};
+use crate::api::model::{ConfigAnswer, ConfigRequest, PlanRequest};
 use crate::cli::{ApplyArgs, ChangeArgs, Globals};
 use crate::client::{Client, converse};
 use crate::exit::{Exit, Failure};
@@ -24,13 +24,15 @@ pub(super) fn run(globals: &Globals, output: &Output, args: ApplyArgs) -> Result
         let why = "--if-live is about one group, and a configuration is about all of them";
         return Err(Failure::new(Exit::Usage, "apply", why).advise("use --if-revision"));
     }
+    let PlanRequest { text, name } = plan::request(file.as_deref(), "apply")?;
     let request = ConfigRequest {
+        text,
+        name,
         source,
         reason,
         dry_run,
         if_revision,
         idempotency_key,
-        ..plan::request(file.as_deref(), "apply")?
     };
     let client = Client::new(globals)?;
     let answer: ConfigAnswer = converse(client.post("/v1/apply", &request))?;

@@ -3,7 +3,7 @@
 use std::io::ErrorKind;
 use std::path::Path;
 
-use crate::api::model::{ConfigAnswer, ConfigRequest};
+use crate::api::model::{ConfigAnswer, PlanRequest};
 use crate::cli::Globals;
 use crate::client::{Client, converse};
 use crate::config;
@@ -27,9 +27,9 @@ pub(super) fn run(
 }
 
 /// A request with the file's content: whoever asks has to be able to read it, not the agent.
-pub(super) fn request(file: Option<&Path>, tried: &str) -> Result<ConfigRequest, Failure> {
+pub(super) fn request(file: Option<&Path>, tried: &str) -> Result<PlanRequest, Failure> {
     let Some(file) = file else {
-        return Ok(ConfigRequest::default());
+        return Ok(PlanRequest::default());
     };
     let name = file.display().to_string();
     let unreadable = |error| {
@@ -38,10 +38,9 @@ pub(super) fn request(file: Option<&Path>, tried: &str) -> Result<ConfigRequest,
     };
     let bytes = config::read(file).map_err(unreadable)?;
     let text = String::from_utf8(bytes).map_err(|_| unreadable(ErrorKind::InvalidData.into()))?;
-    Ok(ConfigRequest {
+    Ok(PlanRequest {
         text: Some(text),
         name: Some(name),
-        ..ConfigRequest::default()
     })
 }
 
