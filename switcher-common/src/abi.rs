@@ -5,6 +5,7 @@
 //! here is a change of [`ABI`].
 
 pub mod client;
+mod counters;
 pub mod fragment;
 pub mod map;
 pub mod nat;
@@ -14,6 +15,7 @@ pub mod trace;
 
 use bytemuck::{Pod, Zeroable};
 
+pub use counters::Counters;
 pub use times::Times;
 
 /// Version of the map layout; part of the pin path, so that two layouts never meet in one directory.
@@ -594,23 +596,6 @@ pub struct GroupState {
     pub times: Times,
 }
 const _: () = assert!(size_of::<GroupState>() == 40);
-
-/// Per-CPU cell of `COUNTERS`; never reset.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
-pub struct Counters {
-    /// Packets from clients to this colour.
-    pub packets: u64,
-    /// Their bytes, Ethernet header included.
-    pub bytes: u64,
-    /// SYNs of new connections, or UDP flows begun.
-    pub connections: u64,
-    /// RSTs seen from its endpoints.
-    pub resets: u64,
-    /// SYN-ACKs seen from its endpoints, and connections of clients on this host, whose SYN-ACKs nobody sees.
-    pub answers: u64,
-}
-const _: () = assert!(size_of::<Counters>() == 40);
 
 /// Per-CPU element of `NEXT_HOPS`: the last answer of the FIB for one of the endpoints that share it.
 #[repr(C)]

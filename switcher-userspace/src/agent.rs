@@ -34,6 +34,7 @@ mod receipt;
 mod record;
 mod rollout;
 mod runner;
+mod sample;
 mod settings;
 mod shown;
 mod start;

@@ -390,11 +390,11 @@ pub trait Datapath: Send {
     /// When the map can't be read.
     fn flow_map_used(&self, group: GroupIndex) -> anyhow::Result<f64>;
 
-    /// A counter cell, summed over CPUs.
+    /// Counter cells, summed over CPUs, in the order of `cells`, which is ascending.
     ///
     /// # Errors
     /// When the map can't be read.
-    fn counters(&self, cell: u32) -> anyhow::Result<Counters>;
+    fn counters(&self, cells: &[u32]) -> anyhow::Result<Vec<Counters>>;
 
     /// Packets not forwarded, by reason, summed over CPUs.
     ///

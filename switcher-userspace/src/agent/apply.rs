@@ -306,6 +306,7 @@ impl Runner {
             first_packet: None,
             refused: 0,
             activity: std::collections::BTreeMap::new(),
+            sampled: None,
         };
         if is_new && let Err(error) = self.journal.put_group(&group.record(), None) {
             warn!(group = name, "{error:#}");

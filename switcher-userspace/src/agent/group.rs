@@ -60,6 +60,8 @@ pub(super) struct Group {
     pub(super) refused: u64,
     /// Packets by colour, and when they last grew.
     pub(super) activity: BTreeMap<String, Activity>,
+    /// When that was read.
+    pub(super) sampled: Option<Instant>,
 }
 
 /// A cut-over that waits for its target's health.

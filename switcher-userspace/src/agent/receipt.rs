@@ -1,5 +1,7 @@
 //! What is kept of a cut-over for afterwards: who let it through, and what traffic made of it.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use switcher_common::abi::Counters;
 use switcher_common::word::Word;
@@ -12,6 +14,9 @@ use super::outbox::outgoing;
 use crate::health::Verdict;
 use crate::journal::{ColourTraffic, GateRecord, Receipt, Totals};
 use crate::release::{self, Blocker, Cutover, Kind, Left, Stage, Window};
+
+/// How long counters serve that were read for the cut-over that comes next.
+const SERVES: Duration = Duration::from_millis(100);
 
 impl Runner {
     /// Before the store.
@@ -156,7 +161,14 @@ impl Runner {
 
     /// It is over.
     pub(super) fn note_ended(&mut self, name: &str, id: &str) {
-        self.sample_of(Some(name));
+        // What takes its place may just have looked, and begins where this ends.
+        let looked = self.groups.get(name).is_some_and(|group| {
+            let replaced = group.state.cutover().is_some_and(|it| it.id != id);
+            replaced && group.sampled.is_some_and(|at| at.elapsed() < SERVES)
+        });
+        if !looked {
+            self.sample_of(Some(name));
+        }
         let Some(group) = self.groups.get_mut(name) else {
             return;
         };

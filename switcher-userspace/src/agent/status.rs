@@ -1,12 +1,10 @@
 //! What the agent says of itself and its groups.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use jiff::Timestamp;
-use switcher_common::abi::{Counters, TCP, endpoint_flags};
 use switcher_common::verdict::Reason;
 use switcher_common::word::Phase;
 use tracing::warn;
@@ -20,7 +18,6 @@ use crate::api::model::{
     MasqueradeStatus, NextStatus, PortsStatus, RollbackStatus, Status, WindowStatus,
 };
 use crate::config::{AgentConfig, GroupConfig};
-use crate::datapath::{Colour, GroupIndex};
 use crate::exit::{Exit, Failure};
 use crate::health::{Target, Verdict};
 use crate::journal::CutoverRecord;
@@ -305,19 +302,6 @@ impl Runner {
         status.collect()
     }
 
-    /// The group and colour, by their numbers, of an endpoint in the kernel.
-    fn place_of(&self, endpoint: u16) -> Option<(GroupIndex, Colour)> {
-        let endpoint = self.have.endpoints.get(&endpoint)?;
-        let service = self.have.services.get(&endpoint.service)?;
-        Some((service.service.group, endpoint.colour))
-    }
-
-    /// The same of a group's colour, if the kernel has it.
-    fn place(&self, group: &Group, colour: &str) -> Option<(GroupIndex, Colour)> {
-        let have = self.have.groups.get(&group.index)?;
-        Some((group.index, have.colour(colour)?))
-    }
-
     /// Flows that would go astray if the window closed now, when they were last counted, by colour; `""` for
     /// endpoints that the kernel has no more.
     pub(super) fn elsewhere(&self, name: &str) -> Option<Elsewhere> {
@@ -332,66 +316,6 @@ impl Runner {
             *elsewhere.entry(colour.unwrap_or_default()).or_default() += flows;
         }
         Some(elsewhere)
-    }
-
-    /// Reads counters, and notices where packets have come.
-    pub(super) fn sample(&mut self) {
-        self.sample_of(None);
-    }
-
-    /// The same of one group alone.
-    pub(super) fn sample_of(&mut self, only: Option<&str>) {
-        let now = Timestamp::now();
-        // Of each cell, whether it counts TCP with its answers.
-        let mut cells: HashMap<_, BTreeMap<u32, bool>> = HashMap::new();
-        if self.have.endpoints.is_empty() {
-            // The kernel is being read: nothing is known of its cells.
-            return;
-        }
-        let index = only.and_then(|name| Some(self.groups.get(name)?.index));
-        for (id, endpoint) in &self.have.endpoints {
-            let place = self.place_of(*id);
-            if only.is_some() && place.map(|(group, _)| group) != index {
-                continue;
-            }
-            let place = cells.entry(place).or_default();
-            let answers = endpoint.protocol == TCP && !endpoint.has(endpoint_flags::DSR);
-            place.insert(endpoint.counter, answers);
-        }
-        let mut activity = BTreeMap::new();
-        let wanted = |group: &&Group| only.is_none_or(|only| only == group.name);
-        for group in self.groups.values().filter(wanted) {
-            let Some(config) = self.config.groups.get(&group.name) else {
-                continue;
-            };
-            for colour in &config.colours {
-                let place = self.place(group, colour);
-                let cells = place.and_then(|place| cells.get(&Some(place)));
-                let (mut sum, mut tcp) = (Counters::default(), Counters::default());
-                for (cell, answers) in cells.into_iter().flatten() {
-                    let Ok(counters) = self.datapath.counters(*cell) else {
-                        continue;
-                    };
-                    sum = add(sum, counters);
-                    if *answers {
-                        tcp = add(tcp, counters);
-                    }
-                }
-                activity.insert((group.name.clone(), colour.clone()), (sum, tcp));
-            }
-        }
-        for ((name, colour), (counters, tcp)) in activity {
-            let Some(group) = self.groups.get_mut(&name) else {
-                continue;
-            };
-            let first = !group.activity.contains_key(&colour);
-            let known = group.activity.entry(colour).or_default();
-            if !first && counters.packets > known.counters.packets {
-                known.last_packet = Some(now);
-            }
-            known.counters = counters;
-            known.count_tcp(tcp);
-        }
     }
 
     fn window_status(&self, group: &Group) -> Option<WindowStatus> {
@@ -524,15 +448,5 @@ impl Runner {
             Some(left) => format!("drain deadline: {left} connections left would be reset"),
             None => "drain deadline: connections left would be reset".to_owned(),
         }
-    }
-}
-
-fn add(sum: Counters, more: Counters) -> Counters {
-    Counters {
-        packets: sum.packets + more.packets,
-        bytes: sum.bytes + more.bytes,
-        connections: sum.connections + more.connections,
-        resets: sum.resets + more.resets,
-        answers: sum.answers + more.answers,
     }
 }

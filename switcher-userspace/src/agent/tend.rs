@@ -24,13 +24,20 @@ pub(super) type Relieved<'a> = BTreeSet<(&'a str, SocketAddr)>;
 impl Runner {
     /// Brings a group's tables to what its endpoints' health asks for, as far as that can be done now.
     pub(super) fn tend(&mut self, name: &str) {
+        let is_idle = |group: &Group| group.state.stage == Stage::Idle;
+        let is_idle = self.groups.get(name).is_some_and(is_idle);
+        if !is_idle {
+            self.untended.insert(name.to_owned());
+        }
+        // After each switch, too, when hardly ever anybody is dead: that has to be cheap.
+        if !is_idle && !self.health.has_dead(name) {
+            return;
+        }
         let Some(want) = self.want_group(name) else {
             return;
         };
         self.hand_over(name, &want);
-        let is_idle = |group: &Group| group.state.stage == Stage::Idle;
-        if !self.groups.get(name).is_some_and(is_idle) {
-            self.untended.insert(name.to_owned());
+        if !is_idle {
             return;
         }
         match plan_group(&self.known(), name, &want, self.seed) {
@@ -160,9 +167,8 @@ impl Runner {
         warnings
     }
 
-    /// After each switch, too, when hardly ever anybody is dead: that has to be cheap.
     fn hand_over(&mut self, name: &str, want: &WantGroup) {
-        if !want.has_dead() {
+        if !self.health.has_dead(name) {
             return;
         }
         for change in hand_over(&self.known(), name, want, self.seed) {

@@ -316,8 +316,8 @@ impl Datapath for KernelDatapath {
         self.pinned.flow_map_used(group)
     }
 
-    fn counters(&self, cell: u32) -> anyhow::Result<Counters> {
-        self.pinned.counters(cell)
+    fn counters(&self, cells: &[u32]) -> anyhow::Result<Vec<Counters>> {
+        self.pinned.counters(cells)
     }
 
     fn reasons(&self) -> anyhow::Result<Vec<(Reason, u64)>> {

@@ -294,8 +294,9 @@ impl Datapath for Memory {
         Ok(self.flow_map_used.get(&group).copied().unwrap_or_default())
     }
 
-    fn counters(&self, cell: u32) -> anyhow::Result<Counters> {
-        Ok(self.counters.get(&cell).copied().unwrap_or_default())
+    fn counters(&self, cells: &[u32]) -> anyhow::Result<Vec<Counters>> {
+        let counters = cells.iter().map(|cell| self.counters.get(cell));
+        Ok(counters.map(|it| it.copied().unwrap_or_default()).collect())
     }
 
     fn reasons(&self) -> anyhow::Result<Vec<(Reason, u64)>> {

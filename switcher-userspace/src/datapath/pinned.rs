@@ -3,12 +3,13 @@
 mod change;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Add;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use switcher_common::abi::{
     AddressKey, BUCKETS_PER_ELEMENT, Counters, Endpoint, FlowKey, MAX_BUCKETS, MAX_GROUPS, NAME,
     Port, TableRef, Tag, Tunnel, UDP_FLOWS, address_kind, endpoint_flags, service_flags,
@@ -20,7 +21,7 @@ use switcher_common::word::Word;
 use super::nat::{self, Counts};
 use super::pins::Pins;
 use super::sys::{self, MapKind};
-use super::table::{Maps, Plain, collect};
+use super::table::{self, Maps, Plain, collect};
 use super::{Buckets, Canary, GroupIndex, Have, HaveGroup, HaveService, Mix};
 use crate::config::Masquerade;
 
@@ -143,25 +144,35 @@ impl Pinned {
             return Ok(0.0);
         };
         let mut used = 0u32;
-        super::table::entries(&map, |_: &FlowKey, _: &Tag| used += 1)?;
+        table::entries(&map, |_: &FlowKey, _: &Tag| used += 1)?;
         Ok(f64::from(used) / f64::from(map.info()?.max_entries().max(1)))
     }
 
-    /// A counter cell, summed over CPUs.
+    /// Counter cells, summed over CPUs, in the order of `cells`, which is ascending.
     ///
     /// # Errors
     /// When the map can't be read.
-    pub fn counters(&self, cell: u32) -> anyhow::Result<Counters> {
-        let cells = self.maps.counters.get(&cell, 0)?;
-        Ok(cells
-            .iter()
-            .fold(Counters::default(), |sum, Plain(cpu)| Counters {
-                packets: sum.packets + cpu.packets,
-                bytes: sum.bytes + cpu.bytes,
-                connections: sum.connections + cpu.connections,
-                resets: sum.resets + cpu.resets,
-                answers: sum.answers + cpu.answers,
-            }))
+    pub fn counters(&self, cells: &[u32]) -> anyhow::Result<Vec<Counters>> {
+        /// To read some that nobody asks for costs less than another call.
+        const NEAR: u32 = 8;
+        /// Asked for by one call: what a host with many CPUs has of them stays small.
+        const AT_ONCE: usize = 1024;
+        let cpus = aya::util::nr_cpus().map_err(|(what, error)| anyhow!("{what}: {error}"))?;
+        let near = |before: &u32, after: &u32| after.saturating_sub(*before) <= NEAR;
+        let mut counters = Vec::with_capacity(cells.len());
+        let runs = cells.chunk_by(near).flat_map(|run| run.chunks(AT_ONCE));
+        for run in runs {
+            let (Some(first), Some(last)) = (run.first(), run.last()) else {
+                continue;
+            };
+            let count = last - first + 1;
+            let read = table::per_cpu::<Counters>(&self.maps.counters, (*first, count), cpus)?;
+            let sum = |cell: &[Counters]| cell.iter().copied().fold(Counters::default(), Add::add);
+            let sums: Vec<Counters> = read.chunks(cpus).map(sum).collect();
+            let asked = run.iter().map(|cell| sums.get((cell - first) as usize));
+            counters.extend(asked.map(|sum| sum.copied().unwrap_or_default()));
+        }
+        Ok(counters)
     }
 
     /// Packets not forwarded, by reason, summed over CPUs.

@@ -184,6 +184,19 @@ pub(super) fn clear_inner(outer: impl AsFd, index: u32) -> io::Result<()> {
     }
 }
 
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct Batch {
+    in_batch: u64,
+    out_batch: u64,
+    keys: u64,
+    values: u64,
+    count: u32,
+    map_fd: u32,
+    element_flags: u64,
+    flags: u64,
+}
+
 /// Calls `each` for every entry of a hash map, in batches (Linux 5.6). Entries that come or go meanwhile
 /// may be left out.
 ///
@@ -194,18 +207,6 @@ pub(super) fn entries<K: Pod, V: Pod>(
     (key_size, value_size): (u32, u32),
     mut each: impl FnMut(&K, &V),
 ) -> io::Result<()> {
-    #[repr(C)]
-    #[derive(Clone, Copy, Pod, Zeroable)]
-    struct Batch {
-        in_batch: u64,
-        out_batch: u64,
-        keys: u64,
-        values: u64,
-        count: u32,
-        map_fd: u32,
-        element_flags: u64,
-        flags: u64,
-    }
     if (key_size as usize, value_size as usize) != (size_of::<K>(), size_of::<V>()) {
         return Err(io::Error::other("a map has entries of another size"));
     }
@@ -241,6 +242,49 @@ pub(super) fn entries<K: Pod, V: Pod>(
         }
         (first, from) = (false, to);
     }
+}
+
+/// Reads `count` elements of a per-CPU array from `first` on, by one call (Linux 5.13): for each of them what every
+/// possible CPU has. Fewer if the array ends before.
+///
+/// # Errors
+/// When the map's values have another size, or the kernel refuses.
+pub(super) fn per_cpu<V: Pod>(
+    map: BorrowedFd<'_>,
+    value_size: u32,
+    (first, count): (u32, u32),
+    cpus: usize,
+) -> io::Result<Vec<V>> {
+    let stride = size_of::<V>();
+    if value_size as usize != stride || !stride.is_multiple_of(8) {
+        return Err(io::Error::other("a map has elements of another size"));
+    }
+    let mut keys = vec![0u32; count as usize];
+    let mut values = vec![V::zeroed(); count as usize * cpus];
+    // An array's position is the key before.
+    let (before, mut to) = (first.wrapping_sub(1), 0u32);
+    let mut batch = Batch {
+        in_batch: if first == 0 {
+            0
+        } else {
+            &raw const before as u64
+        },
+        out_batch: &raw mut to as u64,
+        keys: keys.as_mut_ptr() as u64,
+        values: values.as_mut_ptr() as u64,
+        count,
+        map_fd: raw(map),
+        element_flags: 0,
+        flags: 0,
+    };
+    // SAFETY: there is room for `count` keys of four bytes, as arrays have them, and for a value of every possible
+    // CPU for each, as large as the map's, checked above, which is a multiple of eight. All outlives the call.
+    match unsafe { bpf_back(MAP_LOOKUP_BATCH, &mut batch) } {
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {}
+        other => drop(other?),
+    }
+    values.truncate(batch.count as usize * cpus);
+    Ok(values)
 }
 
 /// Attaches a program to a cgroup, beside those that are there.

@@ -8,9 +8,9 @@ use anyhow::{Context, bail};
 use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray};
 use switcher_common::abi::client::Clients;
 use switcher_common::abi::{
-    AddressKey, BUCKETS_PER_ELEMENT, Counters, Endpoint, FlowKey, GroupName, GroupState,
-    MAX_BUCKETS, MAX_ENDPOINTS, MAX_GROUPS, MAX_SERVICES, Note, PORTS_PER_WORD, PortEntry, Service,
-    ServiceName, Settings, Tag, Tunnel, map,
+    AddressKey, BUCKETS_PER_ELEMENT, Endpoint, FlowKey, GroupName, GroupState, MAX_BUCKETS,
+    MAX_ENDPOINTS, MAX_GROUPS, MAX_SERVICES, Note, PORTS_PER_WORD, PortEntry, Service, ServiceName,
+    Settings, Tag, Tunnel, map,
 };
 
 use super::mapped::Mapped;
@@ -44,7 +44,8 @@ pub(super) struct Maps {
     pub(super) endpoints: Mapped<Endpoint>,
     pub(super) tunnels: Mapped<Tunnel>,
     pub(super) settings: Mapped<Settings>,
-    pub(super) counters: PerCpuArray<MapData, Plain<Counters>>,
+    /// To be read many at once.
+    pub(super) counters: MapData,
     pub(super) reasons: PerCpuArray<MapData, u64>,
     pub(super) notes: MapData,
     pub(super) windows: Inner,
@@ -77,9 +78,7 @@ impl Maps {
             endpoints: mapped(&pin(map::ENDPOINTS), MAX_ENDPOINTS)?,
             tunnels: mapped(&pin(map::TUNNELS), MAX_ENDPOINTS)?,
             settings: mapped(&pin(map::SETTINGS), 1)?,
-            counters: open(&pin(map::COUNTERS))?
-                .try_into()
-                .with_context(|| size(map::COUNTERS))?,
+            counters: data(&pin(map::COUNTERS))?,
             reasons: open(&pin(map::REASONS))?
                 .try_into()
                 .with_context(|| size(map::REASONS))?,
@@ -145,6 +144,17 @@ pub(super) fn entries<K: bytemuck::Pod, V: bytemuck::Pod>(
     let info = map.info()?;
     let sizes = (info.key_size(), info.value_size());
     sys::entries(map.fd().as_fd(), sizes, each)
+        .with_context(|| format!("map {}", info.name_as_str().unwrap_or("?")))
+}
+
+/// Elements of a per-CPU array from the first on, as many as `range` says: for each what every possible CPU has.
+pub(super) fn per_cpu<V: bytemuck::Pod>(
+    map: &MapData,
+    range: (u32, u32),
+    cpus: usize,
+) -> anyhow::Result<Vec<V>> {
+    let info = map.info()?;
+    sys::per_cpu(map.fd().as_fd(), info.value_size(), range, cpus)
         .with_context(|| format!("map {}", info.name_as_str().unwrap_or("?")))
 }
 

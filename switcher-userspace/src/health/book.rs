@@ -127,13 +127,24 @@ impl Book {
         ages.try_fold(first, |least, age| Some(least.min(age?)))
     }
 
+    /// Whether nothing is to be sent to some endpoint of a group.
+    #[must_use]
+    pub fn has_dead(&self, group: &str) -> bool {
+        let mut standings = self.of_group(group).map(|(_, known)| known.standing);
+        standings.any(|it| it == Some(Standing::Dead))
+    }
+
+    fn of_group<'a>(&'a self, group: &'a str) -> impl Iterator<Item = (&'a Target, &'a Known)> {
+        let from = self.known.range(Target::first_of(group)..);
+        from.take_while(move |(target, _)| target.group == group)
+    }
+
     fn of_colour<'a>(
         &'a self,
         group: &'a str,
         colour: &'a str,
     ) -> impl Iterator<Item = (&'a Target, &'a Known)> {
-        let of_group = self.known.range(Target::first_of(group)..);
-        let of_group = of_group.take_while(move |(target, _)| target.group == group);
+        let of_group = self.of_group(group);
         of_group.filter(move |(target, _)| target.colour == colour)
     }
 

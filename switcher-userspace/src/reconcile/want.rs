@@ -104,14 +104,6 @@ impl Want {
 }
 
 impl WantGroup {
-    /// Whether nothing answers at some endpoint.
-    #[must_use]
-    pub fn has_dead(&self) -> bool {
-        let services = self.services.values();
-        let mut endpoints = services.flat_map(|it| it.endpoints.values().flatten());
-        endpoints.any(|endpoint| endpoint.standing == Standing::Dead)
-    }
-
     /// What a group's configuration asks for; see [`Want::new`].
     ///
     /// # Errors

@@ -29,8 +29,8 @@ use switcher::exit::Exit;
 use switcher::explain::explain;
 use switcher::host::{self, XdpAttached};
 use switcher::reconcile::{Want, plan};
-use switcher_common::abi::map;
 use switcher_common::abi::trace::TraceFilter;
+use switcher_common::abi::{Counters, MAX_ENDPOINTS, map};
 use switcher_common::word::Word;
 
 use client::{Client, serve};
@@ -303,7 +303,9 @@ fn windows_open_and_close() {
             .iter()
             .all(|(_, n)| *n == 0)
     );
-    assert_eq!(datapath.counters(0).expect("they can be read").packets, 0);
+    let cells = [0, 1, 9, 5000, MAX_ENDPOINTS - 1];
+    let counters = datapath.counters(&cells).expect("they can be read");
+    assert_eq!(counters, [Counters::default(); 5]);
 }
 
 #[test]

@@ -6,6 +6,7 @@
 
 mod drive;
 mod flip;
+mod growth;
 mod memory;
 mod packets;
 mod report;
@@ -44,6 +45,9 @@ fn main() -> anyhow::Result<()> {
     }
     if part("scale") {
         scale::measure(rounds, &mut report)?;
+    }
+    if part("growth") {
+        growth::measure(&mut report)?;
     }
     if part("throughput") {
         throughput::measure(if has("--quick") { 1 } else { 5 }, &mut report)?;

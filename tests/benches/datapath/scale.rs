@@ -1,18 +1,11 @@
-//! What size costs: 10,000 services, 1,000 endpoints in a colour.
+//! What size costs a packet: 10,000 services, 1,000 endpoints in a colour.
 
-use std::fmt::Write as _;
 use std::net::{Ipv4Addr, SocketAddrV4};
-use std::time::Duration;
 
-use anyhow::Context as _;
 use switcher_common::abi::{
     Address, AddressKey, Counters, Endpoint, Port, Service, TCP, TableRef, address_kind,
     endpoint_flags, map, service_flags,
 };
-use switcher_harness::agent::binary;
-use switcher_harness::config::{GROUP as SHOP, Settings};
-use switcher_harness::topology::COLOURS;
-use switcher_harness::{Mode, Stand};
 use switcher_tests::cases::steady;
 use switcher_tests::frame::{Build, flag};
 use switcher_tests::kernel::Kernel;
@@ -20,24 +13,20 @@ use switcher_tests::site;
 use switcher_tests::town::{CLIENT, GROUP, State};
 
 use crate::drive::{Driver, LINES, Servers, Target, Touches, UNTOUCHED};
-use crate::flip::resident;
 use crate::memory::{MIB, memlock};
-use crate::packets::{Kind, MANY, median, packet, prepare, share, stay_on_this_cpu, tagged, total};
+use crate::packets::{Kind, MANY, packet, prepare, share, stay_on_this_cpu, tagged, total};
 use crate::report::Report;
 
 /// A power of two, for the driver's sake, of the 10,000.
 const DRIVEN: u32 = 1 << 13;
-const SERVICES: u16 = 10_000;
-const ENDPOINTS: u16 = 1000;
+pub(crate) const SERVICES: u16 = 10_000;
+pub(crate) const ENDPOINTS: u16 = 1000;
 /// Where the services are: one address after the other, or one port after the other.
-const FIRST: Ipv4Addr = Ipv4Addr::new(10, 64, 0, 1);
-const PORT: u16 = 443;
+pub(crate) const FIRST: Ipv4Addr = Ipv4Addr::new(10, 64, 0, 1);
+pub(crate) const PORT: u16 = 443;
 const FIRST_PORT: u16 = 20_000;
 /// Most times the small case.
-const GOAL: f64 = 1.5;
-/// Seconds that `apply` may take.
-const APPLY: f64 = 2.0;
-const FLIPS: usize = 20;
+pub(crate) const GOAL: f64 = 1.5;
 /// Bytes of a line of the cache,
 const LINE: u64 = 64;
 /// of the head of a bucket in one of the kernel's hash maps (`struct bucket`),
@@ -46,11 +35,6 @@ const HEAD: u64 = 16;
 const ENTRY: u64 = 88;
 
 pub(crate) fn measure(rounds: usize, report: &mut Report) -> anyhow::Result<()> {
-    packets(rounds, report)?;
-    agent(report)
-}
-
-fn packets(rounds: usize, report: &mut Report) -> anyhow::Result<()> {
     site::build()?.inside(|| {
         stay_on_this_cpu()?;
         let mut kernel = Kernel::load()?;
@@ -313,113 +297,4 @@ fn city(layout: Layout, services: u16, endpoints: u16) -> State {
         memory.publish(key, index);
     }
     state
-}
-
-/// A real agent: what `apply` takes, and what flips take afterwards.
-fn agent(report: &mut Report) -> anyhow::Result<()> {
-    let settings = Settings {
-        arm: Duration::ZERO,
-        health: "none",
-        ..Settings::default()
-    };
-    let stand = Stand::new(Mode::Routed, false, settings, &binary()?)?;
-    let few = stand.settings.render(&stand.topology, stand.agent.place());
-    let small = flips(&stand)?;
-    let before = resident(&stand.agent)?;
-    let many = few.clone() + &services(SERVICES, 1);
-    let seconds = apply(&stand, &many)?;
-    report.figure("apply of 10,000 services", seconds, "s", Some(APPLY));
-    let again = apply(&stand, &many)?;
-    report.figure(
-        "the same again, with nothing to do",
-        again,
-        "s",
-        Some(APPLY),
-    );
-    let large = flips(&stand)?;
-    report.figure(
-        "flip, store to settled: 10,000 services for 2",
-        large.0 / small.0,
-        "times",
-        Some(GOAL),
-    );
-    report.figure("flip, command line: 2 services", small.1, "ms", None);
-    report.figure("flip, command line: 10,000 services", large.1, "ms", None);
-    report.figure("agent's memory with 2 services", before, "MiB", None);
-    report.figure(
-        "agent's memory with 10,000",
-        resident(&stand.agent)?,
-        "MiB",
-        None,
-    );
-    apply(&stand, &few)?;
-    apply(&stand, &(few + &services(1, ENDPOINTS)))?;
-    let wide = flips(&stand)?;
-    report.figure(
-        "flip, store to settled: 1,000 endpoints for 2",
-        wide.0 / small.0,
-        "times",
-        Some(GOAL),
-    );
-    report.figure("flip, command line: 1,000 endpoints", wide.1, "ms", None);
-    Ok(())
-}
-
-/// Seconds. Afterwards the group is at rest.
-fn apply(stand: &Stand, config: &str) -> anyhow::Result<f64> {
-    stand
-        .agent
-        .cli(&["wait", SHOP, "--for", "idle", "--timeout", "30s"])?
-        .expect(0)?;
-    stand.agent.write_config(config)?;
-    let file = stand.agent.place().config();
-    let file = file.to_str().context("a path in UTF-8")?;
-    let took = stand
-        .agent
-        .cli(&["apply", file, "--quiet"])?
-        .expect(0)?
-        .took();
-    Ok(took.as_secs_f64())
-}
-
-/// Microseconds from store to settled and milliseconds of the command, the medians.
-fn flips(stand: &Stand) -> anyhow::Result<(f64, f64)> {
-    let (mut stores, mut commands) = (Vec::new(), Vec::new());
-    for turn in 0..FLIPS {
-        let target = COLOURS[(turn + 1) % COLOURS.len()];
-        let output = stand
-            .agent
-            .cli(&["flip", SHOP, target, "--json"])?
-            .expect(0)?;
-        commands.push(output.took().as_secs_f64() * 1e3);
-        let answer = output.json()?;
-        let settled = answer["store_to_settled_us"].as_f64();
-        stores.push(settled.with_context(|| format!("no store_to_settled_us in {answer}"))?);
-    }
-    Ok((median(&mut stores), median(&mut commands)))
-}
-
-/// Services of the group, each with so many endpoints in both colours.
-fn services(number: u16, endpoints: u16) -> String {
-    let mut text = String::new();
-    for service in 0..number {
-        let vip = Layout::Addresses.service(service);
-        let _ = writeln!(
-            text,
-            "[groups.{SHOP}.services.s{service}]\nvip = \"{vip}/tcp\"\nforward = \"routed\"\n\
-             [groups.{SHOP}.services.s{service}.endpoints]"
-        );
-        for (colour, net) in COLOURS.iter().zip(1_u8..) {
-            let host = |nth: u16| {
-                let first = Ipv4Addr::new(10, 80 + net, 0, 1);
-                SocketAddrV4::new(
-                    Ipv4Addr::from(u32::from(first) + u32::from(nth)),
-                    1024 + service,
-                )
-            };
-            let all: Vec<String> = (0..endpoints).map(|nth| host(nth).to_string()).collect();
-            let _ = writeln!(text, "{colour} = {all:?}");
-        }
-    }
-    text
 }

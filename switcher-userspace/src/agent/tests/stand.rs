@@ -333,9 +333,9 @@ impl Datapath for Kernel {
         self.lock().flow_map_used(group)
     }
 
-    fn counters(&self, cell: u32) -> anyhow::Result<Counters> {
-        self.count().counters += 1;
-        self.lock().counters(cell)
+    fn counters(&self, cells: &[u32]) -> anyhow::Result<Vec<Counters>> {
+        self.count().counters += cells.len();
+        self.lock().counters(cells)
     }
 
     fn reasons(&self) -> anyhow::Result<Vec<(Reason, u64)>> {
