@@ -8,6 +8,8 @@ mod nat;
 mod trace;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::thread::sleep;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use aya::maps::{Array, ArrayOfMaps, Map, MapData, MapError, ProgramArray};
@@ -383,6 +385,19 @@ struct XdpMd {
 /// Now, in the ticks of tags.
 fn now() -> anyhow::Result<u32> {
     Ok((nanoseconds(ClockId::CLOCK_MONOTONIC)? >> TICK_SHIFT) as u32)
+}
+
+/// Waits for a tick to begin, also by the programs' clock, which may be a timer tick behind.
+///
+/// # Errors
+/// When there is no clock.
+pub fn next_tick() -> anyhow::Result<()> {
+    let last = now()?;
+    while now()? == last {
+        sleep(Duration::from_millis(1));
+    }
+    sleep(Duration::from_millis(20));
+    Ok(())
 }
 
 /// Now, in the nanoseconds of [`Times`].

@@ -1,6 +1,8 @@
 //! The packet cases, and random frames, through the loaded programs: what they do to a frame and to their
 //! maps must be what the core does on the host, byte for byte.
 
+#[path = "kernel/cap.rs"]
+mod cap;
 #[path = "kernel/explain.rs"]
 mod explain;
 #[path = "kernel/trace.rs"]

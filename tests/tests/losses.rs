@@ -1,5 +1,8 @@
 //! What the agent needs is taken away: programs, interfaces, pins, records, disk space, healthy servers.
 
+#[path = "losses/clock.rs"]
+mod clock;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -11,6 +14,8 @@ use switcher_harness::config::{GROUP, Settings};
 use switcher_harness::load::Connection;
 use switcher_harness::topology::INTERFACE;
 use switcher_harness::{Load, Mode, Plan, Stand, netns, privilege};
+
+use clock::a_clock_that_is_set_back_moves_no_deadline;
 
 /// For what the agent notices by itself. It looks every two seconds.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -37,6 +42,7 @@ losses! {
     a_full_disk_blocks_flips_and_nothing_else;
     nobody_healthy_changes_nothing;
     servers_that_flap_harm_nobody;
+    a_clock_that_is_set_back_moves_no_deadline;
 }
 
 fn programs_that_were_taken_off_come_back() -> Result<()> {

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use switcher_common::abi::Counters;
+use switcher_common::abi::notice::notice_kind::{EXPIRED, FIRST, FULL, LEAK};
 use switcher_common::pipeline;
 use switcher_common::rewrite::Hop;
 use switcher_common::tables::Route;
@@ -110,20 +111,24 @@ fn of_150_bytes(whole: Build) -> Build {
     }
 }
 
-/// `kernel` shows that the program counts what the core counts; so whatever is counted is counted there, too.
+/// `kernel` shows that the program counts and tells what the core does; so whatever is counted or told is so there, too.
 #[test]
-fn every_reason_has_a_case() {
-    let mut seen = BTreeSet::new();
+fn every_reason_and_notice_has_a_case() {
+    let (mut seen, mut told) = (BTreeSet::new(), BTreeSet::new());
     for case in cases::all() {
         assert_eq!(run(&case), Ok(()));
         if case.hook == Hook::Ingress {
             let (mut frame, state) = (case.frame.clone(), &case.state);
             let _verdict = pipeline::run(&mut Skb(&mut frame), &state.memory, &state.told);
         }
-        seen.extend(case.state.memory.reasons.borrow().keys().copied());
+        let memory = &case.state.memory;
+        seen.extend(memory.reasons.borrow().keys().copied());
+        told.extend(memory.notices.borrow().iter().map(|notice| notice.kind));
     }
     let counted: BTreeSet<_> = Reason::ALL.iter().filter(|it| it.counted()).collect();
     assert_eq!(seen.iter().collect::<BTreeSet<_>>(), counted);
+    let kinds = [FIRST, FULL, EXPIRED, LEAK];
+    assert_eq!(told, BTreeSet::from(kinds));
 }
 
 /// A reset and a SYN-ACK are counted once, for the service and colour of the endpoint that sent it, whatever way it takes.

@@ -10,6 +10,9 @@ use jiff::{SignedDuration, Timestamp};
 use crate::datapath::times::boot_nanoseconds;
 use crate::release::Millis;
 
+/// Less is what clocks are corrected by all the time, or takes a suspended host to read both.
+const STEP: SignedDuration = SignedDuration::from_secs(1);
+
 /// Both clocks.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Clock;
@@ -41,4 +44,32 @@ impl Clock {
         let wait = SignedDuration::try_from(self.until(then)).unwrap_or_default();
         now.checked_add(wait).unwrap_or(now)
     }
+}
+
+/// Notices when somebody sets the clock on the wall.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Steps {
+    /// When the host was booted, by what the wall showed last.
+    booted: Timestamp,
+}
+
+impl Steps {
+    pub(super) fn new() -> Self {
+        let booted = booted();
+        Self { booted }
+    }
+
+    /// By how much it was set since this was asked last, if it was.
+    pub(super) fn next(&mut self) -> Option<SignedDuration> {
+        let booted = booted();
+        let step = booted.duration_since(self.booted);
+        self.booted = booted;
+        (step.abs() >= STEP).then_some(step)
+    }
+}
+
+fn booted() -> Timestamp {
+    let now = Timestamp::now();
+    let ago = SignedDuration::try_from(Duration::from_nanos(boot_nanoseconds()));
+    now.checked_sub(ago.unwrap_or_default()).unwrap_or(now)
 }

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
-use super::clock::Clock;
+use super::clock::{Clock, Steps};
 use super::drift::Comparisons;
 use super::events::Known;
 use super::group::{Gate, Group};
@@ -58,6 +58,7 @@ pub struct Runner {
     pub(super) monitor: Monitor,
     pub(super) neighbours: Neighbours,
     pub(super) clock: Clock,
+    pub(super) steps: Steps,
     pub(super) started_at: Timestamp,
     /// Groups whose configuration is not in the kernel yet.
     pub(super) unfinished: BTreeSet<String>,
@@ -310,11 +311,30 @@ impl Runner {
         for name in words {
             self.adopt(&name);
         }
+        self.notice_clock();
         self.look_after_programs();
         self.sample();
         self.finish_configuration();
         self.tend_again();
         self.repair_drift();
+    }
+
+    /// Deadlines go by the time since boot; what people have given as a time of day is such a deadline from then on.
+    fn notice_clock(&mut self) {
+        let Some(step) = self.steps.next() else {
+            return;
+        };
+        let way = if step.is_negative() {
+            "back"
+        } else {
+            "forward"
+        };
+        let seconds = (step.abs().as_millis_f64() / 1e3).round();
+        let by = humantime::format_duration(Duration::from_secs_f64(seconds));
+        warn!(
+            "the host's clock was set {way} by {by}: deadlines and switches set for a time of day stay as far away as \
+             they were, and times that were recorded before are those of the clock before"
+        );
     }
 
     /// Somebody else has stored a word.

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
-use super::clock::Clock;
+use super::clock::{Clock, Steps};
 use super::handle::Handle;
 use super::runner::{Ended, IsOwn, Runner};
 use crate::config::{AgentConfig, Config};
@@ -106,6 +106,7 @@ fn runner(
         neighbours,
         monitor,
         clock: Clock,
+        steps: Steps::new(),
         started_at,
         unfinished: BTreeSet::new(),
         untended: BTreeSet::new(),

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Programs that tests, demo and bench start, and the Debian package of each.
-const PROGRAMS: [(&str, &str); 11] = [
+const PROGRAMS: [(&str, &str); 12] = [
     ("ip", "iproute2"),
     ("tc", "iproute2"),
     ("ethtool", "ethtool"),
@@ -17,6 +17,7 @@ const PROGRAMS: [(&str, &str); 11] = [
     ("systemd-analyze", "systemd"),
     ("dpkg-shlibdeps", "dpkg-dev"),
     ("chromium-headless-shell", "chromium-headless-shell"),
+    ("faketime", "faketime"),
 ];
 /// What makes Python environments for the tests of recipes.
 const PYTHON: &str = "python3-venv";
