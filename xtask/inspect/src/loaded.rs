@@ -8,12 +8,16 @@ use anyhow::{Context as _, bail};
 use aya::EbpfLoader;
 use aya::programs::{Program, ProgramError, ProgramInfo};
 
+use crate::states::{self, States};
+
 /// What the kernel says of a loaded program.
 #[derive(Debug)]
 pub(crate) struct Loaded {
     name: String,
     /// Instructions that the verifier walked, over all paths; since Linux 5.16.
     verified: Option<u32>,
+    /// What it has kept meanwhile.
+    states: States,
     /// Instructions after the kernel's rewriting.
     translated: Option<u32>,
     /// Bytes of machine code, if `bpftool` is here to ask.
@@ -23,13 +27,17 @@ pub(crate) struct Loaded {
 /// Loads every program, asks about it and lets it go.
 pub(crate) fn programs(object: &[u8]) -> anyhow::Result<Vec<Loaded>> {
     let pins = Pins::new()?;
-    let mut object = EbpfLoader::new()
+    let mut loaded = EbpfLoader::new()
         .default_map_pin_directory(&pins.0)
         .load(object)
         .context("creating the maps")?;
-    let mut programs = object
+    let states = states::states(object, &loaded).context("asking for the verifier's log")?;
+    let mut programs = loaded
         .programs_mut()
-        .map(|(name, program)| ask(name, program).with_context(|| format!("loading `{name}`")))
+        .map(|(name, program)| {
+            let states = states.get(name).context("it is not in the object")?;
+            ask(name, program, *states).with_context(|| format!("loading `{name}`"))
+        })
         .collect::<anyhow::Result<Vec<_>>>()?;
     programs.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(programs)
@@ -38,11 +46,13 @@ pub(crate) fn programs(object: &[u8]) -> anyhow::Result<Vec<Loaded>> {
 /// As Markdown.
 pub(crate) fn table(programs: &[Loaded]) -> String {
     let mut table = String::from(
-        "| program | verified instructions | translated instructions | machine code bytes |\n|---|---:|---:|---:|\n",
+        "| program | verified instructions | states in all | at most at once | translated instructions | machine code bytes |\n\
+         |---|---:|---:|---:|---:|---:|\n",
     );
     for Loaded {
         name,
         verified,
+        states,
         translated,
         machine_code,
     } in programs
@@ -50,8 +60,10 @@ pub(crate) fn table(programs: &[Loaded]) -> String {
         // Writing to a string does not fail.
         let _ = writeln!(
             table,
-            "| `{name}` | {} | {} | {} |",
+            "| `{name}` | {} | {} | {} | {} | {} |",
             or_dash(*verified),
+            states.total,
+            states.peak,
             or_dash(*translated),
             or_dash(*machine_code)
         );
@@ -59,12 +71,13 @@ pub(crate) fn table(programs: &[Loaded]) -> String {
     table
 }
 
-fn ask(name: &str, program: &mut Program) -> anyhow::Result<Loaded> {
+fn ask(name: &str, program: &mut Program, states: States) -> anyhow::Result<Loaded> {
     load(program)?;
     let info = program.info()?;
     Ok(Loaded {
         name: name.to_owned(),
         verified: info.verified_instruction_count(),
+        states,
         // Instructions are 8 bytes.
         translated: info.size_translated().map(|bytes| bytes / 8),
         machine_code: machine_code(&info),

@@ -4,6 +4,7 @@
 
 mod compiled;
 mod loaded;
+mod states;
 
 use anyhow::Context as _;
 
