@@ -1,12 +1,12 @@
 //! QUIC through the switch: quinn's server and client. Connections stay where they began, new ones go to the
-//! new colour, and no handshake fails, with Retry and without.
+//! new colour, and no handshake fails, with Retry and without, and with questions in the first packets (0-RTT).
 
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::rustls::RootCertStore;
 use quinn::rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
@@ -54,22 +54,30 @@ fn follow(mode: Mode) -> Result<()> {
     }
     stand.agent.start()?;
 
-    let client = client(&certified)?;
-    let guest = Guest {
+    let (client, hasty) = (client(&certified)?, client(&certified)?);
+    let guest = |client| Guest {
         namespace: &stand.topology.client,
         runtime: &runtime,
-        client: &client,
+        client,
         vip,
     };
+    let (guest, hasty) = (guest(&client), guest(&hasty));
     let old = guest.connect_all("blue")?;
+    hasty.connect_all("blue")?;
+    let early = [hasty.early("blue", true)?];
     let over = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let visits = scope.spawn(|| guest.visit(&over));
         let switched = || -> Result<()> {
             let flip = switch(&stand, "flip")?;
             guest.ask_all(&old, "blue")?;
+            hasty.ask_all(&early, "blue")?;
+            // Green knows nothing of what blue has given out.
+            let rash = [hasty.early("green", false)?, hasty.early("green", true)?];
             let young = guest.connect_all("green")?;
             drains(&stand)?;
+            hasty.ask_all(&early, "blue")?;
+            hasty.ask_all(&rash, "green")?;
             guest.ask_all(&old, "blue")?;
             guest.ask_all(&young, "green")?;
             let back = switch(&stand, "rollback")?;
@@ -83,9 +91,7 @@ fn follow(mode: Mode) -> Result<()> {
             guest.ask_all(&young, "green")?;
             guest.ask_all(&late, "blue")?;
             over.store(true, Ordering::Relaxed);
-            let visits = visits
-                .join()
-                .map_err(|_| anyhow::anyhow!("the visitor panicked"))?;
+            let visits = visits.join().map_err(|_| anyhow!("the visitor panicked"))?;
             judge(
                 &visits,
                 &[(&flip, "green"), (&back, "blue"), (&forth, "green")],
@@ -138,22 +144,47 @@ struct Guest<'a> {
 }
 
 impl Guest<'_> {
-    /// A connection from a socket of its own.
-    fn connect(&self) -> Result<(Endpoint, Connection)> {
+    /// From a socket of its own.
+    fn endpoint(&self) -> Result<Endpoint> {
         let socket = self.namespace.inside(|| UdpSocket::bind("0.0.0.0:0"))??;
-        self.runtime.block_on(async {
-            let endpoint = Endpoint::new(
-                EndpointConfig::default(),
-                None,
-                socket,
-                Arc::new(TokioRuntime),
-            )?;
+        let _inside = self.runtime.enter();
+        let (config, runtime) = (EndpointConfig::default(), Arc::new(TokioRuntime));
+        Ok(Endpoint::new(config, None, socket, runtime)?)
+    }
+
+    fn connect(&self) -> Result<(Endpoint, Connection)> {
+        let endpoint = self.endpoint()?;
+        let connection = self.runtime.block_on(async {
             let connecting = endpoint.connect_with(self.client.clone(), self.vip, "shop")?;
-            let connection = tokio::time::timeout(PATIENCE, connecting)
-                .await
-                .context("the handshake takes too long")??;
-            Ok((endpoint, connection))
-        })
+            let connection = tokio::time::timeout(PATIENCE, connecting).await;
+            anyhow::Ok(connection.context("the handshake takes too long")??)
+        })?;
+        Ok((endpoint, connection))
+    }
+
+    /// One whose first packets have a question with them (0-RTT). A server reads it if the last ticket is its own; else
+    /// it has to be asked again.
+    fn early(&self, colour: &str, is_read: bool) -> Result<(Endpoint, Connection)> {
+        let endpoint = self.endpoint()?;
+        let connection = self.runtime.block_on(async {
+            let connecting = endpoint.connect_with(self.client.clone(), self.vip, "shop")?;
+            let early = connecting.into_0rtt();
+            let (connection, accepted) = early.map_err(|_| anyhow!("there is no ticket"))?;
+            let answer = tokio::time::timeout(PATIENCE, talk(&connection)).await;
+            let (answer, accepted) = (answer, accepted.await);
+            let answer = answer
+                .with_context(|| format!("no answer by {colour}, 0-RTT accepted: {accepted}"))?;
+            ensure!(accepted == is_read, "0-RTT accepted: {accepted}");
+            match answer {
+                Ok(answer) => ensure!(accepted && answer == colour, "{answer} has read it"),
+                Err(error) => ensure!(!accepted, "{error:#}"),
+            }
+            Ok(connection)
+        })?;
+        let all = [(endpoint, connection)];
+        self.ask_all(&all, colour)?;
+        let [one] = all;
+        Ok(one)
     }
 
     fn connect_all(&self, colour: &str) -> Result<Vec<(Endpoint, Connection)>> {
@@ -163,14 +194,8 @@ impl Guest<'_> {
     }
 
     fn ask(&self, connection: &Connection) -> Result<String> {
-        let talk = async {
-            let (mut send, mut receive) = connection.open_bi().await?;
-            send.write_all(b"who is it?").await?;
-            send.finish()?;
-            anyhow::Ok(String::from_utf8(receive.read_to_end(100).await?)?)
-        };
         self.runtime.block_on(async {
-            let answer = tokio::time::timeout(PATIENCE, talk).await;
+            let answer = tokio::time::timeout(PATIENCE, talk(connection)).await;
             answer.context("no answer")?
         })
     }
@@ -205,6 +230,13 @@ impl Guest<'_> {
         }
         visits
     }
+}
+
+async fn talk(connection: &Connection) -> Result<String> {
+    let (mut send, mut receive) = connection.open_bi().await?;
+    send.write_all(b"who is it?").await?;
+    send.finish()?;
+    Ok(String::from_utf8(receive.read_to_end(100).await?)?)
 }
 
 async fn serve(endpoint: Endpoint, colour: &'static str) {
@@ -252,9 +284,10 @@ fn server(
 fn client(certified: &rcgen::CertifiedKey<rcgen::KeyPair>) -> Result<ClientConfig> {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from(certified.cert.der().to_vec()))?;
-    let crypto = quinn::rustls::ClientConfig::builder()
+    let mut crypto = quinn::rustls::ClientConfig::builder()
         .with_root_certificates(roots)
         .with_no_client_auth();
+    crypto.enable_early_data = true;
     let mut config = ClientConfig::new(Arc::new(QuicClientConfig::try_from(crypto)?));
     config.transport_config(transport());
     Ok(config)
