@@ -9,7 +9,7 @@ use anyhow::Context;
 use clap::ValueEnum;
 use serde::Serialize;
 
-pub use humane::{human_bytes, human_count, human_duration};
+pub use humane::{human_bytes, human_count, human_duration, human_flows};
 pub use table::{Cell, Tint, table};
 
 use crate::cli::Globals;

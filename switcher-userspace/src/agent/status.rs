@@ -444,6 +444,7 @@ impl Runner {
         let elsewhere = self.elsewhere(&group.name);
         let flows = elsewhere.map(|it| it.values().sum());
         match flows.or_else(|| window.flows_elsewhere()) {
+            Some(0) => "drain deadline: no connection is left".to_owned(),
             Some(1) => "drain deadline: 1 connection left would be reset".to_owned(),
             Some(left) => format!("drain deadline: {left} connections left would be reset"),
             None => "drain deadline: connections left would be reset".to_owned(),

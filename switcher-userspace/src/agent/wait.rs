@@ -5,6 +5,7 @@ use crate::api::model::ChangeAnswer;
 use crate::cli::WaitCondition;
 use crate::exit::{Exit, Failure};
 use crate::health::Verdict;
+use crate::output::human_flows;
 use crate::release::{self, End, GroupState, Kind, Stage};
 
 /// Whether a condition holds.
@@ -178,8 +179,9 @@ fn over(condition: bool, state: &GroupState) -> Met {
 fn left(state: &GroupState) -> String {
     match state.window().and_then(release::Window::flows_elsewhere) {
         Some(flows) => format!(
-            "the group is {}, {flows} flows on the old endpoints",
-            state.phase()
+            "the group is {}, {} on the old endpoints",
+            state.phase(),
+            human_flows(flows)
         ),
         None => format!("the group is {}", state.phase()),
     }

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use crate::api::model::GroupStatus;
 use crate::client::{Client, encode};
 use crate::exit::Failure;
-use crate::output::{Output, human_count, human_duration};
+use crate::output::{Output, human_duration, human_flows};
 
 /// What has not ended by then takes long.
 const EVERY: Duration = Duration::from_secs(1);
@@ -52,7 +52,7 @@ fn say(line: &str) {
 fn line(status: &GroupStatus, now: Timestamp) -> String {
     let mut line = format!("{}: {}", status.name, status.phase);
     if let Some(flows) = status.window.as_ref().and_then(|it| it.flows_on_old) {
-        line += &format!(", {} flows on old endpoints", human_count(flows));
+        line += &format!(", {} on old endpoints", human_flows(flows));
     }
     if let Some(next) = &status.next {
         let left = next.at.duration_since(now).as_secs().max(0).unsigned_abs();

@@ -22,7 +22,6 @@ pub(super) fn run(globals: &Globals, output: &Output, id: &str) -> Result<Exit, 
 }
 
 pub(super) fn describe(output: &Output, record: &CutoverRecord) -> String {
-    let time = |time: Option<Timestamp>| time.map_or_else(|| "-".to_owned(), |it| it.to_string());
     let settled = record
         .store_to_settled_us
         .map(|it| format!(", {} after the store", micros_said(it)));
@@ -82,6 +81,11 @@ pub(super) fn describe(output: &Output, record: &CutoverRecord) -> String {
         .map_or(text.clone(), |(_, rest)| rest.to_owned())
 }
 
+/// To the microsecond.
+fn time(time: Option<Timestamp>) -> String {
+    time.map_or_else(|| "-".to_owned(), |it| format!("{it:.6}"))
+}
+
 /// What else there is to know.
 fn receipt(record: &CutoverRecord) -> Vec<(&'static str, Cell)> {
     let receipt = &record.receipt;
@@ -97,7 +101,7 @@ fn receipt(record: &CutoverRecord) -> Vec<(&'static str, Cell)> {
         ("last to old", receipt.last_packet_to_old_at),
     ];
     let times = times.into_iter();
-    rows.extend(times.filter_map(|(name, at)| Some((name, at?.to_string().into()))));
+    rows.extend(times.filter_map(|(name, at)| Some((name, time(Some(at?)).into()))));
     rows.extend(receipt.gates.iter().map(|gate| {
         let (skipped, tint) = match gate.passed {
             true => ("", Tint::Plain),

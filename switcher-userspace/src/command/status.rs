@@ -13,7 +13,9 @@ use crate::api::model::{
 use crate::cli::Globals;
 use crate::client::{Client, converse, encode};
 use crate::exit::{Exit, Failure};
-use crate::output::{Cell, Output, Tint, human_bytes, human_count, human_duration, table};
+use crate::output::{
+    Cell, Output, Tint, human_bytes, human_count, human_duration, human_flows, table,
+};
 
 pub(super) fn run(
     globals: &Globals,
@@ -186,10 +188,10 @@ fn describe_group(output: &Output, group: &GroupStatus, now: Timestamp) -> Strin
     if let Some(window) = &group.window {
         let flows = window
             .flows_on_old
-            .map_or_else(|| "?".to_owned(), human_count);
+            .map_or_else(|| "? flows".to_owned(), human_flows);
         let used = window.flow_map_used * 100.0;
         text += &format!(
-            "  window {}: {flows} flows on old endpoints{}, flow map {used:.0} % used\n",
+            "  window {}: {flows} on old endpoints{}, flow map {used:.0} % used\n",
             window.phase,
             each(&window.left)
         );

@@ -37,6 +37,13 @@ pub fn human_count(count: u64) -> String {
     scaled(count, 1000, &["", "k", "M", "G", "T", "P", "E"])
 }
 
+/// Some flows: `1 flow`, `12 flows`, `3.4k flows`.
+#[must_use]
+pub fn human_flows(count: u64) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{} flow{plural}", human_count(count))
+}
+
 /// A size in units of 1024: `999 B`, `12 KiB`, `3.4 MiB`.
 #[must_use]
 pub fn human_bytes(bytes: u64) -> String {

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use super::text::until;
 use crate::api::model::{GroupStatus, Status};
-use crate::output::human_count;
+use crate::output::human_flows;
 
 /// How much a fact matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,10 +56,10 @@ pub(super) fn of_group(group: &GroupStatus, now: Timestamp) -> Vec<Fact> {
     }
     if let Some(window) = &group.window {
         let flows = window.flows_on_old;
-        let flows = flows.map_or_else(|| "?".to_owned(), human_count);
+        let flows = flows.map_or_else(|| "? flows".to_owned(), human_flows);
         let used = window.flow_map_used * 100.0;
         let text = format!(
-            "{}: {flows} flows left on old endpoints, flow map {used:.0} % used",
+            "{}: {flows} left on old endpoints, flow map {used:.0} % used",
             window.phase
         );
         add("drain", text, Weight::Coming);
