@@ -2,14 +2,14 @@
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use switcher_harness::agent::binary;
 use switcher_harness::config::{GROUP, Settings};
 use switcher_harness::load::Connection;
-use switcher_harness::{Mode, Stand};
+use switcher_harness::{Mode, Stand, python};
 
 use crate::{fields, run, stand};
 
@@ -37,6 +37,10 @@ fn metrics_are_read_from_another_host() {
         ] {
             ensure!(metrics.contains(line), "{line} is not in\n{metrics}");
         }
+        let families = as_prometheus_reads(&metrics)?;
+        for family in ["switcher_group_live gauge", "switcher_connections counter"] {
+            ensure!(families.lines().any(|it| it == family), "{families}");
+        }
         ensure!(public(&stand, "/live/shop/green")?.starts_with("HTTP/1.1 200"));
         ensure!(public(&stand, "/live/shop/blue")?.starts_with("HTTP/1.1 503"));
         ensure!(public(&stand, "/readyz")?.starts_with("HTTP/1.1 200"));
@@ -47,6 +51,31 @@ fn metrics_are_read_from_another_host() {
         ensure!(refused.contains("10.77.0.1:9464"), "{refused}");
         Ok(())
     });
+}
+
+/// Name and type of each family, by Prometheus' own parser of OpenMetrics, which takes nothing that is not valid.
+fn as_prometheus_reads(answer: &str) -> Result<String> {
+    const PARSE: &str = "
+import sys
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
+for family in text_string_to_metric_families(sys.stdin.read()):
+    assert family.documentation and family.samples, family
+    print(family.name, family.type)
+";
+    let (head, body) = answer.split_once("\r\n\r\n").context("no body")?;
+    ensure!(!head.contains("chunked"), "{head}");
+    let mut child = Command::new(python::environment()?.join("python"))
+        .args(["-c", PARSE])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    let mut input = child.stdin.take().context("a pipe")?;
+    input.write_all(body.as_bytes())?;
+    drop(input);
+    let output = child.wait_with_output()?;
+    ensure!(output.status.success(), "{output:?}\n{body}");
+    Ok(String::from_utf8(output.stdout)?)
 }
 
 /// What a client is answered at `agent.listen`.
