@@ -4,8 +4,10 @@
 //! it. Addresses and ports are kept in network order, as they stand in a packet. A change of anything
 //! here is a change of [`ABI`].
 
+mod address;
 pub mod client;
 mod counters;
+mod flow;
 pub mod fragment;
 pub mod map;
 pub mod nat;
@@ -15,7 +17,9 @@ pub mod trace;
 
 use bytemuck::{Pod, Zeroable};
 
+pub use address::{Address, Port};
 pub use counters::Counters;
+pub use flow::{FlowKey, Note, TICK_SHIFT, Tag, TagBudget, flow_space, note_kind};
 pub use times::Times;
 
 /// Version of the map layout; part of the pin path, so that two layouts never meet in one directory.
@@ -63,110 +67,6 @@ pub const UDP: u8 = 17;
 pub const ICMP: u8 = 1;
 /// IP protocol number of ICMPv6.
 pub const ICMPV6: u8 = 58;
-
-/// An address in network order; IPv4 as an IPv4-mapped IPv6 address (RFC 4291, 2.5.5.2).
-///
-/// Two halves and not four words: the compiler joins words into unaligned halves, which the verifier does not
-/// allow on the stack.
-#[repr(transparent)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Pod, Zeroable)]
-pub struct Address(pub [u64; 2]);
-
-impl Address {
-    /// The four bytes before the IPv4 address.
-    const V4_PREFIX: [u8; 4] = [0, 0, 0xff, 0xff];
-
-    /// From the four bytes of an IPv4 header.
-    #[inline(always)]
-    pub const fn v4(bytes: [u8; 4]) -> Self {
-        let ([a, b, c, d], [e, f, g, h]) = (Self::V4_PREFIX, bytes);
-        Self([0, u64::from_ne_bytes([a, b, c, d, e, f, g, h])])
-    }
-
-    /// From the sixteen bytes of an IPv6 header.
-    #[inline(always)]
-    pub const fn v6(b: [u8; 16]) -> Self {
-        Self([
-            u64::from_ne_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]]),
-            u64::from_ne_bytes([b[8], b[9], b[10], b[11], b[12], b[13], b[14], b[15]]),
-        ])
-    }
-
-    /// Whether it stands for an IPv4 address.
-    #[inline(always)]
-    pub const fn is_v4(self) -> bool {
-        self.0[0] == 0 && self.words()[2] == u32::from_ne_bytes(Self::V4_PREFIX)
-    }
-
-    /// The IPv4 part as it stands in a packet (network order). Meaningless for an IPv6 address.
-    #[inline(always)]
-    pub const fn v4_word(self) -> u32 {
-        self.words()[3]
-    }
-
-    /// From four words, as the kernel's structures have it.
-    #[inline(always)]
-    pub const fn of_words(words: [u32; 4]) -> Self {
-        let [a, b, c, d] = words[0].to_ne_bytes();
-        let [e, f, g, h] = words[1].to_ne_bytes();
-        let [i, j, k, l] = words[2].to_ne_bytes();
-        let [m, n, o, p] = words[3].to_ne_bytes();
-        Self::v6([a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p])
-    }
-
-    /// In four words, as the kernel's structures have it.
-    #[inline(always)]
-    pub const fn words(self) -> [u32; 4] {
-        let ([a, b, c, d, e, f, g, h], [i, j, k, l, m, n, o, p]) =
-            (self.0[0].to_ne_bytes(), self.0[1].to_ne_bytes());
-        [
-            u32::from_ne_bytes([a, b, c, d]),
-            u32::from_ne_bytes([e, f, g, h]),
-            u32::from_ne_bytes([i, j, k, l]),
-            u32::from_ne_bytes([m, n, o, p]),
-        ]
-    }
-}
-
-impl From<core::net::IpAddr> for Address {
-    fn from(address: core::net::IpAddr) -> Self {
-        match address {
-            core::net::IpAddr::V4(v4) => Self::v4(v4.octets()),
-            core::net::IpAddr::V6(v6) => Self::v6(v6.octets()),
-        }
-    }
-}
-
-impl From<Address> for core::net::IpAddr {
-    fn from(address: Address) -> Self {
-        let v6 = core::net::Ipv6Addr::from(bytemuck::cast::<[u64; 2], [u8; 16]>(address.0));
-        v6.to_canonical()
-    }
-}
-
-/// A port in network order.
-#[repr(transparent)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Pod, Zeroable)]
-pub struct Port(pub u16);
-
-impl Port {
-    /// From the number people write.
-    pub const fn new(host_order: u16) -> Self {
-        Self(host_order.to_be())
-    }
-
-    /// From the two bytes of a header.
-    #[inline(always)]
-    pub const fn from_wire(bytes: [u8; 2]) -> Self {
-        Self(u16::from_ne_bytes(bytes))
-    }
-
-    /// The number people write.
-    #[inline(always)]
-    pub const fn number(self) -> u16 {
-        u16::from_be(self.0)
-    }
-}
 
 /// Element of `PORTS`, indexed by port number: who might be concerned by a packet with this port.
 ///
@@ -425,111 +325,6 @@ impl Tunnel {
     }
 }
 
-/// Values of [`FlowKey::space`]: what the flow is remembered for.
-pub mod flow_space {
-    /// A TCP flow's tag in a window; `id` is the service.
-    pub const WINDOW: u32 = 0;
-    /// A UDP flow's tag; `id` is the service.
-    pub const UDP: u32 = 1;
-    /// How replies of an endpoint to this client are to be treated; `id` is the endpoint.
-    pub const REPLY: u32 = 2;
-    /// The endpoint that a preview flow was given; `id` is the preview's service index.
-    pub const PREVIEW: u32 = 3;
-    /// A masqueraded flow; `id` is the service or preview.
-    pub const NAT: u32 = 4;
-}
-
-/// A flow, seen from the service or endpoint named by `id` (which implies the rest of the tuple).
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Pod, Zeroable)]
-pub struct FlowKey {
-    /// The client's address.
-    pub client: Address,
-    /// The client's port.
-    pub port: Port,
-    /// Service or endpoint: see [`flow_space`].
-    pub id: u16,
-    /// One of [`flow_space`].
-    pub space: u32,
-}
-const _: () = assert!(size_of::<FlowKey>() == 24);
-
-impl FlowKey {
-    /// What is noted of an endpoint's replies to a client.
-    #[inline(always)]
-    pub const fn reply(client: Address, port: Port, endpoint: u16) -> Self {
-        Self {
-            client,
-            port,
-            id: endpoint,
-            space: flow_space::REPLY,
-        }
-    }
-
-    /// A masqueraded flow of a client to a service or preview.
-    #[inline(always)]
-    pub const fn nat(client: Address, port: Port, service: u16) -> Self {
-        Self {
-            client,
-            port,
-            id: service,
-            space: flow_space::NAT,
-        }
-    }
-}
-
-/// What a window, or a UDP service, remembers of a flow.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Pod, Zeroable)]
-pub struct Tag {
-    /// Where the flow's packets go.
-    pub endpoint: u16,
-    /// 1 if `sequence` is the initial sequence number of the SYN that made this tag.
-    pub from_syn: u16,
-    /// The word's epoch when the tag was made; another epoch makes it void.
-    pub epoch: u32,
-    /// Initial sequence number, as in the header.
-    pub sequence: u32,
-    /// Time of the last packet in [`TICK_SHIFT`] units.
-    pub seen: u32,
-}
-const _: () = assert!(size_of::<Tag>() == 16);
-
-impl Tag {
-    /// No tag.
-    pub const NONE: Self = Self {
-        endpoint: 0,
-        from_syn: 0,
-        epoch: 0,
-        sequence: 0,
-        seen: 0,
-    };
-}
-
-/// A tick is `1 << TICK_SHIFT` nanoseconds (about 1.07 s) of `CLOCK_MONOTONIC`.
-pub const TICK_SHIFT: u32 = 30;
-
-/// Values of [`Note::kind`].
-pub mod note_kind {
-    /// The client talks to the endpoint's own address: leave replies alone.
-    pub const DIRECT: u16 = 1;
-    /// The client came by the preview `id`: replies get the preview's address.
-    pub const PREVIEW: u16 = 2;
-    /// A preview flow goes to endpoint `id`.
-    pub const CHOSEN: u16 = 3;
-}
-
-/// Value of `NOTES`, the exceptions.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
-pub struct Note {
-    /// One of [`note_kind`].
-    pub kind: u16,
-    /// What the kind says.
-    pub id: u16,
-}
-const _: () = assert!(size_of::<Note>() == 4);
-
 /// The only element of `SETTINGS`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
@@ -547,42 +342,6 @@ pub struct Settings {
     pub nat_udp_idle: u32,
 }
 const _: () = assert!(size_of::<Settings>() == 24);
-
-/// The only element of `TAG_BUDGET`, per CPU.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
-pub struct TagBudget {
-    /// The tick that the rest is about.
-    pub tick: u32,
-    /// Tags made of flows that are learnt.
-    pub learnt: u32,
-    /// Tags made of SYNs.
-    pub begun: u32,
-    /// Zero.
-    pub reserved: u32,
-}
-const _: () = assert!(size_of::<TagBudget>() == 16);
-
-impl TagBudget {
-    /// Takes one more tag into account, unless there are `most` of its kind already.
-    #[inline(always)]
-    pub fn spend(&mut self, tag: &Tag, most: u32) -> bool {
-        if self.tick != tag.seen {
-            *self = Self {
-                tick: tag.seen,
-                ..Self::default()
-            };
-        }
-        let spent = if tag.from_syn == 1 {
-            &mut self.begun
-        } else {
-            &mut self.learnt
-        };
-        let may = most == 0 || *spent < most;
-        *spent += may as u32;
-        may
-    }
-}
 
 /// Element of `GROUPS`, read off the fast path.
 #[repr(C)]
