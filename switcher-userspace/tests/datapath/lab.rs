@@ -90,6 +90,22 @@ impl Lab {
         Pins::new(&self.bpffs)
     }
 
+    /// Pin of what meets incoming packets at tc: a link, or a filter's program where there are no such links.
+    pub(crate) fn ingress(&self, device: &str) -> PathBuf {
+        match has_tcx() {
+            true => self.pins().ingress(device),
+            false => self.pins().clsact_ingress(device),
+        }
+    }
+
+    /// The same of outgoing ones.
+    pub(crate) fn egress(&self, device: &str) -> PathBuf {
+        match has_tcx() {
+            true => self.pins().egress(device),
+            false => self.pins().clsact(device),
+        }
+    }
+
     pub(crate) fn xdp(&self) -> (XdpAttached, u32) {
         let interface = host::interface(DEVICE)
             .expect("a list")

@@ -104,7 +104,7 @@ fn the_mode_can_be_changed() {
         assert_eq!(hold(&lab.open(mode)), Hold::Attached);
         assert_eq!(lab.seen(), seen);
         assert_eq!(lab.pins().xdp(DEVICE).exists(), seen.is_some());
-        assert_ne!(lab.pins().ingress(DEVICE).exists(), seen.is_some());
+        assert_ne!(lab.ingress(DEVICE).exists(), seen.is_some());
     }
 }
 
@@ -125,7 +125,7 @@ fn an_interface_that_came_back_is_attached_afresh() {
         assert_eq!(hold(&datapath), Hold::Recreated);
         datapath.attach_again(DEVICE).expect("it is free");
         assert_eq!(hold(&datapath), Hold::Attached);
-        fs::remove_file(lab.pins().egress(DEVICE)).expect("it was pinned");
+        fs::remove_file(lab.egress(DEVICE)).expect("it was pinned");
         assert_eq!(hold(&datapath), Hold::Detached);
         drop(datapath);
         assert_eq!(hold(&lab.open(mode)), Hold::Attached);
@@ -146,6 +146,24 @@ fn removed_pins_are_missed() {
     assert!(next.is_pinned());
     fs::remove_file(lab.pins().map(map::STEERING)).expect("it was pinned");
     assert!(!next.is_pinned());
+}
+
+/// They belong to the interface and go on without pins; the next agent's take their place.
+#[test]
+fn filters_without_pins_are_replaced() {
+    let Some(lab) = Lab::new("unpinned-filters") else {
+        return;
+    };
+    let config = lab.config(XdpMode::Tc);
+    let open = || KernelDatapath::open_with(&config, 0, Tc::Clsact);
+    drop(open().expect("clsact is everywhere"));
+    let before = lab.show_filters("ingress");
+    fs::remove_dir_all(lab.pins().root()).expect("they are ours");
+    assert_eq!(lab.show_filters("ingress"), before);
+    let datapath = open().expect("nobody is in the way");
+    assert_eq!(hold(&datapath), Hold::Attached);
+    assert_ne!(lab.show_filters("ingress"), before);
+    assert_eq!(["egress", "ingress"].map(|hook| lab.filters(hook)), [1; 2]);
 }
 
 #[test]
@@ -217,7 +235,7 @@ fn a_mode_that_is_refused_leaves_the_old_one() {
         let generic = old == XdpMode::Generic;
         assert_eq!(seen, generic.then_some(XdpAttached::Generic));
         assert_eq!(lab.pins().xdp("bridge0").exists(), generic);
-        assert_ne!(lab.pins().ingress("bridge0").exists(), generic);
+        assert_ne!(lab.ingress("bridge0").exists(), generic);
     }
 }
 

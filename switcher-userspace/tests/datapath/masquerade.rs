@@ -40,7 +40,7 @@ fn ended_flows_are_forgotten_faster_than_they_come() {
     let now = ticks();
     for number in 0..ENDED + ALIVE {
         let silent = if number < ENDED { 1000 } else { 0 };
-        maps.add(number, now - silent);
+        maps.add(number, now.wrapping_sub(silent));
     }
     let collector = Collector::open(&lab.bpffs, &Masquerade::default()).expect("it is pinned");
     let before = cpu_time();
@@ -56,7 +56,7 @@ fn ended_flows_are_forgotten_faster_than_they_come() {
     );
     println!("{ENDED} of {all} flows forgotten in {took:?} of one CPU");
     assert!(
-        took < Duration::from_secs((ENDED / RATE).into()),
+        took < Duration::from_secs((ENDED / RATE).into()) * slower(),
         "{took:?}"
     );
     assert_eq!(maps.flows.keys().count(), ALIVE as usize);
@@ -76,7 +76,7 @@ fn only_what_has_ended_is_forgotten() {
     // 0: the endpoint says nothing, but the client talks. 1: its flow has another port by now.
     // 2: its handshake came to nothing. 3: both are silent for long.
     for number in 0..4 {
-        maps.add(number, now - 100);
+        maps.add(number, now.wrapping_sub(100));
     }
     let (key, mut flow) = maps.flow(0);
     flow.client = Activity::new(now, SPEAKS | TALKS);
@@ -85,7 +85,7 @@ fn only_what_has_ended_is_forgotten() {
     flow.port = Port::new(9);
     maps.put(key, flow);
     let (key, mut flow) = maps.flow(3);
-    flow.client = Activity::new(now - 100, SPEAKS | TALKS);
+    flow.client = Activity::new(now.wrapping_sub(100), SPEAKS | TALKS);
     maps.put(key, flow);
     let collector = Collector::open(&lab.bpffs, &Masquerade::default()).expect("it is pinned");
     let swept = collector.sweep().expect("maps can be changed");
@@ -132,7 +132,7 @@ fn what_is_given_up_is_forgotten() {
         ENDED + ALIVE
     );
     assert_eq!((elsewhere, forgotten), (0, ENDED.into()));
-    assert!(took < Duration::from_secs(1), "{took:?}");
+    assert!(took < Duration::from_secs(1) * slower(), "{took:?}");
     assert_eq!(maps.flows.keys().count(), ALIVE as usize);
     assert_eq!(maps.ports.keys().count(), ALIVE as usize);
 }
@@ -303,6 +303,14 @@ fn want() -> Want {
 fn ticks() -> u32 {
     let now = Duration::from(ClockId::CLOCK_MONOTONIC.now().expect("a clock"));
     (now.as_nanos() >> switcher_common::abi::TICK_SHIFT) as u32
+}
+
+/// How many times slower this machine may be: one that is emulated is some twenty times.
+fn slower() -> u32 {
+    match std::env::var_os("SWITCHER_TESTS_GUEST") {
+        Some(_) => 20,
+        None => 1,
+    }
 }
 
 /// What this thread has used: others may be busy at the same time.

@@ -178,8 +178,8 @@ fn tcx(
     pin_link(&link, &pin)
 }
 
-/// A filter is replaced in place if there is one. It belongs to the interface, not to this process, and
-/// the pinned program beside the links says that it is ours.
+/// A filter is replaced in place if there is one. It belongs to the interface, not to this process, and its handle says
+/// that it is ours: a pinned program beside the links does, too, but pins may have been removed.
 fn clsact(
     pins: &Pins,
     program: &mut SchedClassifier,
@@ -200,7 +200,7 @@ fn clsact(
         classid: None,
     };
     let pin = side.filter(pins, name);
-    let replaced = if pin.exists() {
+    let replaced = if pin.exists() || has_filter(interface, side) {
         program.attach_to_link(ours(name, side)?).ok()
     } else {
         None
