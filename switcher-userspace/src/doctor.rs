@@ -181,13 +181,7 @@ fn of_config(config: &Config) -> Vec<Check> {
     for wanted in &config.agent.interfaces {
         checks.extend(interface::checks(&config.agent, wanted, routed, direct));
     }
-    let elsewhere = services().filter(|it| config::resolve(it, is_own) != Ok(Forward::Local));
-    let endpoints = elsewhere.flat_map(|service| service.endpoints.values().flatten());
-    let endpoints = endpoints.map(|endpoint| endpoint.address.ip());
-    let others: BTreeSet<IpAddr> = endpoints.filter(|address| !is_own(*address)).collect();
-    if !others.is_empty() {
-        checks.extend(redirect::checks(&config.agent, others.into_iter()));
-    }
+    checks.extend(dead_ends(config));
     if masquerades {
         let check = masquerade::check(&config.agent.masquerade.ports);
         checks.push(check.about("masquerade-ports"));
@@ -204,6 +198,22 @@ fn of_config(config: &Config) -> Vec<Check> {
         checks.push(firewall.about("firewall"));
     }
     checks
+}
+
+/// Interfaces at which packets would get lost without anybody being told.
+pub(crate) fn dead_ends(config: &Config) -> Vec<Check> {
+    let own = OwnAddresses::read().ok();
+    let is_own = |address| own.as_ref().is_some_and(|own| own.contains(address));
+    let services = config.groups.values();
+    let services = services.flat_map(|group| group.services.values());
+    let elsewhere = services.filter(|it| config::resolve(it, is_own) != Ok(Forward::Local));
+    let endpoints = elsewhere.flat_map(|service| service.endpoints.values().flatten());
+    let endpoints = endpoints.map(|endpoint| endpoint.address.ip());
+    let others: BTreeSet<IpAddr> = endpoints.filter(|address| !is_own(*address)).collect();
+    match others.is_empty() {
+        true => Vec::new(),
+        false => redirect::checks(&config.agent, others.into_iter()),
+    }
 }
 
 /// Whether every service's endpoints can be reached the way the file says.

@@ -26,6 +26,8 @@ pub struct Interface {
     pub mtu: u32,
     /// What made it, for virtual ones: `veth`, `bridge`, `vlan`.
     pub kind: Option<String>,
+    /// The one that it lies on, as a VLAN does on its trunk, or that it is a pair with; 0 if none.
+    pub link: u32,
     /// XDP programs on it, by mode; more than one only with hardware offload.
     pub xdp: Vec<(XdpAttached, u32)>,
 }
@@ -166,6 +168,7 @@ fn parse_link(message: &[u8]) -> Option<Interface> {
         match kind {
             libc::IFLA_IFNAME => interface.name = netlink::text(value),
             libc::IFLA_MTU => interface.mtu = netlink::u32_at(value, 0)?,
+            libc::IFLA_LINK => interface.link = netlink::u32_at(value, 0)?,
             libc::IFLA_LINKINFO => interface.kind = link_kind(value),
             libc::IFLA_XDP => interface.xdp = attached_xdp(value),
             _ => {}

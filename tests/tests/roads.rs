@@ -99,8 +99,14 @@ fn over_a_vlan(name: &str, mode: Mode, xdp: &'static str) -> Result<()> {
     if let Err(error) = has.ip("link add link trunk0 name vlan0 type vlan id 7") {
         return skip(name, "this kernel has no VLAN devices", &error);
     }
-    let settings = Settings { xdp, ..settings() };
-    switches(Topology::over(&Link::Vlan, mode, false)?, settings)
+    let lay = || Topology::over(&Link::Vlan, mode, false);
+    if xdp != "native" {
+        let mut stand = Stand::on(lay()?, settings(), &binary()?)?;
+        stand.agent.start()?;
+        let warned = format!("forwarding to {INTERFACE}: a vlan");
+        ensure!(stand.agent.log().contains(&warned), stand.agent.log());
+    }
+    switches(lay()?, Settings { xdp, ..settings() })
 }
 
 fn over_cards(name: &str, mode: Mode) -> Result<()> {

@@ -19,6 +19,7 @@ use crate::api::{self, Api};
 use crate::cli::Log;
 use crate::config::{self, Config};
 use crate::datapath::kernel::KernelDatapath;
+use crate::doctor::{self, Check};
 use crate::exit::{Exit, Failure};
 use crate::host::OwnAddresses;
 use crate::journal::{Journal, Who};
@@ -84,6 +85,15 @@ async fn serve(config: Config, file: &Path) -> anyhow::Result<Ended> {
     let runtime = tokio::runtime::Handle::current();
     let (traces, exporting) = traces::start(config.agent.traces.as_deref(), &runtime)
         .map_err(|why| Failure::new(Exit::Usage, "", why))?;
+    for Check {
+        name,
+        found,
+        advice,
+        ..
+    } in doctor::dead_ends(&config)
+    {
+        warn!("{name}: {found}; {advice}");
+    }
     let kernel = KernelDatapath::open(&config.agent, journal.seed()?)?;
     let setup = Setup {
         seed: kernel.seed(),

@@ -38,9 +38,15 @@ pub(super) fn checks(agent: &AgentConfig, endpoints: impl Iterator<Item = IpAddr
     };
     let ways = endpoints.filter_map(|address| route::way(address).ok()?);
     let ways: Vec<u32> = ways.map(|way| way.interface).collect();
-    let leads = |it: &&Interface| {
-        ways.contains(&it.index) || agent.interfaces.iter().any(|ours| ours.name == it.name)
+    let ours = |name: &str| agent.interfaces.iter().any(|it| it.name == name);
+    let ours = all.iter().filter(|it| ours(&it.name));
+    let ours: Vec<u32> = ours.map(|it| it.index).collect();
+    // Who comes in by a VLAN comes in by its trunk, and is answered by the VLAN.
+    let lies_on_ours = |it: &Interface| {
+        takes_no_xdp(it.kind.as_deref().unwrap_or_default()) && ours.contains(&it.link)
     };
+    let leads =
+        |it: &&Interface| ways.contains(&it.index) || ours.contains(&it.index) || lies_on_ours(it);
     // Each once, by its name.
     let out: BTreeMap<&String, &Interface> =
         all.iter().filter(leads).map(|it| (&it.name, it)).collect();
