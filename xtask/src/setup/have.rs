@@ -23,7 +23,7 @@ const PROGRAMS: [(&str, &str); 12] = [
 const PYTHON: &str = "python3-venv";
 
 /// Where tools of this project are installed.
-pub(super) const TOOLS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/tools");
+pub(crate) const TOOLS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/tools");
 
 /// Where the distribution's compiler keeps its library source.
 const DISTRIBUTION_SOURCE: &str = "/usr/lib/rustlib/src/rust/library/core/Cargo.toml";

@@ -1,0 +1,85 @@
+//! The products: each leads two services to the servers of a colour, and to those of the other when told.
+
+mod haproxy;
+mod nftables;
+mod nginx;
+mod switcher;
+
+use std::fmt;
+use std::net::SocketAddr;
+
+use anyhow::{Result, bail};
+use switcher_harness::Mode;
+
+use crate::site::Site;
+
+/// One of them, set up at a site with the first colour live; gone when dropped.
+pub(crate) trait Switch: Send {
+    /// Sends new connections to a colour. Returns when the command does that people give.
+    fn flip(&mut self, place: usize) -> Result<()>;
+}
+
+/// What is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Product {
+    /// Clients know a server's own address.
+    Direct,
+    Nftables,
+    Haproxy,
+    Nginx,
+    /// With XDP in native mode, or at tc where packets are large.
+    Switcher,
+}
+
+impl Product {
+    pub(crate) const ALL: [Self; 5] = [
+        Self::Direct,
+        Self::Nftables,
+        Self::Haproxy,
+        Self::Nginx,
+        Self::Switcher,
+    ];
+
+    /// Servers that know no way to clients can't be asked directly.
+    pub(crate) fn works(self, mode: Mode) -> bool {
+        self != Self::Direct || mode != Mode::Masquerade
+    }
+
+    /// The services that clients ask.
+    pub(crate) fn services(self, site: &Site) -> [SocketAddr; 2] {
+        match self {
+            Self::Direct => site.servers(0),
+            _ => site.services(),
+        }
+    }
+
+    pub(crate) fn set_up(self, site: &Site, offloads: bool) -> Result<Box<dyn Switch + '_>> {
+        Ok(match self {
+            Self::Direct => Box::new(Nothing),
+            Self::Nftables => Box::new(nftables::Nftables::new(site)?),
+            Self::Haproxy => Box::new(haproxy::Haproxy::new(site)?),
+            Self::Nginx => Box::new(nginx::Nginx::new(site)?),
+            Self::Switcher => Box::new(switcher::Switcher::new(site, offloads)?),
+        })
+    }
+}
+
+impl fmt::Display for Product {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Direct => "direct",
+            Self::Nftables => "nftables",
+            Self::Haproxy => "HAProxy",
+            Self::Nginx => "nginx",
+            Self::Switcher => "Switcher",
+        })
+    }
+}
+
+struct Nothing;
+
+impl Switch for Nothing {
+    fn flip(&mut self, _place: usize) -> Result<()> {
+        bail!("nothing is there that could switch")
+    }
+}
