@@ -37,6 +37,7 @@ mod runner;
 mod sample;
 mod settings;
 mod shown;
+mod slots;
 mod start;
 mod status;
 mod tend;

@@ -14,6 +14,7 @@ use super::Runner;
 use super::audit::asked_entry;
 use super::group::{Group, Waiting};
 use super::settings::differences;
+use super::slots::up_to_date;
 use crate::api::model::{ChangeAnswer, ConfigAnswer, ConfigRequest};
 use crate::config::{self, AgentConfig, Config, ConfigErrors};
 use crate::datapath::{Change, GroupIndex, Have};
@@ -224,12 +225,13 @@ impl Runner {
                 deadline: config.drain.deadline,
                 tagged: needs_tags(&have, *index),
             };
+            let current = up_to_date(&have, (*index, in_kernel), config);
             match self.groups.get_mut(&in_kernel.name) {
                 Some(group) if group.index == *index => {
-                    group.state.refit(in_kernel, timing);
+                    group.state.refit(&current, timing);
                     group.state.gates.policy = config.policy();
                 }
-                Some(_) | None => self.meet(*index, in_kernel, timing),
+                Some(_) | None => self.meet(*index, &current, timing),
             }
         }
         self.groups.retain(|name, _| known.contains(name));

@@ -17,6 +17,7 @@ use super::events::Known;
 use super::group::{Gate, Group};
 use super::handle::{Handle, Message};
 use super::outbox::Outbox;
+use super::slots::up_to_date;
 use crate::api::model::SecureStatus;
 use crate::config::{AgentConfig, Config};
 use crate::datapath::{Attachment, Datapath, Have};
@@ -371,7 +372,10 @@ impl Runner {
             word = format!("{:#018x}", word.0),
             "the word was changed by somebody else"
         );
-        group.state.slots = ready_slots(have, Some(&group.state.slots));
+        let current = self.config.groups.get(name);
+        let current = current.map(|config| up_to_date(&self.have, (group.index, have), config));
+        let current = current.as_ref().unwrap_or(have);
+        group.state.slots = ready_slots(current, Some(&group.state.slots));
         group.state.shares = shared_slots(have);
         self.feed(name, Event::Found { id, word });
     }
