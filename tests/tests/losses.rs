@@ -42,6 +42,7 @@ losses! {
     a_full_disk_blocks_flips_and_nothing_else;
     nobody_healthy_changes_nothing;
     servers_that_flap_harm_nobody;
+    a_link_that_was_down_moves_no_connection;
     a_clock_that_is_set_back_moves_no_deadline;
 }
 
@@ -272,6 +273,36 @@ fn servers_that_flap_harm_nobody() -> Result<()> {
     );
     stand.agent.cli(&["flip", GROUP])?.expect(0)?;
     reached(&stand, "green")
+}
+
+/// Nobody who could not be asked is taken for dead: what comes back first would get the buckets of all others.
+fn a_link_that_was_down_moves_no_connection() -> Result<()> {
+    let stand = Stand::new(Mode::Dsr, false, settings(), &binary()?)?;
+    let healthy = ["wait", GROUP, "--for", "healthy=blue", "--timeout", "20s"];
+    stand.agent.cli(&healthy)?.expect(0)?;
+    let web = stand.topology.web();
+    let open = || (0..12).map(|_| Connection::open(web)).collect();
+    let open: Result<Vec<_>> = stand.topology.client.inside(open)?;
+    let mut open = open?;
+    for turn in 0..3 {
+        for connection in &mut open {
+            let colour = connection
+                .colour()
+                .with_context(|| format!("turn {turn}"))?;
+            ensure!(colour == "blue", "{colour} answers");
+        }
+        let switch = &stand.topology.switch;
+        switch.ip(&format!("link set {INTERFACE} down"))?;
+        until("nobody can be reached", || {
+            let status = stand.agent.status()?;
+            Ok(status["colours"]["blue"]["healthy"] == false)
+        })?;
+        switch.ip(&format!("link set {INTERFACE} up"))?;
+        stand.agent.cli(&healthy)?.expect(0)?;
+    }
+    let log = stand.agent.log();
+    ensure!(!log.contains("to endpoints that are alive"), "{log}");
+    Ok(())
 }
 
 /// Servers that some clients would meet now, and how many of them each.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::Target;
-use super::probe::Fault;
+use super::probe::{CameTo, Fault};
 use crate::config::Program;
 use crate::program::{self, how};
 
@@ -12,7 +12,7 @@ use crate::program::{self, how};
 pub(super) async fn run(check: &Program, target: &Target, patience: Duration) -> Result<(), Fault> {
     let fault = |reason| Fault {
         reason,
-        connected: true,
+        came_to: CameTo::Answer,
     };
     let Target {
         group,
@@ -50,8 +50,11 @@ mod tests {
         let failed = sh("echo one; echo \"$SWITCHER_COLOUR $SWITCHER_ADDRESS\" >&2; exit 3").await;
         let reason = "/bin/sh: exit code 3: green 10.0.0.1:8002";
         assert_eq!(failed.map_err(|it| it.reason), Err(reason.to_owned()));
-        let silent = sh("exit 1").await.map_err(|it| (it.reason, it.connected));
-        assert_eq!(silent, Err(("/bin/sh: exit code 1".to_owned(), true)));
+        let failed = sh("exit 1").await.map_err(|it| (it.reason, it.came_to));
+        assert_eq!(
+            failed,
+            Err(("/bin/sh: exit code 1".to_owned(), CameTo::Answer))
+        );
         let killed = sh("kill -9 $$").await.map_err(|it| it.reason);
         assert_eq!(killed, Err("/bin/sh: ended by a signal".to_owned()));
     }

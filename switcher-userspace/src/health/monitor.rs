@@ -7,6 +7,7 @@ use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval};
 
+use super::probe::CameTo;
 use super::{Report, Standing, Tally, Target, exec, probe, targets};
 use crate::config::{Config, Health, HealthKind};
 use crate::datapath::clients::Bypass;
@@ -80,8 +81,10 @@ async fn watch(target: Target, health: Health, bypass: Bypass, tell: Tell) {
         };
         tally.record(passed.is_ok());
         let count = |so_far: u32, goes_on| if goes_on { so_far.saturating_add(1) } else { 0 };
-        failed = count(failed, passed.is_err());
-        silent = count(silent, passed.as_ref().is_err_and(|fault| !fault.connected));
+        let came_to = passed.as_ref().err().map(|fault| fault.came_to);
+        let theirs = matches!(came_to, Some(CameTo::Silence | CameTo::Answer));
+        failed = count(failed, theirs);
+        silent = count(silent, came_to == Some(CameTo::Silence));
         let standing = match tally.healthy() {
             Some(true) => Standing::Up,
             _ if silent >= health.fall => Standing::Dead,

@@ -1,5 +1,6 @@
 //! One probe of one endpoint.
 
+use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -18,8 +19,19 @@ use crate::datapath::clients::Bypass;
 pub(super) struct Fault {
     /// In words.
     pub(super) reason: String,
-    /// Whether it took the connection all the same.
-    pub(super) connected: bool,
+    /// What that says of it.
+    pub(super) came_to: CameTo,
+}
+
+/// How far a probe that was not passed has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum CameTo {
+    /// Nothing that the endpoint knows of: the fault is this host's.
+    Nothing,
+    /// It took no connection.
+    Silence,
+    /// It answered, but not as it should.
+    Answer,
 }
 
 /// Whether the endpoint passes, or why it doesn't.
@@ -35,13 +47,11 @@ pub(super) async fn probe(
     let begun = Instant::now();
     let late = || format!("no answer within {}", humantime::format_duration(patience));
     let connected = timeout(patience, connect(address, bypass)).await;
-    let stream = match connected {
-        Ok(connected) => connected,
-        Err(_) => Err(late()),
-    };
-    let stream = stream.map_err(|reason| Fault {
-        reason,
-        connected: false,
+    let stream = connected.unwrap_or_else(|_| {
+        Err(Fault {
+            reason: late(),
+            came_to: CameTo::Silence,
+        })
     })?;
     let HealthKind::Http { path } = kind else {
         return Ok(());
@@ -52,22 +62,26 @@ pub(super) async fn probe(
         .unwrap_or_else(|_| Err(late()))
         .map_err(|reason| Fault {
             reason,
-            connected: true,
+            came_to: CameTo::Answer,
         })
 }
 
 /// To exactly this address: an endpoint may be a VIP, which would lead to the live colour.
-async fn connect(address: SocketAddr, bypass: &Bypass) -> Result<TcpStream, String> {
+async fn connect(address: SocketAddr, bypass: &Bypass) -> Result<TcpStream, Fault> {
     let socket = match address {
         SocketAddr::V4(_) => TcpSocket::new_v4(),
         SocketAddr::V6(_) => TcpSocket::new_v6(),
     };
-    let socket = socket.map_err(|error| plain(&error))?;
+    let not_asked = |reason| Fault {
+        reason,
+        came_to: CameTo::Nothing,
+    };
+    let socket = socket.map_err(|error| not_asked(plain(&error)))?;
     bypass
         .mark(&socket)
-        .map_err(|error| format!("not exempt from steering: {}", plain(&error)))?;
+        .map_err(|error| not_asked(format!("not exempt from steering: {}", plain(&error))))?;
     let connected = socket.connect(address).await;
-    connected.map_err(|error| plain(&error))
+    connected.map_err(|error| could_not(&error))
 }
 
 /// A GET that is answered with 2xx or 3xx.
@@ -98,8 +112,20 @@ async fn http(stream: TcpStream, address: SocketAddr, path: &str) -> Result<(), 
     Err(format!("HTTP status {status}"))
 }
 
+/// Why there is no connection. Without a way to the endpoint, as while this host's link is down, it was not asked.
+fn could_not(error: &io::Error) -> Fault {
+    let came_to = match error.kind() {
+        ErrorKind::NetworkUnreachable | ErrorKind::NetworkDown => CameTo::Nothing,
+        _ => CameTo::Silence,
+    };
+    Fault {
+        reason: plain(error),
+        came_to,
+    }
+}
+
 /// The kernel's words without the number.
-fn plain(error: &std::io::Error) -> String {
+fn plain(error: &io::Error) -> String {
     let text = error.to_string().to_lowercase();
     match text.split_once(" (os error") {
         Some((words, _)) => words.to_owned(),
@@ -126,7 +152,7 @@ mod tests {
         );
         drop(listener);
         let refused = probe(&HealthKind::Tcp, address, &Bypass::default(), PATIENCE).await;
-        assert_eq!(refused, fault("connection refused", false));
+        assert_eq!(refused, fault("connection refused", CameTo::Silence));
     }
 
     #[tokio::test]
@@ -137,7 +163,10 @@ mod tests {
             Ok(())
         );
         let error = ask("HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n").await;
-        assert_eq!(error, fault("HTTP status 503 Service Unavailable", true));
+        assert_eq!(
+            error,
+            fault("HTTP status 503 Service Unavailable", CameTo::Answer)
+        );
         assert!(ask("SSH-2.0-OpenSSH\r\n").await.is_err());
         assert!(ask("").await.is_err());
     }
@@ -154,12 +183,23 @@ mod tests {
             Duration::from_millis(30),
         )
         .await;
-        assert_eq!(late, fault("no answer within 30ms", true));
+        assert_eq!(late, fault("no answer within 30ms", CameTo::Answer));
     }
 
-    fn fault(reason: &str, connected: bool) -> Result<(), Fault> {
+    #[test]
+    fn who_was_not_asked_is_not_silent() {
+        let came_to = |number| could_not(&io::Error::from_raw_os_error(number)).came_to;
+        for ours in [libc::ENETUNREACH, libc::ENETDOWN] {
+            assert_eq!(came_to(ours), CameTo::Nothing);
+        }
+        for theirs in [libc::ECONNREFUSED, libc::EHOSTUNREACH] {
+            assert_eq!(came_to(theirs), CameTo::Silence);
+        }
+    }
+
+    fn fault(reason: &str, came_to: CameTo) -> Result<(), Fault> {
         let reason = reason.into();
-        Err(Fault { reason, connected })
+        Err(Fault { reason, came_to })
     }
 
     async fn ask(answer: &'static str) -> Result<(), Fault> {
