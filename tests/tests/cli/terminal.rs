@@ -50,9 +50,9 @@ fn who_waits_sees_how_far_it_is() {
         left.colour()?;
         let flip = ["flip", GROUP, "--wait", "drained", "--reason", "test"];
         let mut flip = start(&stand, &flip)?;
-        flip.until("shop: draining, 1 flows on old endpoints; in")?;
+        flip.until("shop: draining, 1 flow on old endpoints; in")?;
         let mut wait = start(&stand, &["wait", GROUP, "--for", "drained"])?;
-        wait.until("1 flows on old endpoints")?;
+        wait.until("1 flow on old endpoints")?;
         let mut quiet = start(&stand, &["--quiet", "wait", GROUP, "--for", "drained"])?;
         drop(left);
         for terminal in [&mut flip, &mut wait, &mut quiet] {
