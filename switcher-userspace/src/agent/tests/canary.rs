@@ -12,22 +12,32 @@ use crate::release::{End, Kind};
 /// After a change of blue's endpoints its former table is still there; no word says which of both is blue's.
 #[tokio::test]
 async fn a_canary_is_taken_back_to_the_table_that_the_configuration_has_made() {
-    let stand = Stand::new(&config(&[8001, 8003], &[8002]));
-    let text = config(&[8001], &[8002]);
-    apply(&stand, &text).await.expect("is taken");
-    for live in ["green", "blue"] {
-        assert_eq!(stand.flip().await.expect("flips").to, live);
+    let both = config(&[8001, 8003], &[8002]);
+    let heavy = both.replace(
+        "\"10.0.0.1:8003\"",
+        "{ address = \"10.0.0.1:8003\", weight = 3 }",
+    );
+    assert_ne!(heavy, both);
+    // One less, one more, and another share.
+    let one = config(&[8001], &[8002]);
+    for (before, after) in [(&both, &one), (&one, &both), (&both, &heavy)] {
+        let stand = Stand::new(before);
+        let former = dealt(&stand);
+        apply(&stand, after).await.expect("is taken");
+        let blue = dealt(&stand);
+        assert_ne!(blue, former);
+        for live in ["green", "blue"] {
+            assert_eq!(stand.flip().await.expect("flips").to, live);
+        }
+        assert_eq!(dealt(&stand), blue);
+        for percent in [20, 40] {
+            canary(&stand, percent).await.expect("steps");
+        }
+        let stand = stand.restart(after);
+        let back = stand.order(Verb::Rollback, ChangeRequest::default()).await;
+        back.expect("rolls back");
+        assert_eq!(dealt(&stand), blue);
     }
-    let blue = BTreeMap::from([(stand.kernel.endpoint(8001), 1)]);
-    let only_blue = |stand: &Stand| dealt(stand).keys().eq(blue.keys());
-    assert!(only_blue(&stand));
-    for percent in [20, 40] {
-        canary(&stand, percent).await.expect("steps");
-    }
-    let stand = stand.restart(&text);
-    let back = stand.order(Verb::Rollback, ChangeRequest::default()).await;
-    back.expect("rolls back");
-    assert!(only_blue(&stand), "{:?}", dealt(&stand));
 }
 
 #[tokio::test]
