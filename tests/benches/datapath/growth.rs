@@ -43,19 +43,17 @@ pub(crate) fn measure(report: &mut Report) -> anyhow::Result<()> {
         Some(APPLY),
     );
     let large = flips(&stand)?;
-    report.figure(
+    times(
+        report,
         "flip, store to settled: 10,000 services for 2",
         large.0 / small.0,
-        "times",
-        Some(GOAL),
     );
     report.figure("flip, command line: 2 services", small.1, "ms", None);
     report.figure("flip, command line: 10,000 services", large.1, "ms", None);
-    report.figure(
+    times(
+        report,
         "flip, command line: 10,000 services for 2",
         large.1 / small.1,
-        "times",
-        Some(GOAL),
     );
     report.figure("agent's memory with 2 services", before, "MiB", None);
     report.figure(
@@ -67,14 +65,17 @@ pub(crate) fn measure(report: &mut Report) -> anyhow::Result<()> {
     apply(&stand, &few)?;
     apply(&stand, &(few + &services(1, ENDPOINTS)))?;
     let wide = flips(&stand)?;
-    report.figure(
+    times(
+        report,
         "flip, store to settled: 1,000 endpoints for 2",
         wide.0 / small.0,
-        "times",
-        Some(GOAL),
     );
     report.figure("flip, command line: 1,000 endpoints", wide.1, "ms", None);
     Ok(())
+}
+
+fn times(report: &mut Report, name: &'static str, ratio: f64) {
+    report.figure(name, ratio, "times", Some(GOAL));
 }
 
 /// Seconds. Afterwards the group is at rest.

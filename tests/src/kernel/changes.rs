@@ -1,6 +1,7 @@
 //! What programs have changed in their maps.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Add;
 
 use aya::maps::{ArrayOfMaps, HashMap, Map, MapData, MapError, PerCpuArray, RingBuf};
 use bytemuck::Pod;
@@ -98,7 +99,7 @@ impl Kernel {
             changes.fragments.insert(key.0, said.0);
         }
         for endpoint in like.endpoints.values() {
-            let cells = self.sum::<Counters>(map::COUNTERS, endpoint.counter, add_counters)?;
+            let cells = self.sum::<Counters>(map::COUNTERS, endpoint.counter, Add::add)?;
             changes.counters.insert(endpoint.counter, cells);
         }
         changes.reasons = self.reasons()?;
@@ -163,15 +164,5 @@ impl Kernel {
         let array = PerCpuArray::<_, Plain<T>>::try_from(self.data(name)?)?;
         let values = array.get(&index, 0)?;
         Ok(values.iter().fold(T::zeroed(), |sum, cpu| add(sum, cpu.0)))
-    }
-}
-
-fn add_counters(a: Counters, b: Counters) -> Counters {
-    Counters {
-        packets: a.packets + b.packets,
-        bytes: a.bytes + b.bytes,
-        connections: a.connections + b.connections,
-        resets: a.resets + b.resets,
-        answers: a.answers + b.answers,
     }
 }
