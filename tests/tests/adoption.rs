@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use switcher_harness::agent::binary;
 use switcher_harness::load::Connection;
+use switcher_harness::privilege::run;
 use switcher_harness::servers::{EchoServer, HttpServer, Identity, colour_of};
 use switcher_harness::topology::{ECHO, INTERFACE, WEB};
-use switcher_harness::{Agent, Mode, Namespace, Place, Topology, netns, privilege};
+use switcher_harness::{Agent, Mode, Namespace, Place, Topology};
 
 #[test]
 fn tcp_is_adopted_and_released() {
@@ -223,12 +224,4 @@ fn topology(v6: bool) -> Result<Topology> {
 /// A port of the service's address.
 fn at(topology: &Topology, port: u16) -> SocketAddr {
     SocketAddr::new(topology.web().ip(), port)
-}
-
-fn run(name: &str, test: fn() -> Result<()>) {
-    if !privilege::is_root(name) {
-        return;
-    }
-    netns::sweep();
-    test().unwrap_or_else(|error| panic!("{error:#}"));
 }

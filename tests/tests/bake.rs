@@ -14,7 +14,8 @@ use serde_json::Value;
 use switcher_harness::agent::{Output, binary};
 use switcher_harness::config::{GROUP, Settings};
 use switcher_harness::load::Connection;
-use switcher_harness::{Load, Mode, Plan, Stand, netns, privilege};
+use switcher_harness::privilege::run;
+use switcher_harness::{Load, Mode, Plan, Stand};
 
 /// Longer than anything here takes, should it have to be cut short.
 const BAKE: &str = "
@@ -72,7 +73,7 @@ fn who_does_not_answer_is_no_colour_to_stay_with() {
         stand.servers.end_web("green", 1);
         let deaf = stand.topology.switch.inside(|| deaf(green))??;
         let flip = flip(&stand)?;
-        until(&stand, |it| it["phase"] == "baking")?;
+        stand.until(|it| it["phase"] == "baking")?;
         let web = stand.topology.web();
         // Nobody answers them; some will have been let in before that queue was full.
         let knock = || {
@@ -103,10 +104,10 @@ fn a_canary_grows_by_itself_or_is_taken_back() {
         };
         let mut stand = Stand::new(Mode::Local, true, settings, &binary()?)?;
         ask(&stand, 20)?;
-        until(&stand, |it| it["colours"]["green"]["healthy"] == true)?;
+        stand.until(|it| it["colours"]["green"]["healthy"] == true)?;
         stand.servers.set_resetting("green", true);
         let rollout = by_policy(&stand);
-        until(&stand, |it| it["canary"]["percent"] == 50)?;
+        stand.until(|it| it["canary"]["percent"] == 50)?;
         for _ in 0..200 {
             if rollout.is_finished() {
                 break;
@@ -125,7 +126,7 @@ fn a_canary_grows_by_itself_or_is_taken_back() {
             "{history:#}"
         );
         stand.servers.set_resetting("green", false);
-        until(&stand, |it| it["phase"] == "idle")?;
+        stand.until(|it| it["phase"] == "idle")?;
 
         let config = std::fs::read_to_string(stand.agent.place().config())?;
         stand.agent.write_config(&config.replace("60s", "700ms"))?;
@@ -153,8 +154,8 @@ fn a_canary_grows_by_itself_or_is_taken_back() {
 fn a_drill_costs_nothing() {
     run("a_drill_costs_nothing", || {
         let mut stand = Stand::new(Mode::Local, true, Settings::default(), &binary()?)?;
-        until(&stand, |it| it["colours"]["green"]["healthy"] == true)?;
-        until(&stand, |it| it["colours"]["blue"]["healthy"] == true)?;
+        stand.until(|it| it["colours"]["green"]["healthy"] == true)?;
+        stand.until(|it| it["colours"]["blue"]["healthy"] == true)?;
         // UDP flows are remembered for a minute, and would be waited for.
         let plan = Plan {
             downloads: 0,
@@ -183,11 +184,11 @@ fn a_drill_costs_nothing() {
         let report = load.stop()?;
         let failures = report.failures();
         ensure!(failures.is_empty(), "{failures:?}");
-        until(&stand, |it| it["phase"] == "idle")?;
+        stand.until(|it| it["phase"] == "idle")?;
 
         let words = ["drill", GROUP, "--for", "3s"];
         let second = stand.agent.cli_in_background(&words);
-        until(&stand, |it| it["phase"] == "confirming")?;
+        stand.until(|it| it["phase"] == "confirming")?;
         stand.agent.kill()?;
         stand.agent.start()?;
         let second = second
@@ -200,9 +201,9 @@ fn a_drill_costs_nothing() {
         );
         ensure!(stand.agent.live()? == "blue");
 
-        until(&stand, |it| it["phase"] == "idle")?;
+        stand.until(|it| it["phase"] == "idle")?;
         stand.servers.set_healthy("blue", false);
-        until(&stand, |it| it["colours"]["blue"]["healthy"] == false)?;
+        stand.until(|it| it["colours"]["blue"]["healthy"] == false)?;
         let refused = stand.agent.cli(&["drill", GROUP])?.expect(5)?.stderr;
         ensure!(
             refused.contains("no way back") && refused.contains("503"),
@@ -280,7 +281,7 @@ fn resets(stand: &Stand) -> Result<()> {
 
 fn checks(stand: &Stand) -> Result<()> {
     let flip = flip(stand)?;
-    until(stand, |it| it["phase"] == "baking")?;
+    stand.until(|it| it["phase"] == "baking")?;
     let status = stand.agent.status()?;
     let next = status["next"]["what"].as_str().unwrap_or_default();
     ensure!(next.contains("blue is live again if"), "{status:#}");
@@ -288,7 +289,7 @@ fn checks(stand: &Stand) -> Result<()> {
     stand.servers.set_healthy("green", false);
     let undone = rolled_back(stand, flip, || Ok(()))?;
     stand.servers.set_healthy("green", true);
-    until(stand, |it| it["colours"]["green"]["healthy"] == true)?;
+    stand.until(|it| it["colours"]["green"]["healthy"] == true)?;
     let why = undone["receipt"]["bake"]["why"].to_string();
     ensure!(why.contains("503"), "{undone:#}");
     Ok(())
@@ -311,11 +312,11 @@ fn killed(stand: &mut Stand) -> Result<()> {
 /// Nothing goes back to what is no better; once it is, it does.
 fn degraded(stand: &Stand) -> Result<()> {
     let flip = flip(stand)?;
-    until(stand, |it| it["phase"] == "baking")?;
+    stand.until(|it| it["phase"] == "baking")?;
     stand.servers.set_healthy("blue", false);
-    until(stand, |it| it["colours"]["blue"]["healthy"] == false)?;
+    stand.until(|it| it["colours"]["blue"]["healthy"] == false)?;
     stand.servers.set_healthy("green", false);
-    until(stand, |it| it["phase"] == "degraded")?;
+    stand.until(|it| it["phase"] == "degraded")?;
     let status = stand.agent.status()?;
     let why = status["cutover"]["bake"]["why"].to_string();
     ensure!(
@@ -325,7 +326,7 @@ fn degraded(stand: &Stand) -> Result<()> {
     stand.servers.set_healthy("blue", true);
     rolled_back(stand, flip, || Ok(()))?;
     stand.servers.set_healthy("green", true);
-    until(stand, |it| it["colours"]["green"]["healthy"] == true)
+    stand.until(|it| it["colours"]["green"]["healthy"] == true)
 }
 
 /// What does well stays. With a shorter time.
@@ -341,13 +342,13 @@ fn well(stand: &Stand) -> Result<()> {
         said.stdout
     );
     let flip = flip(stand)?;
-    until(stand, |it| it["live"] == "green")?;
+    stand.until(|it| it["live"] == "green")?;
     ask(stand, 12)?;
     let kept = flip.join().map_err(|_| anyhow::anyhow!("it panicked"))??;
     let id = id(&kept.expect(0)?.json()?)?;
     let shown = stand.agent.json(&["show", &id])?;
     ensure!(shown["receipt"]["bake"]["verdict"] == "passed", "{shown:#}");
-    until(stand, |it| it["phase"] == "idle")?;
+    stand.until(|it| it["phase"] == "idle")?;
     let shown = stand.agent.json(&["show", &id])?;
     let receipt = &shown["receipt"];
     for field in [
@@ -374,7 +375,7 @@ fn well(stand: &Stand) -> Result<()> {
 }
 
 fn flip(stand: &Stand) -> Result<JoinHandle<Result<Output>>> {
-    until(stand, |it| it["phase"] == "idle")?;
+    stand.until(|it| it["phase"] == "idle")?;
     let words = [
         "flip",
         GROUP,
@@ -410,7 +411,7 @@ fn rolled_back(
     waited.expect(7)?;
     ensure!(stand.agent.live()? == "blue");
     ask(stand, 1)?;
-    until(stand, |it| it["phase"] == "idle")?;
+    stand.until(|it| it["phase"] == "idle")?;
     let history = stand.agent.json(&["history", GROUP])?;
     let undone = history.as_array().context("no list")?.iter();
     let mut undone = undone.filter(|it| it["kind"] == "flip");
@@ -442,22 +443,4 @@ fn ask_in_vain(stand: &Stand) -> Result<()> {
             let _reset = Connection::open(web).and_then(|mut it| it.colour());
         }
     })
-}
-
-fn until(stand: &Stand, holds: impl Fn(&Value) -> bool) -> Result<()> {
-    for _ in 0..600 {
-        if holds(&stand.agent.status()?) {
-            return Ok(());
-        }
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    anyhow::bail!("never: {:#}", stand.agent.status()?)
-}
-
-fn run(name: &str, test: impl FnOnce() -> Result<()>) {
-    if !privilege::is_root(name) {
-        return;
-    }
-    netns::sweep();
-    test().unwrap_or_else(|error| panic!("{error:#}"));
 }

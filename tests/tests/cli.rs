@@ -19,7 +19,8 @@ use anyhow::Result;
 use serde_json::Value;
 use switcher_harness::agent::binary;
 use switcher_harness::config::Settings;
-use switcher_harness::{Mode, Stand, netns, privilege};
+use switcher_harness::privilege::run;
+use switcher_harness::{Mode, Stand};
 
 /// A stand with one server a colour.
 fn stand() -> Result<Stand> {
@@ -36,12 +37,4 @@ fn fields<'a>(value: &'a Value, fields: &[&str]) -> Result<Vec<&'a Value>> {
                 .ok_or_else(|| anyhow::anyhow!("no field `{field}` in {value:#}"))
         })
         .collect()
-}
-
-fn run(name: &str, test: impl FnOnce() -> Result<()>) {
-    if !privilege::is_root(name) {
-        return;
-    }
-    netns::sweep();
-    test().unwrap_or_else(|error| panic!("{error:#}"));
 }

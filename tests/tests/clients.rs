@@ -8,9 +8,10 @@ use anyhow::{Context as _, Result, ensure};
 use switcher_harness::agent::binary;
 use switcher_harness::config::{GROUP, Settings};
 use switcher_harness::load::Connection;
+use switcher_harness::privilege::run;
 use switcher_harness::servers::{EchoServer, HttpServer, Identity, colour_of};
 use switcher_harness::topology::{ECHO, VIP, WEB};
-use switcher_harness::{Cgroup, Mode, Namespace, Stand, netns, privilege};
+use switcher_harness::{Cgroup, Mode, Namespace, Stand};
 
 /// The port that reaches the idle colour.
 const PREVIEW: u16 = 9080;
@@ -291,12 +292,4 @@ fn stand(v6: bool) -> Result<Stand> {
     stand.agent.write_config(&config)?;
     stand.agent.start()?;
     Ok(stand)
-}
-
-fn run(name: &str, test: fn() -> Result<()>) {
-    if !privilege::is_root(name) {
-        return;
-    }
-    netns::sweep();
-    test().unwrap_or_else(|error| panic!("{error:#}"));
 }

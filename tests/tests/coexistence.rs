@@ -11,8 +11,9 @@ use nix::libc;
 use switcher_harness::agent::binary;
 use switcher_harness::config::Settings;
 use switcher_harness::load::Connection;
+use switcher_harness::privilege::run;
 use switcher_harness::topology::INTERFACE;
-use switcher_harness::{Cgroup, Mode, Namespace, Stand, netns, privilege};
+use switcher_harness::{Cgroup, Mode, Namespace, Stand};
 
 #[test]
 fn an_xdp_program_is_named_and_left_alone() {
@@ -196,12 +197,4 @@ fn reaches_blue(stand: &Stand) -> Result<()> {
     let colour = connection.colour()?;
     ensure!(colour == "blue", "{colour} answers, not blue");
     Ok(())
-}
-
-fn run(name: &str, test: fn() -> Result<()>) {
-    if !privilege::is_root(name) {
-        return;
-    }
-    netns::sweep();
-    test().unwrap_or_else(|error| panic!("{error:#}"));
 }

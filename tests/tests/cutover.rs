@@ -2,7 +2,6 @@
 //! new colour from the first that begins after the command returned.
 
 use std::net::UdpSocket;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
@@ -10,8 +9,9 @@ use switcher_harness::agent::binary;
 use switcher_harness::config::{GROUP, Settings};
 use switcher_harness::flips::{judge, switch};
 use switcher_harness::load::{Kind, PATIENCE};
+use switcher_harness::privilege::alone;
 use switcher_harness::stats::Counters;
-use switcher_harness::{Load, Mode, Plan, Stand, netns, privilege};
+use switcher_harness::{Load, Mode, Plan, Stand};
 use switcher_tests::receiver::Receivers;
 
 /// Switches of one combination.
@@ -27,7 +27,7 @@ macro_rules! combinations {
     ($($name:ident: $mode:ident $xdp:literal offloads $offloads:literal;)+) => {$(
         #[test]
         fn $name() {
-            run(stringify!($name), || {
+            alone(stringify!($name), || {
                 switches_under_load(Mode::$mode, settings($xdp), $offloads, SWITCHES)
             });
         }
@@ -53,7 +53,7 @@ macro_rules! short {
                 v6: $v6,
                 ..settings($xdp)
             };
-            run(stringify!($name), || {
+            alone(stringify!($name), || {
                 switches_under_load(Mode::$mode, settings(), $offloads, FEW)
             });
         }
@@ -78,7 +78,7 @@ short! {
 /// A card in front, and virtual interfaces behind it.
 #[test]
 fn routed_native_in_front_of_tc() {
-    run("routed_native_in_front_of_tc", || {
+    alone("routed_native_in_front_of_tc", || {
         let settings = Settings {
             inner_xdp: Some("tc"),
             ..settings("native")
@@ -89,27 +89,27 @@ fn routed_native_in_front_of_tc() {
 
 #[test]
 fn jumbo_frames_local() {
-    run("jumbo_frames_local", || jumbo(Mode::Local));
+    alone("jumbo_frames_local", || jumbo(Mode::Local));
 }
 
 #[test]
 fn jumbo_frames_routed() {
-    run("jumbo_frames_routed", || jumbo(Mode::Routed));
+    alone("jumbo_frames_routed", || jumbo(Mode::Routed));
 }
 
 #[test]
 fn jumbo_frames_masquerade() {
-    run("jumbo_frames_masquerade", || jumbo(Mode::Masquerade));
+    alone("jumbo_frames_masquerade", || jumbo(Mode::Masquerade));
 }
 
 #[test]
 fn jumbo_frames_dsr() {
-    run("jumbo_frames_dsr", || jumbo(Mode::Dsr));
+    alone("jumbo_frames_dsr", || jumbo(Mode::Dsr));
 }
 
 #[test]
 fn jumbo_frames_ipip() {
-    run("jumbo_frames_ipip", || jumbo(Mode::Ipip));
+    alone("jumbo_frames_ipip", || jumbo(Mode::Ipip));
 }
 
 /// Frames of more than a page, which native XDP sees in parts: TCP segments of downloads, and datagrams both
@@ -141,14 +141,14 @@ fn jumbo(mode: Mode) -> Result<()> {
 
 #[test]
 fn windows_close_and_open_local() {
-    run("windows_close_and_open_local", || {
+    alone("windows_close_and_open_local", || {
         closing_windows(Mode::Local)
     });
 }
 
 #[test]
 fn windows_close_and_open_routed() {
-    run("windows_close_and_open_routed", || {
+    alone("windows_close_and_open_routed", || {
         closing_windows(Mode::Routed)
     });
 }
@@ -229,15 +229,4 @@ fn told_first_packet(stand: &Stand) -> Result<()> {
         "no first packet: {status}"
     );
     Ok(())
-}
-
-/// One at a time: each has as many clients as the processors bear.
-fn run(name: &str, test: impl FnOnce() -> Result<()>) {
-    static ALONE: Mutex<()> = Mutex::new(());
-    if !privilege::is_root(name) {
-        return;
-    }
-    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-    netns::sweep();
-    test().unwrap_or_else(|error| panic!("{error:#}"));
 }

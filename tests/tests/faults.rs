@@ -13,7 +13,8 @@ use switcher_harness::agent::{Output, binary};
 use switcher_harness::chance::Chance;
 use switcher_harness::config::{GROUP, Settings};
 use switcher_harness::load::Report;
-use switcher_harness::{Load, Mode, Namespace, Plan, Stand, netns, privilege};
+use switcher_harness::privilege::run;
+use switcher_harness::{Load, Mode, Namespace, Plan, Stand, netns};
 
 /// Times that an agent is killed in the middle of a flip.
 const KILLS: usize = 20;
@@ -410,12 +411,4 @@ fn plan() -> Plan {
         download: Duration::from_secs(2),
         ..Plan::default()
     }
-}
-
-fn run(name: &str, test: fn() -> Result<()>) {
-    if !privilege::is_root(name) {
-        return;
-    }
-    netns::sweep();
-    test().unwrap_or_else(|error| panic!("{error:#}"));
 }

@@ -3,7 +3,6 @@
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpStream};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -12,9 +11,10 @@ use switcher_harness::agent::binary;
 use switcher_harness::config::{GROUP, Settings};
 use switcher_harness::flips::{judge, switch};
 use switcher_harness::load::{Kind, PATIENCE};
+use switcher_harness::privilege::alone;
 use switcher_harness::stats::Counters;
 use switcher_harness::topology::INTERFACE;
-use switcher_harness::{Load, Mode, Plan, Stand, netns, privilege};
+use switcher_harness::{Load, Mode, Plan, Stand};
 use switcher_tests::receiver::Receivers;
 
 /// Switches under load.
@@ -34,7 +34,7 @@ const NARROW_V6: u16 = 1380;
 
 #[test]
 fn ipv4_inside_ipv4() {
-    run("ipip::ipv4_inside_ipv4", || {
+    alone("ipip::ipv4_inside_ipv4", || {
         let settings = Settings {
             web: "tunnel_source = \"10.200.0.0/16\"",
             ..settings("native")
@@ -53,7 +53,7 @@ fn ipv4_inside_ipv4() {
 
 #[test]
 fn ipv6_inside_ipv6() {
-    run("ipip::ipv6_inside_ipv6", || {
+    alone("ipip::ipv6_inside_ipv6", || {
         let settings = Settings {
             v6: true,
             ..settings("native")
@@ -68,7 +68,7 @@ fn ipv6_inside_ipv6() {
 /// Packets of many segments stay whole on their way through the switch.
 #[test]
 fn ipv4_inside_ipv6_at_tc() {
-    run("ipip::ipv4_inside_ipv6_at_tc", || {
+    alone("ipip::ipv4_inside_ipv6_at_tc", || {
         let settings = Settings {
             servers_v6: true,
             ..settings("tc")
@@ -82,7 +82,7 @@ fn ipv4_inside_ipv6_at_tc() {
 
 #[test]
 fn ipv4_inside_ipv4_at_tc() {
-    run("ipip::ipv4_inside_ipv4_at_tc", || {
+    alone("ipip::ipv4_inside_ipv4_at_tc", || {
         let (stand, _receivers) = stand(settings("tc"), false)?;
         under_load(&stand)?;
         told_of_the_way(&stand)
@@ -253,15 +253,4 @@ fn upload(web: SocketAddr) -> Result<()> {
             Err(panic) => std::panic::resume_unwind(panic),
         }
     })
-}
-
-/// One at a time: each has as many clients as the processors bear.
-fn run(name: &str, test: impl FnOnce() -> Result<()>) {
-    static ALONE: Mutex<()> = Mutex::new(());
-    if !privilege::is_root(name) {
-        return;
-    }
-    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-    netns::sweep();
-    test().unwrap_or_else(|error| panic!("{error:#}"));
 }

@@ -12,8 +12,9 @@ use switcher::datapath::pins::Pins;
 use switcher_harness::agent::binary;
 use switcher_harness::config::{GROUP, Settings};
 use switcher_harness::load::Connection;
+use switcher_harness::privilege::run;
 use switcher_harness::topology::INTERFACE;
-use switcher_harness::{Load, Mode, Plan, Stand, netns, privilege};
+use switcher_harness::{Load, Mode, Plan, Stand, netns};
 
 use clock::a_clock_that_is_set_back_moves_no_deadline;
 
@@ -404,12 +405,4 @@ fn stand() -> Result<Stand> {
     let healthy = ["wait", GROUP, "--for", "healthy=green", "--timeout", "20s"];
     stand.agent.cli(&healthy)?.expect(0)?;
     Ok(stand)
-}
-
-fn run(name: &str, test: fn() -> Result<()>) {
-    if !privilege::is_root(name) {
-        return;
-    }
-    netns::sweep();
-    test().unwrap_or_else(|error| panic!("{error:#}"));
 }

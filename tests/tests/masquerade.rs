@@ -2,16 +2,16 @@
 //! becomes of the agent is nothing to flows.
 
 use std::net::{SocketAddr, TcpStream};
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use switcher_harness::agent::{Output, binary};
 use switcher_harness::config::{GROUP, Settings};
 use switcher_harness::load::{Kind, Report};
+use switcher_harness::privilege::alone;
 use switcher_harness::stats::Counters;
 use switcher_harness::topology::COLOURS;
-use switcher_harness::{Load, Mode, Plan, Stand, netns, privilege};
+use switcher_harness::{Load, Mode, Plan, Stand};
 
 /// Switches under load.
 const SWITCHES: usize = 20;
@@ -27,7 +27,7 @@ macro_rules! tests {
         mod test {$(
             #[test]
             fn $name() {
-                super::run(stringify!($name), || $test);
+                super::alone(stringify!($name), || $test);
             }
         )+}
     };
@@ -289,15 +289,4 @@ fn settings(xdp: &'static str, agent: &'static str) -> Settings {
         health: "none",
         ..Settings::default()
     }
-}
-
-/// One at a time: each has as many clients as the processors bear.
-fn run(name: &str, test: impl FnOnce() -> Result<()>) {
-    static ALONE: Mutex<()> = Mutex::new(());
-    if !privilege::is_root(name) {
-        return;
-    }
-    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-    netns::sweep();
-    test().unwrap_or_else(|error| panic!("{error:#}"));
 }

@@ -15,7 +15,7 @@ use switcher_common::abi::TICK_SHIFT;
 use switcher_harness::agent::binary;
 use switcher_harness::config::{GROUP, Settings};
 use switcher_harness::topology::{COLOURS, INTERFACE, six};
-use switcher_harness::{Mode, Namespace, Stand, netns, privilege, servers};
+use switcher_harness::{Mode, Namespace, Stand, privilege, servers};
 use switcher_tests::receiver::Receivers;
 
 /// What the hop between far clients and the switch takes, in bytes.
@@ -63,11 +63,7 @@ fn routed_at_tc() {
 }
 
 fn run(name: &str, mode: Mode, v6: bool, xdp: &'static str) {
-    if !privilege::is_root(name) {
-        return;
-    }
-    netns::sweep();
-    paths(mode, v6, xdp).unwrap_or_else(|error| panic!("{error:#}"));
+    privilege::run(name, || paths(mode, v6, xdp));
 }
 
 fn paths(mode: Mode, v6: bool, xdp: &'static str) -> Result<()> {

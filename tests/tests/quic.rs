@@ -2,8 +2,8 @@
 //! new colour, and no handshake fails, with Retry and without, and with questions in the first packets (0-RTT).
 
 use std::net::{SocketAddr, UdpSocket};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
@@ -14,7 +14,8 @@ use quinn::{ClientConfig, Connection, Endpoint, EndpointConfig, Incoming, Server
 use quinn::{TokioRuntime, TransportConfig};
 use switcher_harness::agent::{Output, binary};
 use switcher_harness::config::{GROUP, Settings};
-use switcher_harness::{Mode, Namespace, Stand, netns, privilege};
+use switcher_harness::privilege::alone;
+use switcher_harness::{Mode, Namespace, Stand};
 use tokio::runtime::Runtime;
 
 const PORT: u16 = 4433;
@@ -26,12 +27,16 @@ const WHILE: Duration = Duration::from_millis(700);
 
 #[test]
 fn connections_stay_and_new_ones_follow_local() {
-    run("connections_stay_and_new_ones_follow_local", Mode::Local);
+    alone("connections_stay_and_new_ones_follow_local", || {
+        follow(Mode::Local)
+    });
 }
 
 #[test]
 fn connections_stay_and_new_ones_follow_routed() {
-    run("connections_stay_and_new_ones_follow_routed", Mode::Routed);
+    alone("connections_stay_and_new_ones_follow_routed", || {
+        follow(Mode::Routed)
+    });
 }
 
 fn follow(mode: Mode) -> Result<()> {
@@ -346,15 +351,4 @@ fn drains(stand: &Stand) -> Result<()> {
         ensure!(Instant::now() < latest, "not draining: {group}");
         std::thread::sleep(Duration::from_millis(50));
     }
-}
-
-/// One at a time: each has as many clients as the processors bear.
-fn run(name: &str, mode: Mode) {
-    static ALONE: Mutex<()> = Mutex::new(());
-    if !privilege::is_root(name) {
-        return;
-    }
-    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-    netns::sweep();
-    follow(mode).unwrap_or_else(|error| panic!("{error:#}"));
 }

@@ -2,7 +2,6 @@
 //! cards. Not every kernel has these; a test says why it is skipped. `cargo xtask test --kernels` runs all of
 //! them in virtual machines whose kernels do.
 
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
@@ -10,9 +9,10 @@ use switcher_harness::agent::{GUEST, binary};
 use switcher_harness::config::Settings;
 use switcher_harness::flips::{judge, switch};
 use switcher_harness::load::Kind;
+use switcher_harness::privilege::alone;
 use switcher_harness::stats::Counters;
 use switcher_harness::topology::{INTERFACE, Link};
-use switcher_harness::{Load, Mode, Namespace, Plan, Stand, Topology, netns, privilege};
+use switcher_harness::{Load, Mode, Namespace, Plan, Stand, Topology, netns};
 
 /// Switches of each test.
 const SWITCHES: usize = 4;
@@ -25,7 +25,7 @@ macro_rules! rough {
     ($($name:ident: $mode:ident $netem:literal;)+) => {$(
         #[test]
         fn $name() {
-            run(stringify!($name), || {
+            alone(stringify!($name), || {
                 let topology = Topology::new(Mode::$mode, false)?;
                 if !roughen(&topology, $netem, stringify!($name))? {
                     return Ok(());
@@ -52,7 +52,7 @@ rough! {
 
 #[test]
 fn local_over_a_vlan() {
-    run("local_over_a_vlan", || {
+    alone("local_over_a_vlan", || {
         over_a_vlan("local_over_a_vlan", Mode::Local, "native")
     });
 }
@@ -60,35 +60,35 @@ fn local_over_a_vlan() {
 #[test]
 fn routed_over_a_vlan() {
     // To a VLAN device a driver's XDP can't send replies; `doctor` says so, and what to do.
-    run("routed_over_a_vlan", || {
+    alone("routed_over_a_vlan", || {
         over_a_vlan("routed_over_a_vlan", Mode::Routed, "tc")
     });
 }
 
 #[test]
 fn local_over_network_cards() {
-    run("local_over_network_cards", || {
+    alone("local_over_network_cards", || {
         over_cards("local_over_network_cards", Mode::Local)
     });
 }
 
 #[test]
 fn routed_over_network_cards() {
-    run("routed_over_network_cards", || {
+    alone("routed_over_network_cards", || {
         over_cards("routed_over_network_cards", Mode::Routed)
     });
 }
 
 #[test]
 fn local_over_a_cable() {
-    run("local_over_a_cable", || {
+    alone("local_over_a_cable", || {
         switches(Topology::new(Mode::Local, true)?, settings())
     });
 }
 
 #[test]
 fn routed_over_a_cable() {
-    run("routed_over_a_cable", || {
+    alone("routed_over_a_cable", || {
         switches(Topology::new(Mode::Routed, false)?, settings())
     });
 }
@@ -209,15 +209,4 @@ fn settings() -> Settings {
         learn: Duration::from_secs(60),
         ..Settings::default()
     }
-}
-
-/// One at a time: each has as many clients as the processors bear.
-fn run(name: &str, test: impl FnOnce() -> Result<()>) {
-    static ALONE: Mutex<()> = Mutex::new(());
-    if !privilege::is_root(name) {
-        return;
-    }
-    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-    netns::sweep();
-    test().unwrap_or_else(|error| panic!("{error:#}"));
 }

@@ -13,7 +13,8 @@ use killer::{BPF, COMMIT, Killer};
 use switcher_harness::agent::binary;
 use switcher_harness::config::{GROUP, Settings};
 use switcher_harness::load::Connection;
-use switcher_harness::{Load, Mode, Plan, Stand, netns, privilege};
+use switcher_harness::privilege::run;
+use switcher_harness::{Load, Mode, Plan, Stand};
 
 /// More than a flip takes.
 const STEPS: u32 = 200;
@@ -179,12 +180,4 @@ fn stand(mode: Mode) -> Result<Stand> {
         ..Settings::default()
     };
     Stand::new(mode, mode == Mode::Local, settings, &binary()?)
-}
-
-fn run(name: &str, test: impl FnOnce() -> Result<()>) {
-    if !privilege::is_root(name) {
-        return;
-    }
-    netns::sweep();
-    test().unwrap_or_else(|error| panic!("{error:#}"));
 }

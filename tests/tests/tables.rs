@@ -2,24 +2,21 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 use switcher_harness::agent::binary;
 use switcher_harness::config::{GROUP, Settings};
 use switcher_harness::load::{Answer, Connection};
-use switcher_harness::{Load, Mode, Plan, Stand, netns, privilege};
-
-/// The longest that anything here takes.
-const PATIENCE: Duration = Duration::from_secs(20);
+use switcher_harness::privilege::alone;
+use switcher_harness::{Load, Mode, Plan, Stand};
 
 macro_rules! tables {
     ($($name:ident: $test:ident($mode:ident);)+) => {$(
         #[test]
         fn $name() {
-            run(stringify!($name), || $test(Mode::$mode));
+            alone(stringify!($name), || $test(Mode::$mode));
         }
     )+};
 }
@@ -140,9 +137,7 @@ fn a_dead_server_is_relieved(mode: Mode) -> Result<()> {
     let mut before = connect(&stand, 24)?;
     let word = stand.agent.status()?["epoch"].clone();
     stand.servers.end_web("blue", 1);
-    until(&stand, "blue-1 is relieved", |group| {
-        first(group)["handed_over"] == true
-    })?;
+    stand.until(|group| first(group)["handed_over"] == true)?;
     ensure!(
         stand.agent.status()?["epoch"] == word,
         "a window was opened"
@@ -160,18 +155,14 @@ fn a_dead_server_is_relieved(mode: Mode) -> Result<()> {
     stand.agent.kill()?;
     since.extend(connect(&stand, 10)?);
     stand.agent.start()?;
-    until(&stand, "blue-1 is known to be dead", |group| {
-        first(group)["healthy"] == false
-    })?;
+    stand.until(|group| first(group)["healthy"] == false)?;
     ensure!(
         stand.agent.status()?["epoch"] == word,
         "a window was opened"
     );
 
     stand.servers.start_web(&stand.topology, "blue", 1)?;
-    until(&stand, "blue-1 has its share", |group| {
-        first(group)["handed_over"] == false
-    })?;
+    stand.until(|group| first(group)["handed_over"] == false)?;
     for connection in before.iter_mut().chain(&mut since) {
         connection.colour().context("a connection from before")?;
     }
@@ -322,9 +313,7 @@ fn plan() -> Plan {
 
 fn stand(mode: Mode, settings: Settings) -> Result<Stand> {
     let stand = Stand::new(mode, false, settings, &binary()?)?;
-    until(&stand, "blue is healthy", |group| {
-        group["colours"]["blue"]["healthy"] == true
-    })?;
+    stand.until(|group| group["colours"]["blue"]["healthy"] == true)?;
     Ok(stand)
 }
 
@@ -376,42 +365,15 @@ fn first(group: &Value) -> &Value {
         .unwrap_or(&Value::Null)
 }
 
-fn until(stand: &Stand, what: &str, holds: impl Fn(&Value) -> bool) -> Result<()> {
-    let begun = Instant::now();
-    loop {
-        let group = stand.agent.status()?;
-        if holds(&group) {
-            return Ok(());
-        }
-        if begun.elapsed() > PATIENCE {
-            bail!("never: {what}: {group}\n{}", stand.agent.log());
-        }
-        std::thread::sleep(Duration::from_millis(50));
-    }
-}
-
 fn until_closed(stand: &Stand) -> Result<()> {
     // Clients of the load stay: what matters is that no window forbids the next change.
-    until(stand, "the window is closed", |group| {
-        group["window"].is_null()
-    })
+    stand.until(|group| group["window"].is_null())
 }
 
 fn idle(stand: &Stand) -> Result<()> {
-    until(stand, "idle", |group| group["phase"] == "idle")
+    stand.until(|group| group["phase"] == "idle")
 }
 
 fn pause() {
     std::thread::sleep(Duration::from_millis(600));
-}
-
-/// One at a time: each has as many clients as the processors bear.
-fn run(name: &str, test: impl FnOnce() -> Result<()>) {
-    static ALONE: Mutex<()> = Mutex::new(());
-    if !privilege::is_root(name) {
-        return;
-    }
-    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-    netns::sweep();
-    test().unwrap_or_else(|error| panic!("{error:#}"));
 }

@@ -8,7 +8,7 @@ use serde_json::Value;
 use switcher_harness::agent::{Output, binary};
 use switcher_harness::config::{GROUP, Settings};
 use switcher_harness::load::{Answer, Connection, Kind, Report};
-use switcher_harness::{Load, Mode, Plan, Stand, netns, privilege};
+use switcher_harness::{Load, Mode, Plan, Stand, privilege};
 
 /// Some time for the load to see what has changed.
 const WHILE: Duration = Duration::from_millis(400);
@@ -391,11 +391,10 @@ fn without_new_datagrams() -> Plan {
 }
 
 fn run(name: &str, test: fn(Mode) -> Result<()>) {
-    if !privilege::is_root(name) {
-        return;
-    }
-    netns::sweep();
-    for mode in [Mode::Local, Mode::Routed] {
-        test(mode).unwrap_or_else(|error| panic!("{mode}: {error:#}"));
-    }
+    privilege::run(name, || {
+        let modes = [Mode::Local, Mode::Routed];
+        modes
+            .into_iter()
+            .try_for_each(|mode| test(mode).with_context(|| mode.to_string()))
+    });
 }

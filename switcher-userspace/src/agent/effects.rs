@@ -176,6 +176,8 @@ impl Runner {
         let Some(group) = self.groups.get_mut(name) else {
             return;
         };
+        // What was counted before belongs to another live colour.
+        group.flows = None;
         let took = group.stored.take().map(|stored| stored.elapsed());
         let now = Timestamp::now();
         let Some(record) = group.records.get_mut(id) else {

@@ -1,12 +1,18 @@
 //! All of it together: a network, servers of two colours, and an agent that switches between them.
 
+use std::panic::Location;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
+use serde_json::Value;
 
 use crate::config::Settings;
 use crate::servers::Fleet;
 use crate::{Agent, Mode, Place, Topology};
+
+/// Far more than an agent takes for anything.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// In the order in which it goes: the agent first.
 #[derive(Debug)]
@@ -68,5 +74,25 @@ impl Stand {
             topology,
             settings,
         })
+    }
+
+    /// Waits until what `status` says of the group is so.
+    ///
+    /// # Errors
+    /// When it never is: with where that was expected, what is so instead, and the agent's log.
+    #[track_caller]
+    pub fn until(&self, is_so: impl Fn(&Value) -> bool) -> Result<()> {
+        let begun = Instant::now();
+        let caller = Location::caller();
+        loop {
+            let group = self.agent.status()?;
+            if is_so(&group) {
+                return Ok(());
+            }
+            if begun.elapsed() > PATIENCE {
+                bail!("{caller}: never so: {group:#}\n{}", self.agent.log());
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
     }
 }

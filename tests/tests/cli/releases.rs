@@ -35,7 +35,7 @@ fn gates(stand: &Stand) -> Result<()> {
     cli(&["freeze", GROUP, "--reason", "audit", "--for", "1h"])?.expect(0)?;
     stand.servers.set_healthy("green", false);
     let sick = |it: &serde_json::Value| it["colours"]["green"]["healthy"] == false;
-    until(stand, sick)?;
+    stand.until(sick)?;
     let refused = cli(&["flip", GROUP, "--json"])?.expect(5)?.problem()?;
     let blockers = refused["blockers"].to_string();
     for part in ["freeze", "audit", "`unfreeze`", "`gate qa open`", "503"] {
@@ -46,7 +46,7 @@ fn gates(stand: &Stand) -> Result<()> {
     let called_off = stand.agent.json(&["history", GROUP])?.to_string();
     ensure!(!called_off.contains("flip"), "{called_off}");
     stand.servers.set_healthy("green", true);
-    until(stand, |it| it["colours"]["green"]["healthy"] == true)?;
+    stand.until(|it| it["colours"]["green"]["healthy"] == true)?;
     cli(&["gate", GROUP, "dev", "open"])?.expect(3)?;
     cli(&["gate", GROUP, "qa", "open", "--reason", "tested"])?.expect(0)?;
     let listed = cli(&["gate", GROUP])?.expect(0)?.stdout;
@@ -57,16 +57,6 @@ fn gates(stand: &Stand) -> Result<()> {
     ensure!(status["blockers"] == serde_json::json!([]), "{status:#}");
     ensure!(stand.agent.live()? == "blue", "it was switched");
     Ok(())
-}
-
-fn until(stand: &Stand, holds: impl Fn(&serde_json::Value) -> bool) -> Result<()> {
-    for _ in 0..600 {
-        if holds(&stand.agent.status()?) {
-            return Ok(());
-        }
-        std::thread::sleep(std::time::Duration::from_millis(50));
-    }
-    anyhow::bail!("never: {:#}", stand.agent.status()?)
 }
 
 /// All of the above is recorded, in a chain that can be checked with and without the agent.

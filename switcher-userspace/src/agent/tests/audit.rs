@@ -1,14 +1,9 @@
-//! Who did what is recorded with what came of it; and two who race come out in one of few ways.
+//! Who did what is recorded with what came of it.
 
-use std::time::Duration;
-
-use super::stand::{Kernel, routed};
 use super::*;
 use crate::agent::{Asked, Verb};
 use crate::api::model::ChangeRequest;
-use crate::exit::Exit;
 use crate::journal::{AuditRecord, EntryKind, FILE, verify};
-use crate::release::{End, Kind};
 
 #[tokio::test]
 async fn orders_refusals_and_what_happens_by_itself_are_recorded() {
@@ -119,74 +114,6 @@ async fn without_room_for_a_record_rollback_works_and_the_chain_holds() {
     );
     let verified = verify(&stand.directory.path().join(FILE)).expect("reads");
     assert_eq!(verified.bad, None);
-}
-
-#[tokio::test]
-async fn an_abort_that_races_a_flip_has_one_legal_outcome() {
-    // In memory: a thousand flips are some thousand commits.
-    let directory = tempfile::TempDir::new_in("/dev/shm").expect("a directory");
-    let text = routed().replace("arm = \"50ms\"", "arm = \"2ms\"");
-    let stand = Stand::with(Kernel::default(), directory, &text);
-    let (mut stopped, mut undone, mut late) = (0, 0, 0);
-    for round in 0..1000_u64 {
-        let before = stand.status().await;
-        let (answered, first) = tokio::sync::oneshot::channel();
-        let flip = async {
-            let answer = stand.flip().await;
-            let _nobody_waits = answered.send(());
-            answer
-        };
-        let abort = async {
-            // From before the flip to after its switch; and now and then after its answer, however long
-            // that takes.
-            match round % 40 {
-                39 => first.await.expect("is answered"),
-                step => tokio::time::sleep(Duration::from_micros(step * 100)).await,
-            }
-            stand.order(Verb::Abort, ChangeRequest::default()).await
-        };
-        let (flip, abort) = tokio::join!(flip, abort);
-        let after = stand.status().await;
-        let other = before.colours.keys().find(|it| **it != before.live);
-        let switches = after.revision - before.revision;
-        match (&flip, &abort) {
-            // It came in time: nothing was ever switched.
-            (Err(flip), Ok(abort)) if flip.exit == Exit::Precondition => {
-                assert_eq!(abort.result, End::Aborted, "{round}");
-                assert_eq!((&after.live, switches), (&before.live, 0), "{round}");
-                stopped += 1;
-            }
-            // After the store it means rollback, whether or not the flip was answered before.
-            (flip, Ok(abort)) if flip.is_ok() || is_undone(flip) => {
-                assert_eq!(
-                    (abort.kind, &abort.to),
-                    (Kind::Rollback, &before.live),
-                    "{round}"
-                );
-                assert_eq!((&after.live, switches), (&before.live, 2), "{round}");
-                undone += 1;
-            }
-            // Nothing was going on when it came, or only the rollback of the round before.
-            (Ok(_), Err(abort)) => {
-                assert_eq!(abort.exit, Exit::Precondition, "{round}: {abort}");
-                assert_eq!((Some(&after.live), switches), (other, 1), "{round}");
-                late += 1;
-            }
-            both => panic!("{round}: {both:?}"),
-        }
-        let word = stand.kernel.word();
-        let slot = u32::from(after.live == "green");
-        assert_eq!(word.current(), slot, "the kernel shows what is said");
-    }
-    let all = (stopped, undone, late);
-    assert_eq!(stopped + undone + late, 1000, "{all:?}");
-    assert!(stopped > 0 && undone > 0, "each of them came up: {all:?}");
-    let verified = verify(&stand.directory.path().join(FILE)).expect("reads");
-    assert_eq!(verified.bad, None);
-}
-
-fn is_undone(flip: &Result<crate::api::model::ChangeAnswer, Failure>) -> bool {
-    matches!(flip, Err(failure) if failure.exit == Exit::RolledBack)
 }
 
 /// The oldest first.

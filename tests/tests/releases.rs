@@ -1,0 +1,9 @@
+//! Whole releases with real connections: colours that take turns, flips that nobody orders, and races.
+
+#[path = "releases/automatic.rs"]
+mod automatic;
+#[path = "releases/races.rs"]
+mod races;
+#[path = "releases/turns.rs"]
+mod turns;
+use switcher_harness::privilege::alone;

@@ -1,0 +1,159 @@
+//! Abort against flip, a thousand times, on a real agent with real connections: each has one legal outcome.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use switcher::api::model::{ChangeAnswer, ChangeRequest, GroupStatus, Status};
+use switcher::client::Client;
+use switcher::exit::{Exit, Failure};
+use switcher::release::{End, Kind};
+use switcher_harness::agent::binary;
+use switcher_harness::config::{GROUP, Settings};
+use switcher_harness::load::Connection;
+use switcher_harness::{Load, Mode, Plan, Stand};
+use tokio::runtime::Runtime;
+
+use super::alone;
+
+const ROUNDS: u64 = 1000;
+
+/// How often each outcome came up.
+#[derive(Debug, Default)]
+struct Outcomes {
+    /// Nothing was switched.
+    stopped: u64,
+    /// It was, and then undone.
+    undone: u64,
+    /// There was nothing to abort any more.
+    late: u64,
+}
+
+#[test]
+fn an_abort_that_races_a_flip_has_one_legal_outcome() {
+    alone("an_abort_that_races_a_flip_has_one_legal_outcome", || {
+        let settings = Settings {
+            arm: Duration::from_millis(2),
+            learn: Duration::from_secs(5),
+            ..Settings::default()
+        };
+        let stand = Stand::new(Mode::Routed, true, settings, &binary()?)?;
+        stand.until(|it| it["colours"]["green"]["healthy"] == true)?;
+        let load = Load::start(&stand.topology, &quiet())?;
+        let outcomes = race(&stand)?;
+        let report = load.stop()?;
+        let failures = report.failures();
+        ensure!(failures.is_empty(), "{outcomes:?}: {failures:?}");
+        ensure!(
+            outcomes.stopped > 0 && outcomes.undone > 0 && outcomes.late > 0,
+            "not each of them came up: {outcomes:?}"
+        );
+        stand.agent.cli(&["audit", "verify"])?.expect(0)?;
+        Ok(())
+    });
+}
+
+/// Connections that last, and few new ones: the processors are for the race.
+fn quiet() -> Plan {
+    Plan {
+        keep_alive: 2,
+        short_lived: 1,
+        new: 1,
+        downloads: 1,
+        download: Duration::from_secs(3),
+        idle: 2,
+        udp_flows: 1,
+        udp_new: 0,
+        pause: Duration::from_millis(20),
+        ..Plan::default()
+    }
+}
+
+fn race(stand: &Stand) -> Result<Outcomes> {
+    let client = Client::at(&stand.agent.place().socket());
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let mut outcomes = Outcomes::default();
+    for round in 0..ROUNDS {
+        let before = status(&runtime, &client)?;
+        let (flip, abort) = runtime.block_on(both(&client, round % 40));
+        let after = status(&runtime, &client)?;
+        let outcome = judge(&mut outcomes, &before, &after, &flip, &abort);
+        outcome.with_context(|| format!("round {round}: {flip:?}, {abort:?}"))?;
+        let web = stand.topology.web();
+        let colour = stand
+            .topology
+            .client
+            .inside(|| Connection::open(web).and_then(|mut it| it.colour()))??;
+        ensure!(
+            after.live == colour,
+            "round {round}: {} is said to be live, and {colour} is",
+            after.live
+        );
+    }
+    Ok(outcomes)
+}
+
+type Answer = Result<ChangeAnswer, Failure>;
+
+/// The abort comes some milliseconds after the flip, or once that has been answered.
+async fn both(client: &Client, step: u64) -> (Answer, Answer) {
+    let (answered, first) = tokio::sync::oneshot::channel();
+    let flip = async {
+        let answer = order(client, "flip").await;
+        let _nobody_waits = answered.send(());
+        answer
+    };
+    let abort = async {
+        match step {
+            39 => first.await.unwrap_or_default(),
+            step => tokio::time::sleep(Duration::from_millis(step)).await,
+        }
+        order(client, "abort").await
+    };
+    tokio::join!(flip, abort)
+}
+
+async fn order(client: &Client, verb: &str) -> Answer {
+    let path = format!("/v1/groups/{GROUP}/{verb}");
+    client.post(&path, &ChangeRequest::default()).await
+}
+
+/// Of whatever happened at the same time, one story has to be true of answers and state.
+fn judge(
+    outcomes: &mut Outcomes,
+    before: &GroupStatus,
+    after: &GroupStatus,
+    flip: &Answer,
+    abort: &Answer,
+) -> Result<()> {
+    let switches = after.revision - before.revision;
+    let stays = after.live == before.live;
+    let is_undone =
+        |flip: &Answer| matches!(flip, Err(failure) if failure.exit == Exit::RolledBack);
+    match (flip, abort) {
+        // It came in time.
+        (Err(flip), Ok(abort)) if flip.exit == Exit::Precondition => {
+            ensure!(abort.result == End::Aborted && stays && switches == 0);
+            outcomes.stopped += 1;
+        }
+        // After the store it means rollback, whether or not the flip was answered before.
+        (flip, Ok(abort)) if flip.is_ok() || is_undone(flip) => {
+            ensure!(abort.kind == Kind::Rollback && abort.to == before.live);
+            ensure!(stays && switches == 2, "{switches} switches");
+            outcomes.undone += 1;
+        }
+        // Nothing was going on when it came, or only the rollback of the round before.
+        (Ok(_), Err(abort)) => {
+            ensure!(abort.exit == Exit::Precondition && !stays && switches == 1);
+            outcomes.late += 1;
+        }
+        _ => anyhow::bail!("no such outcome is legal"),
+    }
+    Ok(())
+}
+
+fn status(runtime: &Runtime, client: &Client) -> Result<GroupStatus> {
+    let all: Status = runtime.block_on(client.get("/v1/status"))?;
+    all.groups.into_iter().next().context("a group")
+}

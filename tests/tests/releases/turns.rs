@@ -1,0 +1,193 @@
+//! Three colours that take turns, while connections of each stay where they began until they end.
+
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use switcher_harness::agent::binary;
+use switcher_harness::config::{GROUP, Settings};
+use switcher_harness::load::Connection;
+use switcher_harness::servers::{EchoServer, HttpServer, Identity};
+use switcher_harness::{Load, Mode, Plan, Stand};
+
+use super::alone;
+
+#[test]
+fn three_colours_take_turns_local() {
+    alone("three_colours_take_turns_local", || turns(Mode::Local));
+}
+
+#[test]
+fn three_colours_take_turns_routed() {
+    alone("three_colours_take_turns_routed", || turns(Mode::Routed));
+}
+
+#[test]
+fn three_colours_take_turns_masquerade() {
+    alone("three_colours_take_turns_masquerade", || {
+        turns(Mode::Masquerade)
+    });
+}
+
+fn turns(mode: Mode) -> Result<()> {
+    let mut site = Site::new(mode)?;
+    let plan = Plan {
+        // Datagrams of a flow that is remembered keep its colour in use.
+        udp_flows: 0,
+        udp_new: 0,
+        downloads: 0,
+        ..Plan::default()
+    };
+    let load = Load::start(&site.stand.topology, &plan)?;
+    site.roles([("blue", "live")])?;
+    let refused = site.cli(&["flip", GROUP])?.expect(2)?.stderr;
+    for colour in ["green", "red"] {
+        ensure!(refused.contains(colour), "{refused}");
+    }
+    let mut kept = vec![site.connect("blue")?];
+    for (version, colour) in (2..).zip(["green", "red"]) {
+        site.release(colour, &format!("v{version}"))?;
+        kept.push(site.connect(colour)?);
+    }
+    site.roles([("red", "live"), ("green", "previous"), ("blue", "retired")])?;
+    kept.iter_mut().try_for_each(Kept::still_there)?;
+
+    // Back, by another agent, while all three have connections.
+    site.stand.agent.kill()?;
+    site.stand.agent.start()?;
+    site.cli(&["rollback", GROUP])?.expect(0)?;
+    site.roles([("green", "live")])?;
+    kept.push(site.connect("green")?);
+    for (version, colour) in (4..).zip(["blue", "red", "green", "blue"]) {
+        site.release(colour, &format!("v{version}"))?;
+        kept.push(site.connect(colour)?);
+        kept.iter_mut().try_for_each(Kept::still_there)?;
+    }
+    let failures = load.stop()?.failures();
+    ensure!(failures.is_empty(), "{failures:?}");
+    site.drains(kept)
+}
+
+struct Site {
+    stand: Stand,
+    /// The third colour's servers.
+    _red: (HttpServer, EchoServer),
+}
+
+impl Site {
+    fn new(mode: Mode) -> Result<Self> {
+        let settings = Settings {
+            learn: Duration::from_secs(2),
+            ..Settings::default()
+        };
+        let mut stand = Stand::without_agent(mode, true, settings, &binary()?)?;
+        let all = stand.topology.endpoints(1);
+        let green = all.iter().find(|it| it.colour == "green");
+        let green = green.context("there is a green server")?;
+        let beside = |it: SocketAddr| SocketAddr::new(it.ip(), it.port() + 5);
+        let (web, echo) = (beside(green.web), beside(green.echo));
+        let host = stand.topology.home(green);
+        let identity = Identity {
+            colour: "red".to_owned(),
+            version: "v3".to_owned(),
+            host: "red-1".to_owned(),
+        };
+        let red = (
+            HttpServer::start(host, web, identity.clone())?,
+            EchoServer::start(host, echo, identity)?,
+        );
+        let mut config = String::new();
+        let mut addresses = [web, echo].into_iter();
+        let rendered = stand.settings.render(&stand.topology, stand.agent.place());
+        for line in rendered.lines() {
+            config += line;
+            config.push('\n');
+            if line.starts_with("green = ") {
+                let address = addresses.next().context("two services")?;
+                writeln!(config, "red = [\"{address}\"]")?;
+            }
+        }
+        stand.agent.write_config(&config)?;
+        stand.agent.start()?;
+        for colour in ["blue", "green", "red"] {
+            stand.until(|it| it["colours"][colour]["healthy"] == true)?;
+        }
+        Ok(Self { stand, _red: red })
+    }
+
+    fn cli(&self, words: &[&str]) -> Result<switcher_harness::agent::Output> {
+        self.stand.agent.cli(words)
+    }
+
+    /// Stages, and flips to what is staged.
+    fn release(&self, colour: &str, version: &str) -> Result<()> {
+        self.cli(&["stage", GROUP, colour, "--version", version])?
+            .expect(0)?;
+        self.roles([(colour, "staging")])?;
+        self.cli(&["flip", GROUP, colour])?.expect(0)?;
+        self.roles([(colour, "live")])
+    }
+
+    fn roles<const N: usize>(&self, expected: [(&str, &str); N]) -> Result<()> {
+        let colours = &self.stand.agent.status()?["colours"];
+        for (colour, role) in expected {
+            ensure!(colours[colour]["role"] == role, "{colour}: {colours:#}");
+        }
+        Ok(())
+    }
+
+    /// A new connection, which is answered by this colour.
+    fn connect(&self, colour: &str) -> Result<Kept> {
+        let web = self.stand.topology.web();
+        let open = || Connection::open(web);
+        let connection = self.stand.topology.client.inside(open)??;
+        let mut kept = Kept {
+            colour: colour.to_owned(),
+            connection,
+        };
+        kept.still_there()?;
+        Ok(kept)
+    }
+
+    /// Who is waited for is counted, by colour, until all that are not of the live colour have ended.
+    fn drains(&self, kept: Vec<Kept>) -> Result<()> {
+        let status = self.stand.agent.status()?;
+        let mut sum = 0;
+        for colour in ["green", "red"] {
+            let flows = status["colours"][colour]["flows"].as_u64().unwrap_or(0);
+            let ours = kept.iter().filter(|it| it.colour == colour).count();
+            ensure!(flows >= ours as u64, "{colour}: {status:#}");
+            ensure!(status["window"]["left"][colour] == flows, "{status:#}");
+            sum += flows;
+        }
+        ensure!(status["window"]["flows_on_old"] == sum, "{status:#}");
+        let (mut live, old): (Vec<Kept>, Vec<Kept>) =
+            kept.into_iter().partition(|it| it.colour == "blue");
+        let wait = ["wait", GROUP, "--for", "drained", "--timeout", "2s"];
+        self.cli(&wait)?.expect(8)?;
+        drop(old);
+        let wait = ["wait", GROUP, "--for", "drained", "--timeout", "50s"];
+        self.cli(&wait)?.expect(0)?;
+        live.iter_mut().try_for_each(Kept::still_there)
+    }
+}
+
+/// A connection, and the colour that it belongs to.
+struct Kept {
+    colour: String,
+    connection: Connection,
+}
+
+impl Kept {
+    fn still_there(&mut self) -> Result<()> {
+        let answered = self.connection.colour()?;
+        ensure!(
+            answered == self.colour,
+            "{} answers a connection of {}",
+            answered,
+            self.colour
+        );
+        Ok(())
+    }
+}
