@@ -29,7 +29,7 @@ pub use receipt::{
     BakeRecord, ColourTraffic, DrillRecord, DrillVerdict, GateRecord, Loss, Receipt, Totals,
     TrafficRecord,
 };
-pub use record::{Answer, CutoverRecord, GroupRecord, Stage, Who};
+pub use record::{CutoverRecord, GroupRecord, Keyed, Once, Stage, Who};
 
 /// The journal's file in the state directory.
 pub const FILE: &str = "state.db";
@@ -217,12 +217,41 @@ impl Journal {
         group: Option<&GroupRecord>,
         events: &[Outgoing],
     ) -> anyhow::Result<()> {
+        self.write_cutover(cutover, |transaction| {
+            group.map_or(Ok(()), |group| group.write(transaction))?;
+            outbox::put(transaction, events)
+        })
+    }
+
+    /// Commits the intent, with the key of the change that it is.
+    ///
+    /// # Errors
+    /// When the file can't be written.
+    pub fn begin_cutover(
+        &self,
+        cutover: &CutoverRecord,
+        once: Option<&Once>,
+        events: &[Outgoing],
+    ) -> anyhow::Result<()> {
+        self.write_cutover(cutover, |transaction| {
+            if let Some(once) = once {
+                once.begins(&cutover.id)
+                    .write(transaction, &once.key, Timestamp::now())?;
+            }
+            outbox::put(transaction, events)
+        })
+    }
+
+    fn write_cutover(
+        &self,
+        cutover: &CutoverRecord,
+        more: impl FnOnce(&Connection) -> rusqlite::Result<()>,
+    ) -> anyhow::Result<()> {
         let transaction = self.db.unchecked_transaction()?;
         cutover
             .write(&transaction)
-            .and_then(|()| group.map_or(Ok(()), |group| group.write(&transaction)))
+            .and_then(|()| more(&transaction))
             .and_then(|()| audit::append(&transaction, &Entry::of(cutover), Timestamp::now()))
-            .and_then(|()| outbox::put(&transaction, events))
             .and_then(|()| transaction.commit())
             .with_context(|| format!("record cut-over {}", cutover.id))
     }
@@ -310,35 +339,27 @@ impl Journal {
         Ok(times)
     }
 
-    /// The answer that was given to a change that carried this key.
+    /// What is recorded of the change that carried this key.
     ///
     /// # Errors
     /// When the file can't be read.
-    pub fn answer(&self, key: &str) -> anyhow::Result<Option<Answer>> {
+    pub fn keyed(&self, key: &str) -> anyhow::Result<Option<Keyed>> {
         self.db
-            .query_row("SELECT * FROM answers WHERE key = ?1", [key], Answer::read)
+            .query_row("SELECT * FROM answers WHERE key = ?1", [key], Keyed::read)
             .optional()
             .context("look up the idempotency key")
     }
 
-    /// Remembers an answer, and forgets those of more than a week ago.
+    /// Remembers what became of a change, and forgets those of more than a week ago. An answer that was given stays.
     ///
     /// # Errors
     /// When the file can't be written.
-    pub fn remember(&self, key: &str, answer: &Answer, now: Timestamp) -> anyhow::Result<()> {
-        let Answer {
-            request,
-            status,
-            body,
-        } = answer;
+    pub fn remember(&self, key: &str, keyed: &Keyed, now: Timestamp) -> anyhow::Result<()> {
         let week_ago = now - jiff::SignedDuration::from_hours(7 * 24);
         self.db
-            .execute("DELETE FROM answers WHERE at < ?1", [week_ago.to_string()])?;
-        let sql = "INSERT OR IGNORE INTO answers VALUES (?1, ?2, ?3, ?4, ?5)";
-        self.db
-            .execute(sql, params![key, request, status, body, now.to_string()])
-            .context("record the answer to an idempotency key")?;
-        Ok(())
+            .execute("DELETE FROM answers WHERE at < ?1", [week_ago.to_string()])
+            .and_then(|_| keyed.write(&self.db, key, now))
+            .context("record the answer to an idempotency key")
     }
 
     /// As on a full disk: no page more.

@@ -43,7 +43,9 @@ fn flips(mode: Mode) -> Result<()> {
         let before = stand.agent.live()?;
         let to = other(&before);
         killer.aim(stand.agent.pid(), step, &[COMMIT[0], COMMIT[1], BPF])?;
-        let flip = stand.agent.cli(&["flip", GROUP, to])?;
+        let key = format!("{mode}-{step}");
+        let words = ["flip", GROUP, "--idempotency-key", &key];
+        let flip = stand.agent.cli(&words)?;
         if !killer.has_struck()? {
             killer.aim(None, 0, &[])?;
             flip.expect(0)?;
@@ -68,7 +70,8 @@ fn flips(mode: Mode) -> Result<()> {
             false => undone += 1,
         }
         ensure!(answered(&stand)? == after, "step {step}: {after} is not");
-        calm(&stand, other(&after)).with_context(|| format!("step {step}"))?;
+        once(&stand, &words, to).with_context(|| format!("step {step}"))?;
+        calm(&stand, other(to)).with_context(|| format!("step {step}"))?;
     }
     anyhow::bail!("a flip takes more than {STEPS} steps")
 }
@@ -138,15 +141,31 @@ fn until_up(stand: &mut Stand) -> Result<bool> {
     anyhow::bail!("neither up nor down: {}", stand.agent.log())
 }
 
-/// Flips, once what was begun is finished or undone.
+/// Who has got no answer sends it again, and once more: the other colour is live, and not the one after that.
+fn once(stand: &Stand, words: &[&str], to: &str) -> Result<()> {
+    patiently(stand, words)?;
+    let first = stand.agent.json(words)?;
+    ensure!(first["to"] == to && stand.agent.live()? == to, "{first:#}");
+    ensure!(answered(stand)? == to, "{to} is not reached");
+    let second = stand.agent.json(words)?;
+    ensure!(first == second, "{first:#}\n{second:#}");
+    Ok(())
+}
+
+/// Flips to a colour.
 fn calm(stand: &Stand, to: &str) -> Result<()> {
+    patiently(stand, &["flip", GROUP, to])?;
+    ensure!(answered(stand)? == to, "{to} is not reached");
+    Ok(())
+}
+
+/// Changes something, once what was begun is finished or undone.
+fn patiently(stand: &Stand, words: &[&str]) -> Result<()> {
     let deadline = Instant::now() + Duration::from_secs(30);
     loop {
-        let flip = stand.agent.cli(&["flip", GROUP, to])?;
-        if flip.code != 4 || Instant::now() > deadline {
-            flip.expect(0)?;
-            ensure!(answered(stand)? == to, "{to} is not reached");
-            return Ok(());
+        let answer = stand.agent.cli(words)?;
+        if answer.code != 4 || Instant::now() > deadline {
+            return answer.expect(0).map(drop);
         }
         std::thread::sleep(Duration::from_millis(20));
     }

@@ -387,6 +387,7 @@ impl Runner {
             Waiting {
                 tried,
                 who: who.clone(),
+                once: None,
                 request: None,
                 old: Value::Null,
                 reply,

@@ -72,10 +72,13 @@ impl Runner {
                 self.datapath.store(group.index, word);
                 let stored = self.datapath.word(group.index);
                 if stored != word {
+                    // Somebody else was as quick. What the kernel shows is what holds.
                     warn!(
                         group = name,
                         "the word read back is {:#018x}, not {:#018x}", stored.0, word.0
                     );
+                    let id = self.journal.fresh_id(Timestamp::now());
+                    return Some(Event::Found { id, word: stored });
                 }
             }
             Effect::Abandon(epoch) => {
@@ -130,6 +133,10 @@ impl Runner {
             .get(&cutover.id)
             .map(|waiting| waiting.who.clone());
         let undone = group.undone_for.take();
+        let once = group
+            .waiting
+            .get(&cutover.id)
+            .and_then(|it| it.once.clone());
         let who = who.or_else(|| undone_for(cutover, undone));
         let who = who.or_else(|| behind(cutover, &group.records));
         let who = who.unwrap_or_else(|| by_itself(cutover));
@@ -146,7 +153,7 @@ impl Runner {
         );
         let occasion = hooks::told(&record, "started", &group.state.releases, &self.host);
         let events = outbox::outgoing(&self.config, std::slice::from_ref(&occasion));
-        match self.journal.tell_cutover(&record, None, &events) {
+        match self.journal.begin_cutover(&record, once.as_ref(), &events) {
             Ok(()) => {}
             Err(error) if recorded => return Err(error),
             Err(error) => warn!(
@@ -271,6 +278,7 @@ impl Runner {
         let Waiting {
             tried,
             who,
+            once,
             request,
             old,
             reply,
@@ -292,6 +300,9 @@ impl Runner {
                 code = failure.exit.code(),
                 "{failure}"
             );
+        }
+        if let Some(once) = once {
+            self.answered_order(&once, &answer);
         }
         // Whoever asked may have gone; what was done stays done.
         let _gone = reply.send(answer);

@@ -15,7 +15,7 @@ use super::rollout::Steps;
 use crate::api::model::{ChangeAnswer, ChangeRequest};
 use crate::datapath::{Flows, GroupIndex};
 use crate::exit::Failure;
-use crate::journal::{CutoverRecord, GroupRecord, Who};
+use crate::journal::{CutoverRecord, GroupRecord, Once, Who};
 use crate::release::{GroupState, Millis};
 
 /// What the runner keeps of a group.
@@ -84,6 +84,8 @@ pub(super) struct Waiting {
     pub(super) tried: String,
     /// Who they are.
     pub(super) who: Who,
+    /// The change, if it is to be carried out once.
+    pub(super) once: Option<Once>,
     /// The same for the audit, if it is the group that they asked.
     pub(super) request: Option<ChangeRequest>,
     /// The group before.

@@ -11,7 +11,8 @@ use super::notes::{named, range};
 use super::terms::duration;
 use crate::api::model::{ChangeAnswer, ChangeRequest};
 use crate::exit::{Exit, Failure};
-use crate::journal::{CutoverRecord, Who};
+use crate::journal::{CutoverRecord, Once, Who};
+use crate::output::human_flows;
 use crate::release::{
     Effect, End, Event, Foreseen, GroupState, Kind, Order, Outcome, Terms, foresee,
 };
@@ -159,7 +160,7 @@ impl Runner {
     /// Carries out an order. The answer comes when the switch has settled, or with the refusal.
     pub fn order(&mut self, asked: Asked, reply: oneshot::Sender<Answer>) {
         debug_assert!(!asked.verb.is_at_once(), "answered at once");
-        let tried = asked.tried();
+        let (tried, once) = (asked.tried(), asked.once());
         let id = self.journal.fresh_id(Timestamp::now());
         let event = match self.understand(&asked, id.clone()) {
             Ok(event) => event,
@@ -168,6 +169,9 @@ impl Runner {
                 if asked.counts(&answer) {
                     let now = self.portrait(&asked.group);
                     self.audit(asked.entry(now.clone(), now), &answer);
+                }
+                if let Some(once) = once {
+                    self.answered_order(&once, &answer);
                 }
                 let _gone = reply.send(answer);
                 return;
@@ -181,6 +185,7 @@ impl Runner {
         } = asked;
         let dry_run = request.dry_run;
         if dry_run {
+            self.count_flows(&name);
             let answer = self.foresee(&name, &id, event);
             let _gone = reply.send(answer.map_err(|failure| Failure { tried, ..failure }));
             return;
@@ -189,6 +194,7 @@ impl Runner {
             let waiting = Waiting {
                 tried,
                 who,
+                once,
                 old: portrait(&group.state),
                 request: Some(request),
                 reply,
@@ -245,8 +251,10 @@ impl Runner {
             }
             let deadline = humantime::format_duration(timing.deadline);
             let from = &window.cutover.from;
+            let now = self.flows_of(group, from);
+            let now = now.map_or_else(String::new, |it| format!(", {} now", human_flows(it)));
             steps.push(format!(
-                "wait until no flow is left on {from}, for at most {deadline}"
+                "wait until no flow is left on {from}{now}, for at most {deadline}; then reset its connections"
             ));
         }
         let confirm_by = state.confirm_by().map(|by| self.clock.wall(by));
@@ -339,7 +347,15 @@ impl Runner {
 impl Group {
     /// The answer to an order.
     pub(super) fn answer(&self, id: &str, unchanged: bool) -> ChangeAnswer {
-        let record = self.records.get(id);
+        self.answer_by(self.records.get(id), unchanged)
+    }
+
+    /// The same by the cut-over's record.
+    pub(super) fn answer_by(
+        &self,
+        record: Option<&CutoverRecord>,
+        unchanged: bool,
+    ) -> ChangeAnswer {
         let live = || self.state.live.clone();
         ChangeAnswer {
             id: record.map(|record| record.id.clone()),
@@ -363,6 +379,22 @@ impl Group {
 }
 
 impl Asked {
+    /// What makes it the same change as another one, if it is to be carried out once.
+    #[must_use]
+    pub fn once(&self) -> Option<Once> {
+        let mut request = self.request.clone();
+        let key = request
+            .idempotency_key
+            .take()
+            .filter(|_| !request.dry_run)?;
+        let request = serde_json::to_string(&request).unwrap_or_default();
+        let (verb, group) = (self.verb, &self.group);
+        Some(Once {
+            key,
+            request: format!("{verb:?} {group} {request}"),
+        })
+    }
+
     /// In words.
     pub(super) fn tried(&self) -> String {
         let group = &self.group;

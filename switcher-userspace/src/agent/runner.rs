@@ -23,7 +23,7 @@ use crate::config::{AgentConfig, Config};
 use crate::datapath::{Attachment, Datapath, Have};
 use crate::events::Events;
 use crate::health::{Book, Monitor, Report, Verdict};
-use crate::journal::Journal;
+use crate::journal::{Journal, Keyed};
 use crate::listen::meters::Meters;
 use crate::neighbours::Neighbours;
 use crate::release::{Event, Stage, ready_slots, shared_slots, step};
@@ -71,6 +71,8 @@ pub struct Runner {
     pub(super) pending: Option<String>,
     /// Idempotency keys of changes that are under way.
     pub(super) under_way: BTreeSet<String>,
+    /// What could not be recorded of idempotency keys.
+    pub(super) unrecorded: BTreeMap<String, Keyed>,
     pub(super) changes: watch::Sender<u64>,
     /// Tells others what was taken.
     pub(super) taken: watch::Sender<Arc<AgentConfig>>,

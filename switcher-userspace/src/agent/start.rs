@@ -113,6 +113,7 @@ fn runner(
         unwell: BTreeSet::new(),
         pending: None,
         under_way: BTreeSet::new(),
+        unrecorded: BTreeMap::new(),
         changes,
         taken,
         events,

@@ -237,18 +237,7 @@ impl Runner {
             Verdict::Unhealthy(_) => Some(false),
             Verdict::Unknown(_) => None,
         };
-        let counted = group
-            .flows
-            .as_ref()
-            .and_then(|counted| counted.flows.as_ref())
-            .map(|flows| &flows.by_endpoint);
-        let place = self.place(group, colour);
-        let flows = counted.map(|counted| {
-            let ours = counted
-                .iter()
-                .filter(|(id, _)| place.is_some() && self.place_of(**id) == place);
-            ours.map(|(_, flows)| flows).sum()
-        });
+        let flows = self.flows_of(group, colour);
         let Activity {
             counters,
             last_packet,
@@ -300,6 +289,15 @@ impl Runner {
             }
         });
         status.collect()
+    }
+
+    /// A colour's flows when they were last counted.
+    pub(super) fn flows_of(&self, group: &Group, colour: &str) -> Option<u64> {
+        let counted = &group.flows.as_ref()?.flows.as_ref()?.by_endpoint;
+        let place = self.place(group, colour);
+        let is_ours = |id: u16| place.is_some() && self.place_of(id) == place;
+        let ours = counted.iter().filter(|(id, _)| is_ours(**id));
+        Some(ours.map(|(_, flows)| flows).sum())
     }
 
     /// Flows that would go astray if the window closed now, when they were last counted, by colour; `""` for

@@ -101,10 +101,15 @@ impl Runner {
     #[must_use]
     pub fn outcome(&self, name: &str, id: &str) -> Option<ChangeAnswer> {
         let group = self.groups.get(name)?;
-        group
-            .records
-            .contains_key(id)
-            .then(|| group.answer(id, false))
+        if group.records.contains_key(id) {
+            return Some(group.answer(id, false));
+        }
+        let record = self.journal.cutover(id).ok().flatten()?;
+        let revision = record.revision.unwrap_or(group.state.revision);
+        Some(ChangeAnswer {
+            revision,
+            ..group.answer_by(Some(&record), false)
+        })
     }
 
     /// That a canary that went on by itself was taken back later.

@@ -6,9 +6,9 @@ use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 
 use super::model::{ChangeAnswer, ChangeRequest, ConfigAnswer, ConfigRequest};
-use super::once::{Ready, once};
+use super::once::{Before, Ready, before, once};
 use super::peer::plain;
-use super::problem::{Asking, Body, Named, Refused, body, header};
+use super::problem::{Asking, Body, Named, Refused, body, header, response};
 use super::wait::{Patience, until};
 use super::{Api, Peer};
 use crate::agent::{Asked, Verb};
@@ -16,7 +16,7 @@ use crate::cli::WaitCondition;
 use crate::config::Role;
 use crate::config::limits::NAME_MAX;
 use crate::exit::{Exit, Failure};
-use crate::journal::Who;
+use crate::journal::{Once, Who};
 use crate::release::End;
 
 /// The longest reason that is kept, in characters.
@@ -110,32 +110,67 @@ pub(super) async fn change(verb: Verb, from: From, bytes: Body) -> Result<Respon
     }
     request.dry_run |= options.dry_run;
     request.if_revision = if_match(&headers)?.or(request.if_revision);
-    let key = key(&headers, request.idempotency_key.take())?;
-    let key = key.filter(|_| !request.dry_run);
+    request.idempotency_key = key(&headers, request.idempotency_key.take())?;
     let patience = Patience::new(options.wait, options.timeout).understand()?;
     let who = who(&peer, request.reason.take());
-    let same = format!("{verb:?} {group} {}", json(&request));
     let asked = Asked {
         group,
         verb,
         request,
         who,
     };
+    let (agent, keyed) = (api.agent.clone(), asked.once());
     if verb.is_note() {
-        let noted = async {
-            let answer = api.agent.ask(move |runner| runner.note(&asked)).await;
+        let noted = async move {
+            let answer = agent.ask(move |runner| runner.note(&asked)).await;
             ready(answer.and_then(|answer| answer))
         };
-        return once(&api, key, same, noted).await;
+        return once(&api, keyed, noted).await;
     }
     if matches!(verb, Verb::Pause | Verb::Resume) {
-        let held = async {
-            let answer = api.agent.ask(move |runner| runner.pause(&asked)).await;
+        let held = async move {
+            let answer = agent.ask(move |runner| runner.pause(&asked)).await;
             ready(answer.and_then(|answer| answer))
         };
-        return once(&api, key, same, held).await;
+        return once(&api, keyed, held).await;
     }
-    once(&api, key, same, carry_out(&api, asked, patience)).await
+    let group = asked.group.clone();
+    let (answer, patience) = match before(&api, keyed.as_ref()).await? {
+        Before::Fresh(_held) => {
+            let answer = api
+                .agent
+                .ask_later(move |runner, reply| runner.order(asked, reply));
+            (answer.await.and_then(|answer| answer), patience)
+        }
+        Before::Answered((200, body)) => (again(&body), patience),
+        Before::Answered((status, body)) => return Ok(response(status, body)),
+        Before::Begun(id) => {
+            let settled = patience.or(Some((WaitCondition::Settled, None)));
+            (found(&api, &group, id).await, settled)
+        }
+    };
+    let (status, body) = ready(waited_for(&api, &group, answer, patience).await);
+    Ok(response(status, body))
+}
+
+/// An answer that was given before.
+fn again(body: &str) -> Result<ChangeAnswer, Failure> {
+    let answer = serde_json::from_str(body);
+    answer.map_err(|error| Failure::new(Exit::Unexpected, "", error.to_string()))
+}
+
+/// What became of a cut-over that nobody was answered for.
+async fn found(api: &Api, group: &str, id: String) -> Result<ChangeAnswer, Failure> {
+    until(api, group, &WaitCondition::Scheduled, None, Some(&id)).await?;
+    let (name, lost) = (
+        group.to_owned(),
+        format!("there is no record of cut-over {id}"),
+    );
+    let answer = api
+        .agent
+        .ask(move |runner| runner.outcome(&name, &id))
+        .await?;
+    answer.ok_or_else(|| Failure::new(Exit::NotFound, "", lost))
 }
 
 /// What goes beyond the rules that others have made. A hard rollback doesn't: whoever is called at night has to be
@@ -148,36 +183,37 @@ fn what_admins_do(request: &ChangeRequest) -> Option<&'static str> {
     }
 }
 
-async fn carry_out(
+/// The answer to an order, once what it was to wait for holds.
+async fn waited_for(
     api: &Api,
-    asked: Asked,
+    group: &str,
+    answer: Result<ChangeAnswer, Failure>,
     patience: Option<(WaitCondition, Option<std::time::Duration>)>,
-) -> Ready {
-    let group = asked.group.clone();
-    let carried_out = async {
-        let mut answer: ChangeAnswer = api
-            .agent
-            .ask_later(move |runner, reply| runner.order(asked, reply))
-            .await??;
-        if answer.dry_run {
-            return Ok(answer);
-        }
-        // A switch set for an instant is answered for when it is made, unless somebody has other wishes.
-        let scheduled = answer.result == End::Scheduled;
-        let patience = patience.or_else(|| scheduled.then_some((WaitCondition::Settled, None)));
-        if let Some((condition, timeout)) = patience {
-            until(api, &group, &condition, timeout, answer.id.as_deref()).await?;
-            if let (true, Some(id)) = (condition != WaitCondition::Scheduled, answer.id.clone()) {
-                let now = api
-                    .agent
-                    .ask(move |runner| runner.outcome(&group, &id))
-                    .await?;
-                answer = now.filter(|_| scheduled).unwrap_or(answer);
-            }
-        }
-        Ok(answer)
+) -> Result<ChangeAnswer, Failure> {
+    let answer = answer?;
+    if answer.dry_run {
+        return Ok(answer);
+    }
+    // A switch set for an instant is answered for when it is made, unless somebody has other wishes.
+    let scheduled = answer.result == End::Scheduled;
+    let patience = patience.or_else(|| scheduled.then_some((WaitCondition::Settled, None)));
+    let Some((condition, timeout)) = patience else {
+        return Ok(answer);
     };
-    ready(carried_out.await)
+    until(api, group, &condition, timeout, answer.id.as_deref()).await?;
+    let Some(id) = answer
+        .id
+        .clone()
+        .filter(|_| condition != WaitCondition::Scheduled)
+    else {
+        return Ok(answer);
+    };
+    let name = group.to_owned();
+    let now = api
+        .agent
+        .ask(move |runner| runner.outcome(&name, &id))
+        .await?;
+    Ok(now.filter(|_| scheduled).unwrap_or(answer))
 }
 
 pub(super) async fn apply(
@@ -195,11 +231,13 @@ pub(super) async fn apply(
     let key = key(&headers, request.idempotency_key.take())?;
     let key = key.filter(|_| !request.dry_run);
     let who = who(&peer, request.reason.take());
-    let same = format!("apply {}", json(&request));
-    once(&api, key, same, async {
-        ready(take(&api, request, who).await)
-    })
-    .await
+    let keyed = key.map(|key| Once {
+        key,
+        request: format!("apply {}", json(&request)),
+    });
+    let taking = api.clone();
+    let taken = async move { ready(take(&taking, request, who).await) };
+    once(&api, keyed, taken).await
 }
 
 /// Applies a configuration and waits until its switches have settled.

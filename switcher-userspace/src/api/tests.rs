@@ -2,6 +2,7 @@
 
 mod bounds;
 mod events;
+mod once;
 mod secure;
 mod town;
 
@@ -160,33 +161,6 @@ async fn preconditions_come_in_the_body_or_as_a_header() {
     };
     let failure = server.flip(&request).await.expect_err("green is live");
     assert_eq!(failure.exit, Exit::Precondition);
-}
-
-#[tokio::test]
-async fn a_key_is_good_for_one_change() {
-    let server = Server::new().await;
-    let key = "idempotency-key: ci-7\r\n";
-    let (_, first) = server.raw("POST", FLIP, key, "").await;
-    let (_, second) = server.raw("POST", FLIP, key, "").await;
-    assert_eq!(first, second);
-    assert_eq!(first["revision"], 1);
-    let (head, _) = server
-        .raw("POST", "/v1/groups/shop/rollback", key, "")
-        .await;
-    assert!(head.starts_with("HTTP/1.1 422 "), "{head}");
-    let server = server.restart().await;
-    let (_, third) = server.raw("POST", FLIP, key, "").await;
-    assert_eq!(first, third, "also after a restart");
-    let (_, fourth) = server.raw("POST", FLIP, "", "").await;
-    assert_eq!(fourth["revision"], 2);
-    let stage = "/v1/groups/shop/stage";
-    let (key, body) = ("idempotency-key: ci-8\r\n", r#"{"version": "v3"}"#);
-    let (_, first) = server.raw("POST", stage, key, body).await;
-    let (head, _) = server.raw("POST", stage, key, r#"{"version": "v4"}"#).await;
-    assert!(head.starts_with("HTTP/1.1 422 "), "{head}");
-    let server = server.restart().await;
-    let (_, second) = server.raw("POST", stage, key, body).await;
-    assert_eq!((&first, &first["unchanged"]), (&second, &false.into()));
 }
 
 #[tokio::test]

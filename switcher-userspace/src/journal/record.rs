@@ -133,15 +133,24 @@ pub struct CutoverRecord {
     pub undecided: bool,
 }
 
-/// The answer to a change, kept for whoever sends the same change again.
+/// A change that is to be carried out once.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Answer {
+pub struct Once {
+    /// Its idempotency key.
+    pub key: String,
+    /// What it is: another one with the same key is refused.
+    pub request: String,
+}
+
+/// What is known of an idempotency key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Keyed {
     /// What was asked.
     pub request: String,
-    /// HTTP status.
-    pub status: u16,
-    /// JSON.
-    pub body: String,
+    /// The cut-over that it has begun.
+    pub cutover: Option<String>,
+    /// HTTP status and JSON, once it was answered.
+    pub answer: Option<(u16, String)>,
 }
 
 impl GroupRecord {
@@ -434,12 +443,43 @@ impl CutoverRecord {
     }
 }
 
-impl Answer {
+impl Once {
+    /// What is known once a cut-over has begun.
+    pub(super) fn begins(&self, cutover: &str) -> Keyed {
+        Keyed {
+            request: self.request.clone(),
+            cutover: Some(cutover.to_owned()),
+            answer: None,
+        }
+    }
+}
+
+impl Keyed {
+    /// An answer takes the place of what had begun, and of nothing else.
+    pub(super) fn write(&self, db: &Connection, key: &str, now: Timestamp) -> rusqlite::Result<()> {
+        let sql = "INSERT INTO answers (key, request, cutover, status, body, at)
+            VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (key) DO UPDATE SET
+            cutover = coalesce(excluded.cutover, cutover), status = excluded.status,
+            body = excluded.body WHERE status = 0";
+        let Self {
+            request,
+            cutover,
+            answer,
+        } = self;
+        let (status, body) = answer
+            .as_ref()
+            .map_or((0, ""), |(status, body)| (*status, body));
+        let values = params![key, request, cutover, status, body, now.to_string()];
+        db.prepare_cached(sql)?.execute(values).map(drop)
+    }
+
     pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
+        let status: u16 = row.get("status")?;
+        let body = row.get("body")?;
         Ok(Self {
             request: row.get("request")?,
-            status: row.get("status")?,
-            body: row.get("body")?,
+            cutover: row.get("cutover")?,
+            answer: (status != 0).then_some((status, body)),
         })
     }
 }

@@ -4,7 +4,7 @@ use anyhow::{Context, ensure};
 use rusqlite::Connection;
 
 /// Version of the tables below.
-pub(super) const VERSION: u32 = 2;
+pub(super) const VERSION: u32 = 3;
 
 const TABLES: &str = "
     CREATE TABLE meta (key TEXT PRIMARY KEY, value ANY) STRICT;
@@ -49,7 +49,8 @@ const TABLES: &str = "
 ";
 
 /// What each later version has added, the second one first.
-const ADDED: [&str; VERSION as usize - 1] = ["
+const ADDED: [&str; VERSION as usize - 1] = [
+    "
     ALTER TABLE cutovers ADD COLUMN at TEXT;
     ALTER TABLE cutovers ADD COLUMN confirm_by TEXT;
     ALTER TABLE cutovers ADD COLUMN confirmed TEXT;
@@ -100,7 +101,11 @@ const ADDED: [&str; VERSION as usize - 1] = ["
         occasion TEXT NOT NULL,
         UNIQUE (grp, hook, event)
     ) STRICT;
-"];
+",
+    "
+    ALTER TABLE answers ADD COLUMN cutover TEXT;
+",
+];
 
 /// Makes the tables in a new file, brings those of earlier versions up to date.
 pub(super) fn prepare(db: &Connection) -> anyhow::Result<()> {

@@ -124,22 +124,21 @@ fn switches_of_live_are_counted_and_nothing_else() {
 #[test]
 fn an_answer_is_given_once() {
     let (_directory, journal) = journal();
-    let answer = |body: &str| Answer {
+    let keyed = |answer: Option<&str>| Keyed {
         request: "flip".into(),
-        status: 200,
-        body: body.into(),
+        cutover: Some("c".into()),
+        answer: answer.map(|body| (200, body.to_owned())),
     };
+    let answer = |body| keyed(Some(body));
+    journal.remember("k", &keyed(None), at(0)).expect("records");
+    assert_eq!(journal.keyed("k").expect("reads"), Some(keyed(None)));
     journal.remember("k", &answer("1"), at(0)).expect("records");
     journal.remember("k", &answer("2"), at(1)).expect("ignores");
-    assert_eq!(journal.answer("k").expect("reads"), Some(answer("1")));
+    assert_eq!(journal.keyed("k").expect("reads"), Some(answer("1")));
     journal
         .remember("l", &answer("3"), at(8 * 24 * 3600))
         .expect("records");
-    assert_eq!(
-        journal.answer("k").expect("reads"),
-        None,
-        "a week is enough"
-    );
+    assert_eq!(journal.keyed("k").expect("reads"), None, "a week is enough");
 }
 
 #[test]
@@ -170,6 +169,7 @@ fn a_file_of_the_first_version_is_extended() {
         ALTER TABLE cutovers DROP COLUMN hooks;
         ALTER TABLE groups DROP COLUMN schema;
         ALTER TABLE groups DROP COLUMN gates;
+        ALTER TABLE answers DROP COLUMN cutover;
         DROP TABLE releases;
         DROP TABLE hooks; DROP TABLE outbox; DROP TABLE audit; PRAGMA user_version = 1;";
     journal.db.execute_batch(back).expect("is as it was");

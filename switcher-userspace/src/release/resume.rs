@@ -386,7 +386,12 @@ pub(super) fn found(
         | Stage::Confirming(window)
         | Stage::Baking(window)
         | Stage::Draining(window) => {
-            effects.extend(answer(&window));
+            let Cutover { from, kind, .. } = &window.cutover;
+            // Whoever waits for it hears below that it was undone.
+            match live != state.live && live == *from && *kind != Kind::Update {
+                true => effects.extend(hooks::give_up(&window)),
+                false => effects.extend(answer(&window)),
+            }
             bake = window.bake.map(|it| (window.cutover.id.clone(), it));
             last = Some(settled(window.cutover, window.left, &state.timing, now));
         }

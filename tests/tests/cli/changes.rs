@@ -187,6 +187,9 @@ fn dry_run_changes_nothing() {
         let before = stand.agent.status()?;
         let flip = stand.agent.cli(&["flip", GROUP, "--dry-run"])?.expect(0)?;
         ensure!(flip.stdout.contains("green"), "{}", flip.stdout);
+        let left =
+            "no flow is left on blue, 0 flows now, for at most 10m; then reset its connections";
+        ensure!(flip.stdout.contains(left), "{}", flip.stdout);
         stand.agent.cli(&["apply", "--dry-run"])?.expect(0)?;
         same(&before, &stand)?;
         ensure!(

@@ -414,3 +414,27 @@ async fn a_full_disk_blocks_flips_and_not_rollbacks() {
     assert_eq!(back.to, "blue");
     assert_eq!(stand.kernel.word().current(), 0);
 }
+
+#[tokio::test]
+async fn what_the_kernel_shows_counts_and_not_what_was_stored() {
+    let stand = Stand::new(&config(&[8001], &[8002]));
+    let other = stand.kernel.word();
+    stand.kernel.store_after(other);
+    let failure = stand.flip().await.expect_err("blue is live");
+    assert_eq!(failure.exit, Exit::RolledBack, "{failure}");
+    let status = stand.status().await;
+    assert_eq!((status.live.as_str(), stand.kernel.word()), ("blue", other));
+    let history = stand
+        .agent
+        .ask(|runner| runner.history(Some("shop"), 9))
+        .await;
+    let history = history.expect("answers").expect("reads");
+    let told: Vec<_> = history.iter().map(|it| (it.kind, it.result)).collect();
+    let expected = [
+        (Kind::Emergency, Some(End::Succeeded)),
+        (Kind::Flip, Some(End::RolledBack)),
+    ];
+    assert_eq!(told, expected);
+    stand.flip().await.expect("flips");
+    assert_eq!(stand.status().await.live, "green");
+}

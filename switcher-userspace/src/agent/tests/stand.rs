@@ -24,7 +24,11 @@ use crate::journal::{Journal, Who};
 
 /// A kernel that outlives its agents, and that tests can look into.
 #[derive(Clone, Default)]
-pub(crate) struct Kernel(Arc<Mutex<Memory>>, Arc<Mutex<Asked>>);
+pub(crate) struct Kernel(
+    Arc<Mutex<Memory>>,
+    Arc<Mutex<Asked>>,
+    Arc<Mutex<Option<Word>>>,
+);
 
 /// How often the kernel was asked for what costs more on larger hosts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -60,6 +64,11 @@ impl Kernel {
 
     pub(crate) fn word(&self) -> Word {
         self.lock().word(0)
+    }
+
+    /// Somebody stores a word right after the agent's next one.
+    pub(crate) fn store_after(&self, word: Word) {
+        *self.2.lock().unwrap_or_else(PoisonError::into_inner) = Some(word);
     }
 
     /// Stores a word behind the agent's back.
@@ -282,7 +291,8 @@ impl Datapath for Kernel {
     }
 
     fn store(&mut self, group: GroupIndex, word: Word) {
-        self.lock().store(group, word);
+        let other = self.2.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.lock().store(group, other.unwrap_or(word));
     }
 
     fn times(&self, group: GroupIndex) -> Times {
