@@ -9,7 +9,7 @@ use aya::maps::{HashMap, Map, MapData};
 use nix::time::ClockId;
 use switcher::config::{Masquerade, XdpMode};
 use switcher::datapath::Datapath as _;
-use switcher::datapath::nat::{Collector, GivenUp, Swept};
+use switcher::datapath::nat::{Collector, GivenUp};
 use switcher::datapath::pinned::Pinned;
 use switcher::reconcile::{Standing, Want, WantEndpoint, WantGroup, WantService, plan};
 use switcher_common::abi::nat::activity::{SPEAKS, TALKS};
@@ -47,13 +47,7 @@ fn ended_flows_are_forgotten_faster_than_they_come() {
     let swept = collector.sweep().expect("maps can be changed");
     let took = cpu_time() - before;
     let all = u64::from(ENDED + ALIVE);
-    assert_eq!(
-        swept,
-        Swept {
-            flows: all,
-            ended: ENDED.into()
-        }
-    );
+    assert_eq!((swept.flows, swept.ended), (all, ENDED.into()));
     println!("{ENDED} of {all} flows forgotten in {took:?} of one CPU");
     assert!(
         took < Duration::from_secs((ENDED / RATE).into()) * slower(),
