@@ -2,6 +2,7 @@
 
 mod ethtool;
 pub(crate) mod filter;
+pub mod links;
 pub(crate) mod netlink;
 pub mod route;
 

@@ -78,6 +78,13 @@ impl Handle {
         let _gone = self.sender.send(Message::Do(Box::new(what)));
     }
 
+    /// Says that links have changed; whether anybody is there who is interested.
+    #[must_use]
+    pub fn links_changed(&self) -> bool {
+        let look = |runner: &mut Runner| runner.look_soon();
+        self.sender.send(Message::Do(Box::new(look))).is_ok()
+    }
+
     /// Tells what a probe came to.
     pub(super) fn checked(&self, report: Report) {
         let _gone = self.sender.send(Message::Checked(report));

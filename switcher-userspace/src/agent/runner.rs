@@ -31,6 +31,8 @@ use crate::traces::Traces;
 
 /// Time between two looks at the kernel.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// How soon it is looked when a link has changed: seldom alone.
+const LOOK_SOON: Duration = Duration::from_millis(50);
 
 /// Why a runner has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -297,6 +299,12 @@ impl Runner {
             .map(|at| self.clock.until(at))
             .chain(self.next_publication())
             .fold(look, Ord::min)
+    }
+
+    /// Something has changed around here: looks sooner than in turn.
+    pub(super) fn look_soon(&mut self) {
+        let sooner = Instant::now().checked_sub(LOOK_EVERY.saturating_sub(LOOK_SOON));
+        self.looked = sooner.map_or(self.looked, |sooner| self.looked.min(sooner));
     }
 
     /// Looks at the kernel: are words and programs as they were left?

@@ -21,7 +21,7 @@ use crate::config::{self, Config};
 use crate::datapath::kernel::KernelDatapath;
 use crate::doctor::{self, Check};
 use crate::exit::{Exit, Failure};
-use crate::host::OwnAddresses;
+use crate::host::{OwnAddresses, links};
 use crate::journal::{Journal, Who};
 use crate::{listen, log, traces};
 
@@ -106,6 +106,8 @@ async fn serve(config: Config, file: &Path) -> anyhow::Result<Ended> {
         config,
     };
     let (agent, thread) = start(setup)?;
+    let follower = agent.clone();
+    links::follow(move || follower.links_changed()).context("follow what becomes of links")?;
     let listener = api::bind(&socket)?;
     let api = Api::new(agent.clone(), nix::unistd::geteuid().as_raw());
     // These end with the runtime.

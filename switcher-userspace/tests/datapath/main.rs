@@ -5,6 +5,7 @@
 
 mod client;
 mod lab;
+mod links;
 mod masquerade;
 mod restart;
 
