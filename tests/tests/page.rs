@@ -1,6 +1,8 @@
 //! What people look at while they switch: the page in a browser, and `top` at a terminal, through real flips
 //! under load.
 
+#[path = "page/abroad.rs"]
+mod abroad;
 #[path = "page/top.rs"]
 mod top;
 #[path = "page/web.rs"]

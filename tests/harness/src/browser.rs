@@ -13,9 +13,16 @@ use nix::unistd::Pid;
 use serde_json::{Value, json};
 
 use crate::Namespace;
+pub use passport::Passport;
 
-/// Programs that will do, the first that is there.
-const PROGRAMS: [&str; 2] = ["chromium-headless-shell", "chromium"];
+mod passport;
+
+/// The whole of it: the shell that has no windows at all can't show certificates.
+const PROGRAM: &str = "chromium";
+/// It reads commands from descriptor 3, and answers to 4. What it is told as a rule for this host is in a place of its own.
+const SCRIPT: &str = "if [ -n \"$BROWSER_POLICY\" ]; then rules=/etc/chromium/policies/managed \\
+    && mount -t tmpfs none /etc/chromium && mkdir -p $rules && cp \"$BROWSER_POLICY\" $rules; fi \\
+    && exec \"$@\" 3<&0 4>&1 </dev/null >\"$BROWSER_LOG\" 2>&1";
 /// Nothing that it does by itself, and nothing that it would need a privilege for.
 const FLAGS: [&str; 12] = [
     "--headless",
@@ -52,14 +59,31 @@ impl Browser {
     /// # Errors
     /// When there is none, or it does not start.
     pub fn start(namespace: &Namespace, directory: &Path) -> Result<Self> {
-        let found = PROGRAMS.iter().find(|it| is_there(it));
-        let program = found.context("no chromium is here: run `cargo xtask setup`")?;
+        Self::begin(namespace, directory, None)
+    }
+
+    /// The same for somebody who has a certificate, and shows it to whoever asks.
+    ///
+    /// # Errors
+    /// When there is none, or it does not start.
+    pub fn start_with(
+        namespace: &Namespace,
+        directory: &Path,
+        passport: &Passport<'_>,
+    ) -> Result<Self> {
+        let policy = passport.lay_down(directory)?;
+        Self::begin(namespace, directory, Some(&policy))
+    }
+
+    fn begin(namespace: &Namespace, directory: &Path, policy: Option<&Path>) -> Result<Self> {
+        ensure!(
+            is_there(PROGRAM),
+            "no {PROGRAM} is here: run `cargo xtask setup`"
+        );
         let log = directory.join("browser.log");
-        // It reads commands from descriptor 3, and answers to 4.
-        let script = "exec \"$@\" 3<&0 4>&1 </dev/null >\"$BROWSER_LOG\" 2>&1";
         let mut child = namespace
-            .command("sh")
-            .args(["-c", script, "browser", program])
+            .command("unshare")
+            .args(["--mount", "sh", "-c", SCRIPT, "browser", PROGRAM])
             .args(FLAGS)
             .arg(format!(
                 "--user-data-dir={}",
@@ -67,13 +91,14 @@ impl Browser {
             ))
             .arg("about:blank")
             .env("BROWSER_LOG", &log)
+            .env("BROWSER_POLICY", policy.unwrap_or(Path::new("")))
             .env("HOME", directory)
             .env_remove("DBUS_SESSION_BUS_ADDRESS")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .process_group(0)
             .spawn()
-            .with_context(|| format!("starting {program}"))?;
+            .with_context(|| format!("starting {PROGRAM}"))?;
         let commands = child.stdin.take().context("it is piped")?;
         let answers = child.stdout.take().context("it is piped")?;
         let (sender, messages) = channel();

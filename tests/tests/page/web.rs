@@ -10,8 +10,8 @@ use crate::last;
 
 /// Where everybody may look.
 const PUBLIC: &str = "http://10.77.0.1:9464/";
-const BODY: &str = "document.querySelector('#change-body').innerText";
-const OPEN: &str = "document.querySelector('#change').open";
+pub(crate) const BODY: &str = "document.querySelector('#change-body').innerText";
+pub(crate) const OPEN: &str = "document.querySelector('#change').open";
 
 /// Through the agent's socket, by keys and mouse; then as somebody who may only look.
 pub(crate) fn is_used(stand: &mut Stand) -> Result<()> {
@@ -223,7 +223,7 @@ fn tab_to(page: &mut Browser, text: &str) -> Result<()> {
     Err(anyhow::anyhow!("{text} can't be reached by keys:\n{page}")).context("keyboard")
 }
 
-fn live(colour: &str) -> String {
+pub(crate) fn live(colour: &str) -> String {
     format!("document.querySelector('.group')?.dataset.live === '{colour}'")
 }
 

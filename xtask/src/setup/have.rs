@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Programs that tests, demo and bench start, and the Debian package of each.
-const PROGRAMS: [(&str, &str); 12] = [
+const PROGRAMS: [(&str, &str); 14] = [
     ("ip", "iproute2"),
     ("tc", "iproute2"),
     ("ethtool", "ethtool"),
@@ -16,7 +16,9 @@ const PROGRAMS: [(&str, &str); 12] = [
     ("bpftool", "bpftool"),
     ("systemd-analyze", "systemd"),
     ("dpkg-shlibdeps", "dpkg-dev"),
-    ("chromium-headless-shell", "chromium-headless-shell"),
+    ("chromium", "chromium"),
+    ("certutil", "libnss3-tools"),
+    ("openssl", "openssl"),
     ("faketime", "faketime"),
 ];
 /// What makes Python environments for the tests of recipes.
