@@ -2,6 +2,8 @@
 
 #[path = "releases/automatic.rs"]
 mod automatic;
+#[path = "releases/leftovers.rs"]
+mod leftovers;
 #[path = "releases/races.rs"]
 mod races;
 #[path = "releases/turns.rs"]
