@@ -6,6 +6,8 @@ mod automatic;
 mod leftovers;
 #[path = "releases/races.rs"]
 mod races;
+#[path = "releases/rebuilt.rs"]
+mod rebuilt;
 #[path = "releases/turns.rs"]
 mod turns;
 use switcher_harness::privilege::alone;
