@@ -1,10 +1,12 @@
-//! Three colours that take turns, while connections of each stay where they began until they end.
+//! Three colours that take turns, while connections of each stay where they began until they end, and a preview
+//! that leads to what comes next.
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
 use switcher_harness::agent::binary;
 use switcher_harness::config::{GROUP, Settings};
 use switcher_harness::load::Connection;
@@ -12,6 +14,9 @@ use switcher_harness::servers::{EchoServer, HttpServer, Identity};
 use switcher_harness::{Load, Mode, Plan, Stand};
 
 use super::alone;
+
+/// Leads to the release that waits, or else to the colour that was live before.
+const PREVIEW: u16 = 8080;
 
 #[test]
 fn three_colours_take_turns_local() {
@@ -58,6 +63,7 @@ fn turns(mode: Mode) -> Result<()> {
     site.stand.agent.start()?;
     site.cli(&["rollback", GROUP])?.expect(0)?;
     site.roles([("green", "live")])?;
+    site.previews("red")?;
     kept.push(site.connect("green")?);
     for (version, colour) in (4..).zip(["blue", "red", "green", "blue"]) {
         site.release(colour, &format!("v{version}"))?;
@@ -79,6 +85,7 @@ impl Site {
     fn new(mode: Mode) -> Result<Self> {
         let settings = Settings {
             learn: Duration::from_secs(2),
+            web: "preview = \"10.77.1.1:8080\"",
             ..Settings::default()
         };
         let mut stand = Stand::without_agent(mode, true, settings, &binary()?)?;
@@ -120,13 +127,18 @@ impl Site {
         self.stand.agent.cli(words)
     }
 
-    /// Stages, and flips to what is staged.
+    /// Stages, and flips to what is staged. The preview leads there until then, and afterwards to what was live.
     fn release(&self, colour: &str, version: &str) -> Result<()> {
         self.cli(&["stage", GROUP, colour, "--version", version])?
             .expect(0)?;
         self.roles([(colour, "staging")])?;
+        let before = self.stand.agent.live()?;
+        let mut tried = self.previews(colour)?;
+        self.connect(&before)?;
         self.cli(&["flip", GROUP, colour])?.expect(0)?;
-        self.roles([(colour, "live")])
+        self.roles([(colour, "live")])?;
+        self.previews(&before)?;
+        tried.still_there()
     }
 
     fn roles<const N: usize>(&self, expected: [(&str, &str); N]) -> Result<()> {
@@ -139,8 +151,18 @@ impl Site {
 
     /// A new connection, which is answered by this colour.
     fn connect(&self, colour: &str) -> Result<Kept> {
-        let web = self.stand.topology.web();
-        let open = || Connection::open(web);
+        self.connect_to(self.stand.topology.web(), colour)
+    }
+
+    /// The same by the preview.
+    fn previews(&self, colour: &str) -> Result<Kept> {
+        let vip = self.stand.topology.web().ip();
+        let previewed = self.connect_to((vip, PREVIEW).into(), colour);
+        previewed.with_context(|| format!("a preview of {colour}"))
+    }
+
+    fn connect_to(&self, address: SocketAddr, colour: &str) -> Result<Kept> {
+        let open = || Connection::open(address);
         let connection = self.stand.topology.client.inside(open)??;
         let mut kept = Kept {
             colour: colour.to_owned(),
@@ -152,16 +174,16 @@ impl Site {
 
     /// Who is waited for is counted, by colour, until all that are not of the live colour have ended.
     fn drains(&self, kept: Vec<Kept>) -> Result<()> {
-        let status = self.stand.agent.status()?;
-        let mut sum = 0;
+        // A preview's connection is its colour's, too, until it has ended, and nobody waits for it.
+        self.stand.until(none_but_those_left)?;
+        let colours = &self.stand.agent.status()?["colours"];
         for colour in ["green", "red"] {
-            let flows = status["colours"][colour]["flows"].as_u64().unwrap_or(0);
             let ours = kept.iter().filter(|it| it.colour == colour).count();
-            ensure!(flows >= ours as u64, "{colour}: {status:#}");
-            ensure!(status["window"]["left"][colour] == flows, "{status:#}");
-            sum += flows;
+            ensure!(
+                colours[colour]["flows"].as_u64() >= Some(ours as u64),
+                "{colour}: {colours:#}"
+            );
         }
-        ensure!(status["window"]["flows_on_old"] == sum, "{status:#}");
         let (mut live, old): (Vec<Kept>, Vec<Kept>) =
             kept.into_iter().partition(|it| it.colour == "blue");
         let wait = ["wait", GROUP, "--for", "drained", "--timeout", "2s"];
@@ -171,6 +193,15 @@ impl Site {
         self.cli(&wait)?.expect(0)?;
         live.iter_mut().try_for_each(Kept::still_there)
     }
+}
+
+/// What the colours have is what is waited for, one by one and altogether.
+fn none_but_those_left(group: &Value) -> bool {
+    let flows = |colour: &&str| group["colours"][*colour]["flows"].as_u64();
+    let old = ["green", "red"];
+    let same = |colour: &&str| group["window"]["left"][*colour].as_u64() == flows(colour);
+    let sum = old.iter().filter_map(flows).sum::<u64>();
+    old.iter().all(same) && group["window"]["flows_on_old"] == sum
 }
 
 /// A connection, and the colour that it belongs to.
