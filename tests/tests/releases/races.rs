@@ -1,8 +1,9 @@
-//! Abort against flip, a thousand times, on a real agent with real connections: each has one legal outcome.
+//! Abort against flip, a thousand times, and flip against flip, on a real agent with real connections: each has one
+//! legal outcome.
 
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use switcher::api::model::{ChangeAnswer, ChangeRequest, GroupStatus, Status};
 use switcher::client::Client;
 use switcher::exit::{Exit, Failure};
@@ -16,6 +17,8 @@ use tokio::runtime::Runtime;
 use super::alone;
 
 const ROUNDS: u64 = 1000;
+/// Of two operators, in each mode.
+const PAIRS: u64 = 25;
 
 /// How often each outcome came up.
 #[derive(Debug, Default)]
@@ -52,6 +55,57 @@ fn an_abort_that_races_a_flip_has_one_legal_outcome() {
     });
 }
 
+#[test]
+fn of_two_flips_with_one_revision_one_is_made() {
+    alone("of_two_flips_with_one_revision_one_is_made", || {
+        // What is to be prepared takes time where flows are tagged, and none elsewhere.
+        for mode in [Mode::Local, Mode::Routed] {
+            let settings = Settings {
+                arm: Duration::from_millis(2),
+                ..Settings::default()
+            };
+            let stand = Stand::new(mode, true, settings, &binary()?)?;
+            for colour in ["blue", "green"] {
+                stand.until(|it| it["colours"][colour]["healthy"] == true)?;
+            }
+            let load = Load::start(&stand.topology, &quiet())?;
+            let client = Client::at(&stand.agent.place().socket());
+            let runtime = runtime()?;
+            (0..PAIRS).try_for_each(|round| {
+                let judged = two_operators(&runtime, &client);
+                judged.with_context(|| format!("{mode}, round {round}"))
+            })?;
+            let failures = load.stop()?.failures();
+            ensure!(failures.is_empty(), "{mode}: {failures:?}");
+        }
+        Ok(())
+    });
+}
+
+/// Both have looked at the same `status`, and mean the other colour. Who comes second is told to look again.
+fn two_operators(runtime: &Runtime, client: &Client) -> Result<()> {
+    let before = status(runtime, client)?;
+    let request = ChangeRequest {
+        if_revision: Some(before.revision),
+        ..ChangeRequest::default()
+    };
+    let flip = || change(client, "flip", &request);
+    let answers = runtime.block_on(async { tokio::join!(flip(), flip()) });
+    let after = status(runtime, client)?;
+    let (made, refused) = match &answers {
+        (Ok(made), Err(refused)) | (Err(refused), Ok(made)) => (made, refused),
+        _ => bail!("one of them has to be made: {answers:?}"),
+    };
+    ensure!(refused.exit == Exit::Precondition, "{refused:?}");
+    ensure!(
+        after.live != before.live && after.live == made.to,
+        "{}: {made:?}",
+        after.live
+    );
+    ensure!(after.revision == before.revision + 1, "{}", after.revision);
+    Ok(())
+}
+
 /// Connections that last, and few new ones: the processors are for the race.
 fn quiet() -> Plan {
     Plan {
@@ -70,9 +124,7 @@ fn quiet() -> Plan {
 
 fn race(stand: &Stand) -> Result<Outcomes> {
     let client = Client::at(&stand.agent.place().socket());
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
+    let runtime = runtime()?;
     let mut outcomes = Outcomes::default();
     for round in 0..ROUNDS {
         let before = status(&runtime, &client)?;
@@ -115,8 +167,12 @@ async fn both(client: &Client, step: u64) -> (Answer, Answer) {
 }
 
 async fn order(client: &Client, verb: &str) -> Answer {
+    change(client, verb, &ChangeRequest::default()).await
+}
+
+async fn change(client: &Client, verb: &str, request: &ChangeRequest) -> Answer {
     let path = format!("/v1/groups/{GROUP}/{verb}");
-    client.post(&path, &ChangeRequest::default()).await
+    client.post(&path, request).await
 }
 
 /// Of whatever happened at the same time, one story has to be true of answers and state.
@@ -148,9 +204,14 @@ fn judge(
             ensure!(abort.exit == Exit::Precondition && !stays && switches == 1);
             outcomes.late += 1;
         }
-        _ => anyhow::bail!("no such outcome is legal"),
+        _ => bail!("no such outcome is legal"),
     }
     Ok(())
+}
+
+fn runtime() -> Result<Runtime> {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    Ok(builder.enable_all().build()?)
 }
 
 fn status(runtime: &Runtime, client: &Client) -> Result<GroupStatus> {
