@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
+use jiff::Timestamp;
 use serde_json::Value;
 use switcher_harness::agent::{Output, binary};
 use switcher_harness::config::{GROUP, Settings};
@@ -185,10 +186,42 @@ fn at_an_instant_without_an_agent(mode: Mode) -> Result<()> {
         status["live"] == "green" && status["revision"] == 1,
         "{status}"
     );
+    recorded_as_set(&stand, &set)?;
     let report = load.stop()?;
     begun_go_to(&report, "blue", set.ended, first - MARGIN)?;
     begun_go_to(&report, "green", last + MARGIN, dead_until)?;
     unharmed(mode, &report)
+}
+
+/// The agent that comes back finds the switch made, at the instant that it was set for, and says so.
+fn recorded_as_set(stand: &Stand, set: &Output) -> Result<()> {
+    let set = set.json()?;
+    let history = stand.agent.json(&["history", GROUP])?;
+    let records = history.as_array().context("no list")?;
+    ensure!(records.len() == 1, "{history:#}");
+    let record = &records[0];
+    for (field, expected) in [
+        ("id", &set["id"]),
+        ("kind", &"flip".into()),
+        ("from", &"blue".into()),
+        ("to", &"green".into()),
+        ("revision", &1.into()),
+        ("result", &"switched".into()),
+        ("at", &set["at"]),
+    ] {
+        ensure!(record[field] == *expected, "{field}: {record:#}, {set:#}");
+    }
+    // It is known to be stored since this agent has looked.
+    let time = |field: &str| -> Result<Timestamp> {
+        let time = record[field].as_str();
+        Ok(time
+            .with_context(|| format!("no {field}: {record:#}"))?
+            .parse()?)
+    };
+    ensure!(time("started")? < time("at")?, "{record:#}");
+    ensure!(time("at")? <= time("stored")?, "{record:#}");
+    ensure!(time("stored")? <= time("settled")?, "{record:#}");
+    Ok(())
 }
 
 fn at_an_instant_the_command_waits(mode: Mode) -> Result<()> {
