@@ -5,7 +5,8 @@ use std::net::{TcpListener, TcpStream};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, anyhow, ensure};
+use serde_json::json;
 use switcher_harness::agent::binary;
 use switcher_harness::config::{GROUP, Settings};
 use switcher_harness::load::Connection;
@@ -240,6 +241,66 @@ fn status_after_a_flip_tells_it() {
         ensure!(yaml.contains("live: green"), "{yaml}");
         Ok(())
     });
+}
+
+#[test]
+fn a_rollback_is_eligible_while_the_colour_before_is_healthy() {
+    run(
+        "a_rollback_is_eligible_while_the_colour_before_is_healthy",
+        || {
+            let stand = stand()?;
+            stand.until(|it| it["colours"]["green"]["healthy"] == true)?;
+            stand.agent.cli(&["flip", GROUP])?.expect(0)?;
+            stand.servers.set_healthy("blue", false);
+            stand.until(|it| it["rollback"]["eligible"] == false)?;
+            it_is_said_why(&stand)?;
+            let eligible = ["wait", GROUP, "--for", "rollback-eligible"];
+            let wait = |time| {
+                stand
+                    .agent
+                    .cli(&[&eligible[..], &["--timeout", time]].concat())
+            };
+            let in_vain = wait("300ms")?.expect(8)?.stderr;
+            ensure!(in_vain.contains("503"), "{in_vain}");
+            let words = [&eligible[..], &["--timeout", "30s"]].concat();
+            let waits = stand.agent.cli_in_background(&words);
+            std::thread::sleep(Duration::from_millis(500));
+            ensure!(!waits.is_finished(), "blue is not healthy yet");
+            stand.servers.set_healthy("blue", true);
+            waits
+                .join()
+                .map_err(|_| anyhow!("it panicked"))??
+                .expect(0)?;
+            let rollback = &stand.agent.status()?["rollback"];
+            ensure!(
+                *rollback == json!({ "eligible": true, "to": "blue", "blockers": [] }),
+                "{rollback:#}"
+            );
+            // Nobody is kept from going back to what is not well.
+            stand.servers.set_healthy("blue", false);
+            stand.until(|it| it["rollback"]["eligible"] == false)?;
+            stand.agent.cli(&["rollback", GROUP])?.expect(0)?;
+            ensure!(stand.agent.live()? == "blue", "it is not back");
+            Ok(())
+        },
+    );
+}
+
+/// To programs and people: which server is not well, and what it answers.
+fn it_is_said_why(stand: &Stand) -> Result<()> {
+    let rollback = &stand.agent.status()?["rollback"];
+    let blockers = rollback["blockers"].as_array().context("no list")?;
+    ensure!(
+        rollback["to"] == "blue" && blockers.len() == 1,
+        "{rollback:#}"
+    );
+    let blocker = blockers[0].as_str().unwrap_or_default();
+    for part in ["web", "10.77.1.1:8011", "503"] {
+        ensure!(blocker.contains(part), "no {part} in {blocker:?}");
+    }
+    let said = stand.agent.cli(&["status"])?.expect(0)?.stdout;
+    ensure!(said.contains(blocker), "no {blocker:?} in {said}");
+    Ok(())
 }
 
 #[test]
