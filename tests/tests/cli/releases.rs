@@ -1,6 +1,9 @@
 //! What keeps a flip from being made, and what is on the colours: named, held against the database, given up.
 
-use anyhow::{Result, ensure};
+use std::process::Command;
+
+use anyhow::{Context as _, Result, ensure};
+use switcher::journal::FILE;
 use switcher_harness::agent::binary;
 use switcher_harness::config::{GROUP, Settings};
 use switcher_harness::{Mode, Stand};
@@ -187,5 +190,79 @@ fn roles(stand: &Stand, expected: [&str; 2]) -> Result<()> {
     for (colour, role) in ["blue", "green"].into_iter().zip(expected) {
         ensure!(colours[colour]["role"] == role, "{colour}: {colours:#}");
     }
+    Ok(())
+}
+
+#[test]
+fn an_audit_that_was_changed_is_found_out() {
+    run("an_audit_that_was_changed_is_found_out", || {
+        let mut stand = crate::stand()?;
+        for reason in ["one", "two", "three"] {
+            let freeze = ["freeze", GROUP, "--reason", reason];
+            stand.agent.cli(&freeze)?.expect(0)?;
+        }
+        let records = stand.agent.json(&["audit", "-n", "500"])?;
+        let records = records.as_array().cloned().unwrap_or_default();
+        let second = records.iter().find(|it| it["reason"] == "two");
+        let id = second.and_then(|it| it["id"].as_u64());
+        let id = id.with_context(|| format!("no such record: {records:#?}"))?;
+        stand.agent.stop()?;
+        for (change, first, why) in [
+            (
+                format!("UPDATE audit SET entry = replace(entry, 'two', 'ten') WHERE id = {id}"),
+                id,
+                "changed",
+            ),
+            (format!("DELETE FROM audit WHERE id = {id}"), id, "missing"),
+            (
+                "DELETE FROM audit WHERE id = (SELECT max(id) FROM audit)".to_owned(),
+                records.len() as u64,
+                "missing at the end",
+            ),
+        ] {
+            found_out(&stand, &change, first, why).with_context(|| change)?;
+        }
+        let state = stand.agent.place().state().display().to_string();
+        let words = ["audit", "verify", "--state-dir", &state];
+        stand.agent.cli(&words)?.expect(0)?;
+        Ok(())
+    });
+}
+
+/// In a copy of the state, by a command that needs no agent.
+fn found_out(stand: &Stand, change: &str, first: u64, why: &str) -> Result<()> {
+    const CHANGE: &str = "
+import sqlite3, sys
+file, change = sys.argv[1:]
+with sqlite3.connect(file) as db:
+    assert db.execute(change).rowcount == 1, change
+";
+    let copy = tempfile::tempdir()?;
+    for file in std::fs::read_dir(stand.agent.place().state())? {
+        let file = file?;
+        if file.file_type()?.is_file() {
+            std::fs::copy(file.path(), copy.path().join(file.file_name()))?;
+        }
+    }
+    let at = copy.path().display().to_string();
+    let verify = ["audit", "verify", "--state-dir", &at];
+    stand.agent.cli(&verify)?.expect(0)?;
+    let changed = Command::new("python3")
+        .args(["-c", CHANGE])
+        .args([&copy.path().join(FILE).display().to_string(), change])
+        .output()?;
+    ensure!(changed.status.success(), "{changed:?}");
+    let said = stand.agent.cli(&verify)?.expect(11)?.stdout;
+    let expected = format!("record {first}: ");
+    ensure!(
+        said.starts_with(&expected) && said.contains(why),
+        "not {expected:?}: {said}"
+    );
+    let all = [&verify[..], &["--json"]].concat();
+    let verified = stand.agent.cli(&all)?.expect(11)?.json()?;
+    ensure!(
+        verified["bad"]["id"] == first && verified["records"] == first - 1,
+        "{verified:#}"
+    );
     Ok(())
 }
