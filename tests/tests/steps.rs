@@ -5,6 +5,8 @@
 mod killer;
 #[path = "steps/orders.rs"]
 mod orders;
+#[path = "steps/table.rs"]
+mod table;
 
 use std::time::{Duration, Instant};
 

@@ -3,155 +3,34 @@
 //! and each switch is told.
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use serde_json::Value;
-use switcher_harness::agent::binary;
+use serde_json::{Value, json};
+use switcher_harness::agent::{Output, binary};
 use switcher_harness::config::{GROUP, Settings};
+use switcher_harness::load::Connection;
 use switcher_harness::{Load, Mode, Plan, Stand};
 use switcher_tests::hooks::Hooks;
 
-use super::killer::{BPF, COMMIT, Killer};
+use super::killer::Killer;
+use super::table::{Given, HARD, ORDERS, Order, Seen};
 use super::{answered, other, run};
 
-/// Something to order.
-struct Order {
-    /// What comes first, so that it can be.
-    before: &'static [&'static str],
-    /// Its words. `OTHER` is the colour that is not live at first, `NEXT` the next version of the database.
-    words: &'static [&'static str],
-    /// How often an agent is killed over it.
-    times: u32,
-    /// Whether a group is as whoever was answered believes it to be.
-    holds: fn(&Value, other: &str) -> bool,
-}
-
-const ORDERS: &[Order] = &[
-    Order {
-        before: &[],
-        words: &["flip", GROUP, "--wait", "baked"],
-        times: 4,
-        holds: is_live,
-    },
-    Order {
-        before: &[],
-        words: &["canary", GROUP, "OTHER", "30"],
-        times: 3,
-        holds: |group, _| group["canary"]["percent"] == 30,
-    },
-    Order {
-        before: &["canary", GROUP, "OTHER", "30"],
-        words: &["canary", GROUP, "OTHER", "60"],
-        times: 2,
-        holds: |group, _| group["canary"]["percent"] == 60,
-    },
-    Order {
-        before: &["canary", GROUP, "OTHER", "30"],
-        words: &["abort", GROUP],
-        times: 2,
-        holds: |group, other| group["canary"].is_null() && group["live"] != other,
-    },
-    Order {
-        before: &[],
-        words: &["canary", GROUP, "OTHER", "--policy", "--wait", "baked"],
-        times: 4,
-        holds: is_live,
-    },
-    Order {
-        before: &["flip", GROUP, "--confirm-within", "60s"],
-        words: &["confirm", GROUP],
-        times: 3,
-        holds: |group, other| is_live(group, other) && group["cutover"]["confirm_by"].is_null(),
-    },
-    Order {
-        before: &["flip", GROUP, "--confirm-within", "60s"],
-        words: &["extend", GROUP, "5s"],
-        times: 2,
-        holds: |group, other| is_live(group, other) && !group["cutover"]["confirm_by"].is_null(),
-    },
-    Order {
-        before: &["flip", GROUP, "--confirm-within", "60s"],
-        words: &["rollback", GROUP],
-        times: 2,
-        holds: |group, other| group["live"] != other,
-    },
-    Order {
-        before: &[],
-        words: &["flip", GROUP, "--at", "+400ms"],
-        times: 3,
-        holds: is_live,
-    },
-    Order {
-        before: &[],
-        words: &["drill", GROUP, "--for", "300ms"],
-        times: 3,
-        holds: |group, other| group["live"] != other,
-    },
-    Order {
-        before: &[],
-        words: &["pause", GROUP, "--for", "2s"],
-        times: 2,
-        // It may be over when another agent is there.
-        holds: |_, _| true,
-    },
-    Order {
-        before: &["pause", GROUP, "--for", "2s"],
-        words: &["resume", GROUP],
-        times: 2,
-        holds: |group, _| group["paused_until"].is_null(),
-    },
-    Order {
-        before: &[],
-        words: &["stage", GROUP, "OTHER", "--version", "v2"],
-        times: 2,
-        holds: |group, other| group["colours"][other]["version"] == "v2",
-    },
-    Order {
-        before: &[],
-        words: &["schema", GROUP, "--applied", "NEXT"],
-        times: 2,
-        holds: |group, _| group["schema"].is_number(),
-    },
-    Order {
-        before: &[],
-        words: &["freeze", GROUP, "--reason", "test"],
-        times: 2,
-        holds: |group, _| group["frozen"]["reason"] == "test",
-    },
-    Order {
-        before: &["freeze", GROUP, "--reason", "test"],
-        words: &["unfreeze", GROUP],
-        times: 2,
-        holds: |group, _| group["frozen"].is_null(),
-    },
-    Order {
-        before: &[],
-        words: &["gate", GROUP, "qa", "close"],
-        times: 2,
-        holds: |group, _| group["gates"]["qa"]["open"] == false,
-    },
-];
-
-fn is_live(group: &Value, colour: &str) -> bool {
-    group["live"] == colour
-}
+/// Weights of a colour's servers, one file after the other; who has none is not in it.
+const FILES: [&[u16]; 3] = [&[1, 1], &[1, 3], &[1]];
+/// While there is such a file, the hook after a switch fails.
+const BAD: &str = "bad";
 
 #[test]
 fn orders() {
     run("orders", || {
-        let (mut stand, events) = stand()?;
-        let mut killer = Killer::new()?;
-        let load = Load::start(&stand.topology, &plan())?;
-        let mut killed = 0;
-        for order in ORDERS {
-            killed += tried(&mut stand, &mut killer, order)
-                .with_context(|| format!("{} after {:?}", order.words.join(" "), order.before))?;
-        }
-        println!("killed {killed} times");
-        ensure!(killed > 30, "only {killed} times");
-        stand.agent.cli(&["audit", "verify"])?.expect(0)?;
-        told(&stand, &events)?;
+        let mut trials = Trials::new()?;
+        let load = Load::start(&trials.stand.topology, &plan())?;
+        let killed = trials.all(ORDERS)?;
+        ensure!(killed > 45, "only {killed} times");
+        told(&trials.stand, &trials.events)?;
         let report = load.stop()?;
         println!("{}", report.summary());
         ensure!(report.failures().is_empty(), "{:?}", report.failures());
@@ -159,95 +38,201 @@ fn orders() {
     });
 }
 
-/// Once as it should be, to see how many calls it takes; then killed at some of them. How often it was.
-fn tried(stand: &mut Stand, killer: &mut Killer, order: &Order) -> Result<u32> {
-    let calls = attempt(stand, killer, order, 0)?.context("killed by nobody")?;
-    let mut killed = 0;
-    for time in 0..order.times {
-        let step = 1 + calls.saturating_sub(1) * time / (order.times - 1);
-        let done = attempt(stand, killer, order, step);
-        killed += u32::from(
-            done.with_context(|| format!("call {step} of {calls}"))?
-                .is_none(),
-        );
-    }
-    Ok(killed)
+/// Nobody's connection is promised anything by these.
+#[test]
+fn orders_that_end_connections() {
+    run("orders_that_end_connections", || {
+        let killed = Trials::new()?.all(HARD)?;
+        ensure!(killed > 2, "only {killed} times");
+        Ok(())
+    });
 }
 
-/// Gives an order and kills the agent at one of its calls. How many it took; none if it was killed.
-fn attempt(
-    stand: &mut Stand,
-    killer: &mut Killer,
-    order: &Order,
-    step: u32,
-) -> Result<Option<u32>> {
-    let group = stand.agent.status()?;
-    let to = other(group["live"].as_str().unwrap_or_default());
-    let next = (group["schema"].as_u64().unwrap_or(0) + 1).to_string();
-    let word = |word: &&'static str| match *word {
-        "OTHER" => to.to_owned(),
-        "NEXT" => next.clone(),
-        word => word.to_owned(),
-    };
-    let words = |words: &[&'static str]| words.iter().map(word).collect::<Vec<_>>();
-    if !order.before.is_empty() {
-        cli(stand, &words(order.before))?.expect(0)?;
-    }
-    killer.aim(stand.agent.pid(), step, &[COMMIT[0], COMMIT[1], BPF])?;
-    let done = cli(stand, &words(order.words))?;
-    let calls = killer.count()?;
-    killer.aim(None, 0, &[])?;
-    // The last of its calls may come when it has answered.
-    std::thread::sleep(Duration::from_millis(20));
-    let killed = stand.agent.has_ended()?;
-    ensure!(killed || calls < step || step == 0, "it lives on");
-    if killed {
-        stand.agent.wait()?;
-        answered(stand).context("without an agent")?;
-        stand.agent.start()?;
-    } else {
-        done.clone().expect(0)?;
-    }
-    let group = stand.agent.status()?;
-    ensure!(
-        !group["canary"].is_null()
-            || !group["paused_until"].is_null()
-            || group["live"] == answered(stand)?.as_str(),
-        "{group:#}"
-    );
-    ensure!(
-        done.code != 0 || (order.holds)(&group, to),
-        "it was answered with 0: {group:#}"
-    );
-    calm(stand)?;
-    Ok((!killed).then_some(calls))
+/// One order after the other.
+struct Trials {
+    stand: Stand,
+    killer: Killer,
+    /// Takes events.
+    events: Hooks,
+    /// How many orders were given.
+    number: u32,
+    /// Which of [`FILES`] the agent was given.
+    file: usize,
 }
 
-fn cli(stand: &Stand, words: &[String]) -> Result<switcher_harness::agent::Output> {
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    stand.agent.cli(&words)
-}
-
-/// Whatever was ordered is over, or is ended.
-fn calm(stand: &Stand) -> Result<()> {
-    let deadline = Instant::now() + Duration::from_secs(60);
-    for words in [
-        &["unfreeze", GROUP][..],
-        &["resume", GROUP],
-        &["gate", GROUP, "qa", "open"],
-    ] {
-        stand.agent.cli(words)?.expect(0)?;
-    }
-    loop {
-        let group = stand.agent.status()?;
-        match group["phase"].as_str() {
-            Some("idle") => return Ok(()),
-            Some("confirming" | "baking") => drop(stand.agent.cli(&["confirm", GROUP])?),
-            Some("holding") => drop(stand.agent.cli(&["abort", GROUP])?),
-            Some(_) | None => {}
+impl Trials {
+    /// How often agents were killed over them.
+    fn all(&mut self, orders: &[Order]) -> Result<u32> {
+        let mut killed = 0;
+        for order in orders {
+            let done = self.tried(order);
+            killed += done
+                .with_context(|| format!("{} after {:?}", order.words.join(" "), order.before))?;
         }
-        ensure!(Instant::now() < deadline, "never calm: {group:#}");
+        println!("killed {killed} times");
+        self.stand.agent.cli(&["audit", "verify"])?.expect(0)?;
+        Ok(killed)
+    }
+
+    /// Once as it should be, to see how many calls it takes; then killed at some of them. How often it was.
+    fn tried(&mut self, order: &Order) -> Result<u32> {
+        let calls = self.attempt(order, 0)?.context("killed by nobody")?;
+        let mut killed = 0;
+        for time in 0..order.times {
+            let step = 1 + calls.saturating_sub(1) * time / (order.times - 1);
+            let done = self.attempt(order, step);
+            killed += u32::from(
+                done.with_context(|| format!("call {step} of {calls}"))?
+                    .is_none(),
+            );
+        }
+        Ok(killed)
+    }
+
+    /// Gives an order and kills the agent at one of its calls. How many it took; none if it was killed.
+    fn attempt(&mut self, order: &Order, step: u32) -> Result<Option<u32>> {
+        let mut connection = self.prepare(order)?;
+        let mut seen = self.first_look()?;
+        if !order.before.is_empty() {
+            self.cli(&seen.words(order.before))?.expect(0)?;
+        }
+        self.look(&mut seen)?;
+        seen.before = seen.group.clone();
+        seen.last = seen.newest.clone();
+        ensure!(!(order.holds)(&seen), "it holds before it is ordered");
+        self.killer.aim(self.stand.agent.pid(), step, order.calls)?;
+        if order.given == Given::Connection {
+            connection = None;
+        }
+        let done = self.cli(&seen.words(order.words))?;
+        // The last of its calls may come when it has answered.
         std::thread::sleep(Duration::from_millis(20));
+        let calls = self.killer.count()?;
+        self.killer.aim(None, 0, &[])?;
+        let killed = step > 0 && calls >= step || self.stand.agent.has_ended()?;
+        if killed {
+            self.stand.agent.wait()?;
+            self.served(connection.as_mut())
+                .context("without an agent")?;
+            self.stand.agent.start()?;
+        } else {
+            done.clone().expect(order.code)?;
+        }
+        self.judge(order, &done, &mut seen)?;
+        self.calm()?;
+        Ok((!killed).then_some(calls))
+    }
+
+    /// What was answered holds, the colour that is said to be live answers, and it ends as it should.
+    fn judge(&self, order: &Order, done: &Output, seen: &mut Seen) -> Result<()> {
+        self.look(seen)?;
+        let group = &seen.group;
+        ensure!(
+            done.code != 0 || (order.holds)(seen),
+            "it was answered with 0: {group:#}"
+        );
+        ensure!(
+            !group["canary"].is_null()
+                || !group["paused_until"].is_null()
+                || group["live"] == answered(&self.stand)?.as_str(),
+            "{group:#}"
+        );
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while !(order.ends)(seen) {
+            let (group, newest) = (&seen.group, &seen.newest);
+            ensure!(Instant::now() < deadline, "not so: {group:#}\n{newest:#}");
+            std::thread::sleep(Duration::from_millis(20));
+            self.look(seen)?;
+        }
+        Ok(())
+    }
+
+    fn first_look(&mut self) -> Result<Seen> {
+        self.number += 1;
+        let group = self.stand.agent.status()?;
+        Ok(Seen {
+            other: other(group["live"].as_str().unwrap_or_default()),
+            fresh: format!("v{}", self.number),
+            next: group["schema"].as_u64().unwrap_or(0) + 1,
+            weights: FILES[self.file],
+            before: group.clone(),
+            group,
+            last: Value::Null,
+            newest: Value::Null,
+        })
+    }
+
+    fn look(&self, seen: &mut Seen) -> Result<()> {
+        let agent = &self.stand.agent;
+        seen.group = agent.status()?;
+        seen.newest = agent.json(&["history", GROUP, "-n", "1"])?[0].clone();
+        Ok(())
+    }
+
+    /// The order's circumstances, and a connection that is there before it.
+    fn prepare(&mut self, order: &Order) -> Result<Option<Connection>> {
+        let bad = self.stand.agent.place().directory().join(BAD);
+        match order.given {
+            Given::Nothing => return Ok(None),
+            Given::FailingHook => {
+                fs::write(bad, "")?;
+                return Ok(None);
+            }
+            Given::File => {
+                self.file = (self.file + 1) % FILES.len();
+                let text = text(&self.stand, &self.events, FILES[self.file]);
+                self.stand.agent.write_config(&text)?;
+                return Ok(None);
+            }
+            Given::Paused | Given::Connection => {}
+        }
+        let web = self.stand.topology.web();
+        let open = || Connection::open(web);
+        let mut connection = self.stand.topology.client.inside(open)??;
+        connection.colour()?;
+        Ok(Some(connection))
+    }
+
+    /// Somebody is answered: who comes anew, or who was there already.
+    fn served(&self, connection: Option<&mut Connection>) -> Result<String> {
+        match connection {
+            Some(connection) => connection.colour(),
+            None => answered(&self.stand),
+        }
+    }
+
+    fn cli(&self, words: &[String]) -> Result<Output> {
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        self.stand.agent.cli(&words)
+    }
+
+    /// Whatever was ordered is over, or is ended. New clients are served by the live colour then, and kernel, record
+    /// and configuration agree.
+    fn calm(&self) -> Result<()> {
+        let agent = &self.stand.agent;
+        let _not_there = fs::remove_file(agent.place().directory().join(BAD));
+        for words in [
+            &["unfreeze", GROUP][..],
+            &["resume", GROUP],
+            &["gate", GROUP, "qa", "open"],
+        ] {
+            agent.cli(words)?.expect(0)?;
+        }
+        let deadline = Instant::now() + Duration::from_secs(60);
+        loop {
+            let group = agent.status()?;
+            match group["phase"].as_str() {
+                Some("idle") => break,
+                Some("confirming" | "baking") => drop(agent.cli(&["confirm", GROUP])?),
+                Some("holding") => drop(agent.cli(&["abort", GROUP])?),
+                Some(_) | None => {}
+            }
+            ensure!(Instant::now() < deadline, "never calm: {group:#}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let (live, served) = (agent.live()?, answered(&self.stand)?);
+        ensure!(live == served, "{live} is live, and {served} answers");
+        agent.cli(&["drift"])?.expect(0).map(drop)
     }
 }
 
@@ -282,31 +267,53 @@ fn plan() -> Plan {
     }
 }
 
-/// Flips are watched, hooks called, gates open.
-fn stand() -> Result<(Stand, Hooks)> {
+impl Trials {
+    /// Flips are watched, hooks called, gates open.
+    fn new() -> Result<Self> {
+        let settings = Settings {
+            interval: Duration::from_millis(100),
+            servers: 2,
+            ..Settings::default()
+        };
+        let mut stand = Stand::without_agent(Mode::Local, true, settings, &binary()?)?;
+        let events = Hooks::listen(&stand.topology.switch, 202)?;
+        let text = text(&stand, &events, FILES[0]);
+        stand.agent.write_config(&text)?;
+        stand.agent.start()?;
+        Ok(Self {
+            stand,
+            killer: Killer::new()?,
+            events,
+            number: 0,
+            file: 0,
+        })
+    }
+}
+
+/// A configuration in which the servers of each colour have these weights.
+fn text(stand: &Stand, events: &Hooks, weights: &'static [u16]) -> String {
     let settings = Settings {
-        interval: Duration::from_millis(100),
-        ..Settings::default()
+        servers: u16::try_from(weights.len()).unwrap_or(1),
+        weights,
+        ..stand.settings.clone()
     };
-    let mut stand = Stand::without_agent(Mode::Local, true, settings, &binary()?)?;
-    let events = Hooks::listen(&stand.topology.switch, 202)?;
-    let text = stand.settings.render(&stand.topology, stand.agent.place());
+    let place = stand.agent.place();
     let initial = "initial = \"blue\"\n";
     let more = format!(
         "{initial}bake = \"200ms\"\n\
          canary = {{ steps = [{{ percent = 20, hold = \"100ms\" }}, {{ percent = 50, hold = \"100ms\" }}] }}\n\
          gates = {{ qa = {{ default = \"open\" }} }}\n"
     );
-    let program = |moment: &str| {
-        format!("[[groups.{GROUP}.hooks]]\non = \"{moment}\"\nexec = [\"/bin/true\"]\n")
+    let hook = |moment: &str, what: String| {
+        format!("[[groups.{GROUP}.hooks]]\non = \"{moment}\"\n{what}\n")
     };
-    let programs: String = ["pre-flip", "post-flip", "drained"].map(program).concat();
-    let hook = format!(
-        "[[groups.{GROUP}.hooks]]\non = \"event\"\nurl = \"{}\"\n",
-        events.url()
-    );
-    let text = text.replacen(initial, &more, 1) + &programs + &hook;
-    stand.agent.write_config(&text)?;
-    stand.agent.start()?;
-    Ok((stand, events))
+    let is_well = json!(["/usr/bin/test", "!", "-e", place.directory().join(BAD)]);
+    let hooks = [
+        hook("pre-flip", "exec = [\"/bin/true\"]".to_owned()),
+        hook("post-flip", format!("exec = {is_well}")),
+        hook("drained", "exec = [\"/bin/true\"]".to_owned()),
+        hook("event", format!("url = \"{}\"", events.url())),
+    ];
+    let text = settings.render(&stand.topology, place);
+    text.replacen(initial, &more, 1) + &hooks.concat()
 }
