@@ -1,5 +1,9 @@
 //! What the agent needs is taken away: programs, interfaces, pins, records, disk space, healthy servers.
 
+#[path = "losses/behind.rs"]
+mod behind;
+#[path = "losses/boots.rs"]
+mod boots;
 #[path = "losses/clock.rs"]
 mod clock;
 
@@ -8,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
 use switcher::datapath::pins::Pins;
 use switcher_harness::agent::binary;
 use switcher_harness::config::{GROUP, Settings};
@@ -16,6 +21,11 @@ use switcher_harness::privilege::run;
 use switcher_harness::topology::INTERFACE;
 use switcher_harness::{Load, Mode, Plan, Stand, netns};
 
+use behind::{
+    an_emergency_beside_a_living_agent_is_found,
+    entries_that_somebody_changed_are_put_right_three_times,
+};
+use boots::a_boot_in_the_middle_of_something_ends_it;
 use clock::a_clock_that_is_set_back_moves_no_deadline;
 
 /// For what the agent notices by itself. It looks every two seconds.
@@ -37,6 +47,9 @@ losses! {
     an_interface_that_was_made_anew_is_steered;
     pins_that_were_removed_are_made_anew;
     after_a_boot_all_is_as_it_was;
+    a_boot_in_the_middle_of_something_ends_it;
+    entries_that_somebody_changed_are_put_right_three_times;
+    an_emergency_beside_a_living_agent_is_found;
     from_the_configuration_alone_initial_is_live;
     a_lost_record_leaves_the_kernel_in_charge;
     a_record_that_cannot_be_read_is_named;
@@ -118,9 +131,7 @@ fn after_a_boot_all_is_as_it_was() -> Result<()> {
         .expect(0)?;
     let before = stand.agent.status()?;
     let chosen = choices(&stand)?;
-    stand.agent.kill()?;
-    fs::remove_dir_all(stand.agent.place().bpffs())?;
-    stand.agent.start()?;
+    boot(&mut stand)?;
     reached(&stand, "green")?;
     let after = stand.agent.status()?;
     for field in ["live", "previous", "revision", "since", "by", "rollback"] {
@@ -138,7 +149,7 @@ fn from_the_configuration_alone_initial_is_live() -> Result<()> {
     let mut stand = stand()?;
     stand.agent.cli(&["flip", GROUP])?.expect(0)?;
     stand.agent.kill()?;
-    fs::remove_dir_all(stand.agent.place().bpffs())?;
+    lose_pins(&stand)?;
     fs::remove_dir_all(stand.agent.place().state())?;
     let log = stand.agent.log().len();
     stand.agent.start()?;
@@ -306,6 +317,22 @@ fn a_link_that_was_down_moves_no_connection() -> Result<()> {
     Ok(())
 }
 
+/// With its memory the kernel loses what is pinned.
+fn boot(stand: &mut Stand) -> Result<()> {
+    stand.agent.kill()?;
+    lose_pins(stand)?;
+    stand.agent.start()
+}
+
+/// The kernel takes programs off moments after the last pin of their links has gone.
+fn lose_pins(stand: &Stand) -> Result<()> {
+    fs::remove_dir_all(stand.agent.place().bpffs())?;
+    until("programs are off", || {
+        let links = stand.topology.switch.ip("link show")?;
+        Ok(!links.contains("xdp"))
+    })
+}
+
 /// Servers that some clients would meet now, and how many of them each.
 fn choices(stand: &Stand) -> Result<std::collections::BTreeMap<String, usize>> {
     let mut chosen = std::collections::BTreeMap::new();
@@ -318,6 +345,21 @@ fn choices(stand: &Stand) -> Result<std::collections::BTreeMap<String, usize>> {
         *chosen.entry(endpoint).or_default() += 1;
     }
     Ok(chosen)
+}
+
+fn other(colour: &str) -> &'static str {
+    match colour {
+        "blue" => "green",
+        _ => "blue",
+    }
+}
+
+/// What kinds of cut-overs there were, the newest first.
+fn kinds(stand: &Stand) -> Result<Vec<String>> {
+    let history = stand.agent.json(&["history", GROUP])?;
+    let cutovers = history.as_array().context("a history")?;
+    let kind = |it: &Value| it["kind"].as_str().unwrap_or_default().to_owned();
+    Ok(cutovers.iter().map(kind).collect())
 }
 
 fn reached(stand: &Stand, colour: &str) -> Result<()> {

@@ -6,12 +6,11 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, ensure};
-use serde_json::Value;
 use switcher_harness::agent::binary;
 use switcher_harness::config::GROUP;
 use switcher_harness::{Load, Mode, Plan, Stand};
 
-use super::{reached, settings, unharmed, until, until_reached};
+use super::{kinds, reached, settings, unharmed, until, until_reached};
 
 /// A clock on the wall that is set by this file; what counts from the boot is the host's.
 struct Wall(PathBuf);
@@ -59,13 +58,6 @@ pub(super) fn a_clock_that_is_set_back_moves_no_deadline() -> Result<()> {
 }
 
 /// What was done, the newest first.
-fn kinds(stand: &Stand) -> Result<Vec<String>> {
-    let history = stand.agent.json(&["history", GROUP])?;
-    let cutovers = history.as_array().context("a history")?;
-    let kind = |it: &Value| it["kind"].as_str().unwrap_or_default().to_owned();
-    Ok(cutovers.iter().map(kind).collect())
-}
-
 impl Wall {
     /// Where the agent that is started next will look.
     fn hang(stand: &mut Stand) -> Result<Self> {
