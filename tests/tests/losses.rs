@@ -6,9 +6,10 @@ mod behind;
 mod boots;
 #[path = "losses/clock.rs"]
 mod clock;
+#[path = "losses/disk.rs"]
+mod disk;
 
 use std::fs;
-use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
@@ -19,7 +20,7 @@ use switcher_harness::config::{GROUP, Settings};
 use switcher_harness::load::Connection;
 use switcher_harness::privilege::run;
 use switcher_harness::topology::INTERFACE;
-use switcher_harness::{Load, Mode, Plan, Stand, netns};
+use switcher_harness::{Load, Mode, Plan, Stand};
 
 use behind::{
     an_emergency_beside_a_living_agent_is_found,
@@ -27,6 +28,11 @@ use behind::{
 };
 use boots::a_boot_in_the_middle_of_something_ends_it;
 use clock::a_clock_that_is_set_back_moves_no_deadline;
+use disk::{
+    a_full_disk_blocks_flips_and_nothing_else, a_record_that_is_damaged_inside_moves_no_traffic,
+    a_state_directory_that_was_removed_moves_no_traffic,
+    an_agent_that_starts_on_a_full_disk_goes_back, on_a_full_disk_people_confirm_and_abort,
+};
 
 /// For what the agent notices by itself. It looks every two seconds.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -54,6 +60,10 @@ losses! {
     a_lost_record_leaves_the_kernel_in_charge;
     a_record_that_cannot_be_read_is_named;
     a_full_disk_blocks_flips_and_nothing_else;
+    an_agent_that_starts_on_a_full_disk_goes_back;
+    on_a_full_disk_people_confirm_and_abort;
+    a_record_that_is_damaged_inside_moves_no_traffic;
+    a_state_directory_that_was_removed_moves_no_traffic;
     nobody_healthy_changes_nothing;
     servers_that_flap_harm_nobody;
     a_link_that_was_down_moves_no_connection;
@@ -197,33 +207,6 @@ fn a_record_that_cannot_be_read_is_named() -> Result<()> {
     stand.agent.start()?;
     ensure!(stand.agent.status()?["revision"] == 1, "it was harmed");
     reached(&stand, "green")
-}
-
-fn a_full_disk_blocks_flips_and_nothing_else() -> Result<()> {
-    let mut stand = Stand::without_agent(Mode::Local, true, settings(), &binary()?)?;
-    let disk = SmallDisk::mount(&stand.agent.place().state())?;
-    stand.agent.start()?;
-    stand.agent.cli(&["flip", GROUP])?.expect(0)?;
-    let load = Load::start(&stand.topology, &Plan::default())?;
-    disk.fill()?;
-    let refused = stand.agent.cli(&["flip", GROUP, "blue"])?;
-    ensure!(
-        refused.code == 1 && refused.stderr.contains("full"),
-        "{refused:?}"
-    );
-    reached(&stand, "green")?;
-    stand.agent.cli(&["rollback", GROUP])?.expect(0)?;
-    reached(&stand, "blue")?;
-    ensure!(stand.agent.status()?["live"] == "blue", "status differs");
-    disk.empty()?;
-    stand.agent.cli(&["flip", GROUP, "green"])?.expect(0)?;
-    reached(&stand, "green")?;
-    unharmed(load)?;
-    // What could not be recorded is found by whoever compares.
-    let verify = stand.agent.cli(&["audit", "verify"])?.expect(0)?;
-    ensure!(!verify.stdout.is_empty(), "nothing is said");
-    stand.agent.stop()?;
-    Ok(())
 }
 
 fn nobody_healthy_changes_nothing() -> Result<()> {
@@ -394,43 +377,6 @@ fn unharmed(load: Load) -> Result<()> {
     println!("{}", report.summary());
     ensure!(failures.is_empty(), "{:?}", failures.first());
     Ok(())
-}
-
-/// A file system of a few hundred KiB.
-struct SmallDisk(PathBuf);
-
-impl SmallDisk {
-    fn mount(at: &Path) -> Result<Self> {
-        fs::create_dir_all(at)?;
-        let place = at.display().to_string();
-        let options = ["-t", "tmpfs", "-o", "size=1m", "switcher-test", &place];
-        netns::run("mount", &options)?;
-        Ok(Self(at.to_owned()))
-    }
-
-    fn filler(&self) -> PathBuf {
-        self.0.join("filler")
-    }
-
-    fn fill(&self) -> Result<()> {
-        let mut size = 4096;
-        while let Ok(()) = fs::write(self.filler(), vec![0; size]) {
-            size += 4096;
-            ensure!(size < 1 << 21, "it does not get full");
-        }
-        Ok(())
-    }
-
-    fn empty(&self) -> Result<()> {
-        fs::remove_file(self.filler()).context("the filler")
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _left_to_the_next_boot =
-            netns::run("umount", &["--lazy", &self.0.display().to_string()]);
-    }
 }
 
 fn settings() -> Settings {
