@@ -37,6 +37,9 @@ use disk::{
 /// For what the agent notices by itself. It looks every two seconds.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Ways to servers that lose different things with an interface or with pins.
+const MODES: [Mode; 3] = [Mode::Local, Mode::Routed, Mode::Masquerade];
+
 macro_rules! losses {
     ($($name:ident;)+) => {
         mod test {$(
@@ -95,7 +98,14 @@ fn programs_that_were_taken_off_come_back() -> Result<()> {
 }
 
 fn an_interface_that_was_made_anew_is_steered() -> Result<()> {
-    let mut stand = stand()?;
+    for mode in MODES {
+        interface_made_anew(mode).with_context(|| format!("{mode}"))?;
+    }
+    Ok(())
+}
+
+fn interface_made_anew(mode: Mode) -> Result<()> {
+    let mut stand = stand_in(mode)?;
     stand.agent.cli(&["flip", GROUP])?.expect(0)?;
     stand.topology.remove_link()?;
     let status = stand.agent.json(&["status"])?;
@@ -107,14 +117,21 @@ fn an_interface_that_was_made_anew_is_steered() -> Result<()> {
     // Neither does it keep an agent from starting.
     stand.agent.kill()?;
     stand.agent.start()?;
-    stand.topology.renew_link(true)?;
+    stand.topology.renew_link(mode == Mode::Local)?;
     until_reached(&stand, "green")?;
     stand.agent.cli(&["rollback", GROUP])?.expect(0)?;
     reached(&stand, "blue")
 }
 
 fn pins_that_were_removed_are_made_anew() -> Result<()> {
-    let stand = stand()?;
+    for mode in MODES {
+        pins_removed(mode).with_context(|| format!("{mode}"))?;
+    }
+    Ok(())
+}
+
+fn pins_removed(mode: Mode) -> Result<()> {
+    let stand = stand_in(mode)?;
     stand.agent.cli(&["flip", GROUP])?.expect(0)?;
     let before = stand.agent.status()?;
     fs::remove_dir_all(stand.agent.place().bpffs())?;
@@ -127,7 +144,8 @@ fn pins_that_were_removed_are_made_anew() -> Result<()> {
     ensure!(after["previous"] == "blue", "{after}");
     let pid = stand.agent.json(&["status"])?["agent"]["pid"].as_u64();
     ensure!(pid == stand.agent.pid().map(u64::from), "another process");
-    Ok(())
+    stand.agent.cli(&["rollback", GROUP])?.expect(0)?;
+    reached(&stand, "blue")
 }
 
 fn after_a_boot_all_is_as_it_was() -> Result<()> {
@@ -389,7 +407,11 @@ fn settings() -> Settings {
 }
 
 fn stand() -> Result<Stand> {
-    let stand = Stand::new(Mode::Local, true, settings(), &binary()?)?;
+    stand_in(Mode::Local)
+}
+
+fn stand_in(mode: Mode) -> Result<Stand> {
+    let stand = Stand::new(mode, mode == Mode::Local, settings(), &binary()?)?;
     let healthy = ["wait", GROUP, "--for", "healthy=green", "--timeout", "20s"];
     stand.agent.cli(&healthy)?.expect(0)?;
     Ok(stand)
