@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use serde_json::Value;
@@ -26,6 +26,8 @@ pub struct Hooks {
 /// A request.
 #[derive(Clone, Debug)]
 pub struct Request {
+    /// When it had come.
+    pub at: Instant,
     /// Its headers, in lower case.
     pub headers: String,
     /// Its body, as it came.
@@ -82,9 +84,15 @@ impl Hooks {
             .context("no request has come")
     }
 
+    /// Whether none has come; one that has is forgotten.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.requests.try_recv().is_err()
+    }
+
     /// Forgets what came so far.
     pub fn forget(&self) {
-        while self.requests.try_recv().is_ok() {}
+        while !self.is_empty() {}
     }
 }
 
@@ -127,6 +135,7 @@ fn read(stream: &mut TcpStream) -> Option<Request> {
             let text = body.to_owned();
             let body = serde_json::from_str(&text).ok()?;
             return Some(Request {
+                at: Instant::now(),
                 headers,
                 text,
                 body,

@@ -1,38 +1,33 @@
 //! Hooks of a real agent: programs and receivers in its namespace, with the agent killed at the worst moments.
 
-use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+#[path = "hooks/site.rs"]
+mod site;
+#[path = "hooks/told.rs"]
+mod told;
 
 use anyhow::{Context as _, Result, ensure};
 use ring::hmac;
 use serde_json::{Value, json};
-use switcher_harness::agent::binary;
-use switcher_harness::config::{GROUP, Settings};
-use switcher_harness::{Mode, Stand, netns, privilege};
-use switcher_tests::hooks::{Hooks, Request};
+use switcher_harness::config::GROUP;
+use switcher_harness::privilege::run;
+use switcher_tests::hooks::Request;
 
-/// Far more than anything here takes.
-const PATIENCE: Duration = Duration::from_secs(60);
-const SECRET: &str = "s3cret";
+use site::{SECRET, Site, lives, until};
+
 /// What a flip that was undone exits with.
 const ROLLED_BACK: i32 = 7;
 
 /// One agent, verified and started once; each part leaves it idle, with blue live.
 #[test]
 fn hooks() {
-    if !privilege::is_root("hooks") {
-        return;
-    }
-    netns::sweep();
-    let run = || -> Result<()> {
+    run("hooks", || {
         let mut site = Site::new()?;
         events_survive_a_kill(&mut site)?;
         a_failure_refuses_or_undoes(&site)?;
         what_hangs_keeps_nobody_waiting(&site)?;
         killed_before_the_store(&mut site)?;
         killed_before_the_decision(&mut site)
-    };
-    run().unwrap_or_else(|error| panic!("{error:#}"));
+    });
 }
 
 /// Events that wait are delivered by the next agent, in order, signed, as CloudEvents.
@@ -70,9 +65,27 @@ fn events_survive_a_kill(site: &mut Site) -> Result<()> {
     let artifact = &upgraded["subject"]["content"]["artifactId"];
     ensure!(artifact == "pkg:generic/shop@v2", "{upgraded}");
     ensure!(upgraded["customData"]["reason"] == "test", "{upgraded}");
-    site.cli(&["rollback", GROUP], 0)?;
+    site.events.forget();
+    site.cli(&["rollback", GROUP, "--reason", "late"], 0)?;
     site.idle()?;
     ensure!(site.line("rolled-back")? == "green", "green was left");
+    rolled_back(site)
+}
+
+/// The rollback is told, too: in which environment the service is again, and what it is there.
+fn rolled_back(site: &Site) -> Result<()> {
+    let started = cloudevent(&site.events.next()?)?;
+    ensure!(started["type"] == "switcher.started", "{started:#}");
+    let told = cloudevent(&site.events.next()?)?;
+    let kind = &told["type"];
+    ensure!(*kind == "dev.cdevents.service.rolledback.0.2.0", "{told:#}");
+    let content = &told["data"]["subject"]["content"];
+    ensure!(content["environment"]["id"] == "shop/blue", "{told:#}");
+    ensure!(content["artifactId"] == "pkg:generic/shop", "{told:#}");
+    let custom = &told["data"]["customData"];
+    let said = ["event", "from", "to", "from_version", "kind", "reason"].map(|it| &custom[it]);
+    let expected = ["rolled-back", "green", "blue", "v2", "rollback", "late"];
+    ensure!(said == expected, "{told:#}");
     Ok(())
 }
 
@@ -82,6 +95,7 @@ fn cloudevent(
         headers,
         text,
         body,
+        at: _,
     }: &Request,
 ) -> Result<Value> {
     ensure!(
@@ -237,122 +251,4 @@ fn killed_before_the_decision(site: &mut Site) -> Result<()> {
         .args(["-9", &first])
         .status();
     site.idle()
-}
-
-struct Site {
-    /// Takes events.
-    events: Hooks,
-    /// Decides before flips.
-    decision: Hooks,
-    stand: Stand,
-}
-
-impl Site {
-    fn new() -> Result<Self> {
-        let settings = Settings {
-            deadline: Duration::from_secs(60),
-            ..Settings::default()
-        };
-        let mut stand = Stand::without_agent(Mode::Local, false, settings, &binary()?)?;
-        let events = Hooks::listen(&stand.topology.switch, 503)?;
-        let decision = Hooks::listen(&stand.topology.switch, 200)?;
-        let place = stand.agent.place();
-        let home = place.directory().to_owned();
-        std::fs::write(home.join("key"), SECRET)?;
-        let web = stand.topology.web();
-        let text = stand.settings.render(&stand.topology, place)
-            + &hooks_of(&home, &events, &decision)
-            + &format!(
-                "\n[groups.zoo]\ninitial = \"blue\"\nhealth = {{ kind = \"none\" }}\n\
-                 [groups.zoo.services.web]\nvip = \"{0}:81/tcp\"\nforward = \"local\"\n\
-                 endpoints.blue = [\"{0}:8101\"]\nendpoints.green = [\"{0}:8102\"]\n",
-                web.ip()
-            );
-        stand.agent.write_config(&text)?;
-        for moment in ["pre-flip", "post-flip"] {
-            std::fs::write(home.join(moment), "pass")?;
-        }
-        stand.agent.start()?;
-        Ok(Self {
-            events,
-            decision,
-            stand,
-        })
-    }
-
-    fn file(&self, name: &str) -> PathBuf {
-        self.stand.agent.place().directory().join(name)
-    }
-
-    /// What the program does at a moment from now on.
-    fn set(&self, moment: &str, what: &str) -> Result<()> {
-        Ok(std::fs::write(self.file(moment), what)?)
-    }
-
-    /// The line that a program has written, or will write; it is taken away.
-    fn line(&self, name: &str) -> Result<String> {
-        let file = self.file(name);
-        let mut line = String::new();
-        until(&format!("a line in {name}"), || {
-            line = std::fs::read_to_string(&file).unwrap_or_default();
-            Ok(line.ends_with('\n'))
-        })?;
-        std::fs::remove_file(&file)?;
-        Ok(line.trim().to_owned())
-    }
-
-    fn cli(&self, words: &[&str], code: i32) -> Result<()> {
-        self.stand.agent.cli(words)?.expect(code).map(drop)
-    }
-
-    fn idle(&self) -> Result<()> {
-        self.cli(&["wait", GROUP, "--for", "idle", "--timeout", "50s"], 0)
-    }
-}
-
-/// Programs do as files say.
-fn hooks_of(home: &Path, events: &Hooks, decision: &Hooks) -> String {
-    let script = format!(
-        "cd {}; case $(cat $SWITCHER_EVENT) in \
-         fail) echo not well; exit 1;; \
-         hang) sleep 600 & echo $! > hanging; wait;; esac",
-        home.display()
-    );
-    let told = format!("echo $SWITCHER_FROM > {}/$SWITCHER_EVENT", home.display());
-    let hook =
-        |on: &str, what: String| format!("\n[[groups.{GROUP}.hooks]]\non = \"{on}\"\n{what}\n");
-    let exec = |script: &str| format!("exec = {}", json!(["/bin/sh", "-c", script]));
-    let web = |url: &str| format!("url = \"{url}\"");
-    let key = home.join("key");
-    [
-        hook("pre-flip", exec(&script) + "\nname = \"smoke\""),
-        hook("pre-flip", web(&decision.url()) + "\ntimeout = \"10m\""),
-        hook("post-flip", exec(&script) + "\ntimeout = \"10m\""),
-        hook("rolled-back", exec(&told)),
-        hook("drained", exec(&told)),
-        hook(
-            "event",
-            format!(
-                "{}\nformat = \"cloudevents\"\nsecret_file = {key:?}",
-                web(&events.url())
-            ),
-        ),
-        // Nobody listens there, and nobody cares.
-        hook("event", web("http://127.0.0.1:1/")),
-    ]
-    .concat()
-}
-
-fn lives(pid: &str) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    !stat.is_empty() && !stat.contains(") Z")
-}
-
-fn until(what: &str, mut met: impl FnMut() -> Result<bool>) -> Result<()> {
-    let deadline = Instant::now() + PATIENCE;
-    while !met()? {
-        ensure!(Instant::now() < deadline, "{what}: waited in vain");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    Ok(())
 }
