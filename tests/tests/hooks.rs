@@ -2,6 +2,8 @@
 
 #[path = "hooks/late.rs"]
 mod late;
+#[path = "hooks/outbox.rs"]
+mod outbox;
 #[path = "hooks/site.rs"]
 mod site;
 #[path = "hooks/told.rs"]
