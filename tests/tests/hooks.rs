@@ -1,5 +1,7 @@
 //! Hooks of a real agent: programs and receivers in its namespace, with the agent killed at the worst moments.
 
+#[path = "hooks/flagger.rs"]
+mod flagger;
 #[path = "hooks/late.rs"]
 mod late;
 #[path = "hooks/outbox.rs"]
