@@ -4,6 +4,8 @@
 mod changes;
 #[path = "cli/files.rs"]
 mod files;
+#[path = "cli/gates.rs"]
+mod gates;
 #[path = "cli/reads.rs"]
 mod reads;
 #[path = "cli/releases.rs"]
