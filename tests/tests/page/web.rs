@@ -11,6 +11,7 @@ use crate::last;
 /// Where everybody may look.
 const PUBLIC: &str = "http://10.77.0.1:9464/";
 pub(crate) const BODY: &str = "document.querySelector('#change-body').innerText";
+const NEXT: &str = "document.querySelector('.next').innerText";
 pub(crate) const OPEN: &str = "document.querySelector('#change').open";
 
 /// Through the agent's socket, by keys and mouse; then as somebody who may only look.
@@ -30,8 +31,9 @@ pub(crate) fn is_used(stand: &mut Stand) -> Result<()> {
     refusal(page, stand)?;
     flip(page, stand)?;
     history(page)?;
-    looks(page)?;
+    looks(page, "page")?;
     rollback(page, stand)?;
+    confirmed(page, stand)?;
     ensure!(page.complaints().is_empty(), "{:?}", page.complaints());
     loss(page, stand)?;
     everybody(page, stand, bridge.address().to_string().as_str())
@@ -49,6 +51,7 @@ fn refusal(page: &mut Browser, stand: &Stand) -> Result<()> {
         "{BODY}.includes('would be refused') && {BODY}.includes('for the audit')"
     ))?;
     page.until("document.querySelector('#change-make').disabled")?;
+    looks(page, "refused")?;
     page.press("Escape")?;
     page.until(&format!("!{OPEN}"))?;
     let focused = page.text("document.activeElement.innerText")?;
@@ -66,6 +69,7 @@ fn flip(page: &mut Browser, stand: &Stand) -> Result<()> {
         "{OPEN} && {BODY}.includes('Nothing is in its way')"
     ))?;
     ensure!(stand.agent.live()? == "blue", "it was only tried");
+    looks(page, "change")?;
     page.until("document.activeElement.id === 'change-make'")?;
     page.press("Enter")?;
     page.until(&format!("{BODY}.includes('Done: green is live, settled')"))?;
@@ -91,7 +95,7 @@ fn history(page: &mut Browser) -> Result<()> {
 }
 
 /// Narrow and wide, light and dark: nothing sticks out, and text can be told from what is behind it.
-fn looks(page: &mut Browser) -> Result<()> {
+fn looks(page: &mut Browser, name: &str) -> Result<()> {
     let kept = Path::new(env!("CARGO_TARGET_TMPDIR"));
     for (width, height) in [(360, 740), (1280, 900)] {
         for dark in [false, true] {
@@ -99,10 +103,11 @@ fn looks(page: &mut Browser) -> Result<()> {
             let beyond =
                 "document.documentElement.scrollWidth - document.documentElement.clientWidth";
             page.until(&format!("({beyond}) === 0"))?;
+            page.until(WITHIN)?;
             let pale = page.evaluate(PALE)?;
             ensure!(
                 pale.as_array().is_some_and(Vec::is_empty),
-                "{width}, dark {dark}: {pale:#}"
+                "{name}, {width}, dark {dark}: {pale:#}"
             );
             let shot = page.screenshot()?;
             ensure!(
@@ -111,11 +116,19 @@ fn looks(page: &mut Browser) -> Result<()> {
                 shot.len()
             );
             let scheme = if dark { "dark" } else { "light" };
-            std::fs::write(kept.join(format!("page-{width}-{scheme}.png.base64")), shot)?;
+            let file = format!("{name}-{width}-{scheme}.png.base64");
+            std::fs::write(kept.join(file), shot)?;
         }
     }
     page.look(1280, 900, false)
 }
+
+/// That the dialog that is open, if one is, has room for what it says, and is seen as a whole.
+const WITHIN: &str = "[...document.querySelectorAll('dialog[open]')].every((it) => {
+    const at = it.getBoundingClientRect();
+    return it.scrollWidth <= it.clientWidth && at.left >= 0 && at.right <= innerWidth
+        && at.top >= 0 && at.bottom <= innerHeight;
+})";
 
 /// Elements whose own text has less than 4.5 times the light of what is behind it, or the other way round (WCAG 2.2, 1.4.3).
 const PALE: &str = "(() => {
@@ -168,6 +181,78 @@ fn rollback(page: &mut Browser, stand: &Stand) -> Result<()> {
     );
     page.press("Escape")?;
     page.until(&live("blue"))
+}
+
+/// A flip that somebody has ordered elsewhere: what becomes of it unless it is confirmed, and how the colours do.
+/// By keys alone it is confirmed, which is on record.
+fn confirmed(page: &mut Browser, stand: &Stand) -> Result<()> {
+    stand
+        .agent
+        .cli(&["wait", GROUP, "--for", "idle", "--timeout", "50s"])?
+        .expect(0)?;
+    let flip = ["flip", GROUP, "green", "--confirm-within", "10m"];
+    stand.agent.cli(&flip)?.expect(0)?;
+    page.until("document.querySelector('.phase').innerText === 'confirming'")?;
+    page.until(&format!(
+        "{NEXT}.includes('blue is live again, unless this is confirmed')"
+    ))?;
+    counts_down(page)?;
+    health(page, stand)?;
+    tab_to(page, "Confirm green")?;
+    page.press("Enter")?;
+    page.until(&format!(
+        "{OPEN} && {BODY}.includes('Nothing is in its way')"
+    ))?;
+    ensure!(last(stand)?["confirmed"].is_null(), "it was only tried");
+    page.until("document.activeElement.id === 'change-make'")?;
+    page.press("Enter")?;
+    page.until(&format!("{BODY}.includes('Done: green is live')"))?;
+    page.press("Escape")?;
+    page.until(&format!("!{NEXT}.includes('unless this is confirmed')"))?;
+    page.until("!document.querySelector('[data-verb=confirm]')")?;
+    let flip = last(stand)?;
+    let expected = flip["kind"] == "flip" && flip["confirmed"].is_string();
+    ensure!(expected && stand.agent.live()? == "green", "{flip:#}");
+    page.click("document.querySelector('tbody tr button')")?;
+    let receipt = "document.querySelector('#receipt-body').innerText";
+    for text in ["confirm by", "confirmed\\n"] {
+        page.until(&format!("{receipt}.includes('{text}')"))?;
+    }
+    page.press("Escape")?;
+    page.until("!document.querySelector('#receipt').open")?;
+    stand.agent.cli(&["rollback", GROUP])?.expect(0)?;
+    page.until(&live("blue"))
+}
+
+/// What is left of ten minutes, less and less of it.
+fn counts_down(page: &mut Browser) -> Result<()> {
+    let left = "document.querySelector('.countdown').innerText";
+    page.until(&format!("/^in (10m|9m [1-5]?[0-9]s)$/.test({left})"))?;
+    let before = page.text(left)?;
+    page.until(&format!("{left} !== '{before}'"))?;
+    page.until(&format!("/^in 9m [1-5]?[0-9]s$/.test({left})"))
+}
+
+/// All endpoints of a colour, and why one of them is not well.
+fn health(page: &mut Browser, stand: &Stand) -> Result<()> {
+    let said = |colour: &str| format!("document.querySelector('[data-colour={colour}]').innerText");
+    for colour in ["blue", "green"] {
+        page.until(&format!(
+            r"/\bhealthy, (\d+) of \1\b/.test({})",
+            said(colour)
+        ))?;
+    }
+    stand.servers.set_healthy("blue", false);
+    let blue = said("blue");
+    page.until(&format!(
+        "{blue}.includes('not healthy') && {blue}.includes('HTTP status 503')"
+    ))?;
+    ensure!(
+        !page.text(&said("green"))?.contains("not healthy"),
+        "green is well"
+    );
+    stand.servers.set_healthy("blue", true);
+    page.until(&format!("!{blue}.includes('not healthy')"))
 }
 
 /// The agent goes, and comes back.
