@@ -15,6 +15,7 @@ mod schema;
 mod tests;
 
 use std::hash::{BuildHasher, RandomState};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -37,7 +38,12 @@ pub const FILE: &str = "state.db";
 /// The open journal.
 pub struct Journal {
     db: Connection,
+    /// Which file was opened.
+    file: FileId,
 }
+
+/// Device and inode.
+type FileId = (u64, u64);
 
 impl Journal {
     /// Opens the journal of a state directory, and makes both if they aren't there.
@@ -52,7 +58,32 @@ impl Journal {
         let db = Connection::open(&file)
             .with_context(|| format!("open the state file {}", file.display()))?;
         schema::prepare(&db).with_context(|| format!("state file {}", file.display()))?;
-        Ok(Self { db })
+        let file = id_of(&file).with_context(|| format!("look at {}", file.display()))?;
+        Ok(Self { db, file })
+    }
+
+    /// Writes it again where it was, if somebody has removed it: what is open is still whole. Says whether that was so.
+    ///
+    /// # Errors
+    /// When it can't be written.
+    pub fn restore(&mut self) -> anyhow::Result<bool> {
+        let path = self.file();
+        if id_of(&path).is_ok_and(|there| there == self.file) {
+            return Ok(false);
+        }
+        let directory = path.parent().context("it is in a directory")?;
+        std::fs::create_dir_all(directory)
+            .with_context(|| format!("make the state directory {}", directory.display()))?;
+        let copy = directory.join("state.db.restored");
+        let _left_by_a_dead_one = std::fs::remove_file(&copy);
+        let written = self.db.execute("VACUUM INTO ?1", [copy.to_string_lossy()]);
+        written.with_context(|| format!("write {} again", path.display()))?;
+        for of_the_other in ["-wal", "-shm"] {
+            let _none = std::fs::remove_file(format!("{}{of_the_other}", path.display()));
+        }
+        std::fs::rename(&copy, &path).with_context(|| format!("put {} back", path.display()))?;
+        *self = Self::open(directory)?;
+        Ok(true)
     }
 
     /// Where it is.
@@ -370,4 +401,9 @@ impl Journal {
             .execute_batch(full)
             .unwrap_or_else(|error| panic!("{error}"));
     }
+}
+
+fn id_of(file: &Path) -> std::io::Result<FileId> {
+    let about = std::fs::metadata(file)?;
+    Ok((about.dev(), about.ino()))
 }

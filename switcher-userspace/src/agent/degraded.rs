@@ -36,6 +36,10 @@ impl Runner {
         }
         degraded.extend(does_badly(group));
         degraded.extend(self.unrepaired());
+        let lost = self.lost_record.iter();
+        degraded.extend(
+            lost.map(|why| format!("nothing is recorded: the state file was removed; {why}")),
+        );
         degraded
     }
 

@@ -81,7 +81,7 @@ impl Runner {
             return;
         };
         let asked = matches!(record.kind, Kind::Flip | Kind::Canary);
-        let health = asked.then(|| self.asked_health(group, &record.to));
+        let health = asked.then(|| self.asked_health(group, &record.to, record.forced));
         let after = word(group.state.word);
         let record = self.groups.get_mut(name);
         if let Some(record) = record.and_then(|group| group.records.get_mut(id)) {
@@ -90,7 +90,7 @@ impl Runner {
         }
     }
 
-    fn asked_health(&self, group: &Group, to: &str) -> GateRecord {
+    fn asked_health(&self, group: &Group, to: &str, forced: bool) -> GateRecord {
         let endpoints = self.config.groups.get(&group.name).map_or(0, |config| {
             let services = config.services.values();
             let endpoints = services.filter_map(|it| it.endpoints.get(to));
@@ -106,6 +106,8 @@ impl Runner {
                 health(true, "nobody asks".to_owned())
             }
             Verdict::Healthy => health(true, format!("all of {endpoints} endpoints")),
+            // It was passed when the switch was set, and is finished by an agent that has asked nobody yet.
+            Verdict::Unknown(_) if !forced => health(true, "before this agent began".to_owned()),
             Verdict::Unhealthy(blockers) | Verdict::Unknown(blockers) => {
                 let all = blockers.iter().map(|it| format!("{}: {}", it.what, it.why));
                 health(false, all.collect::<Vec<_>>().join("; "))

@@ -195,7 +195,7 @@ impl Runner {
 /// Who is behind a cut-over that nobody ordered.
 pub(super) fn by_itself(cutover: &Cutover) -> Who {
     let (actor, reason) = match cutover.kind {
-        Kind::Rollback => ("the kernel", Some("it was not confirmed in time")),
+        Kind::Rollback => ("the kernel", Some("it was not confirmed")),
         Kind::Flip | Kind::Update | Kind::Canary | Kind::Emergency => {
             ("somebody, without the agent", None)
         }

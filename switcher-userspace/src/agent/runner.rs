@@ -73,6 +73,8 @@ pub struct Runner {
     pub(super) pending: Option<String>,
     /// Idempotency keys of changes that are under way.
     pub(super) under_way: BTreeSet<String>,
+    /// Why a state file that was removed is not there again.
+    pub(super) lost_record: Option<String>,
     /// What could not be recorded of idempotency keys.
     pub(super) unrecorded: BTreeMap<String, Keyed>,
     pub(super) changes: watch::Sender<u64>,
@@ -313,6 +315,7 @@ impl Runner {
         if self.bereft {
             return;
         }
+        self.keep_record();
         let words: Vec<_> = self
             .groups
             .values()
@@ -328,6 +331,25 @@ impl Runner {
         self.finish_configuration();
         self.tend_again();
         self.repair_drift();
+    }
+
+    /// A state file that somebody has removed is written again.
+    fn keep_record(&mut self) {
+        self.lost_record = match self.journal.restore() {
+            Ok(false) => None,
+            Ok(true) => {
+                let file = self.journal.file();
+                warn!("{} was removed, and is written again", file.display());
+                None
+            }
+            Err(error) => {
+                let why = format!("{error:#}");
+                if self.lost_record.is_none() {
+                    error!("the state file was removed: {why}");
+                }
+                Some(why)
+            }
+        };
     }
 
     /// Deadlines go by the time since boot; what people have given as a time of day is such a deadline from then on.

@@ -113,6 +113,7 @@ fn runner(
         unwell: BTreeSet::new(),
         pending: None,
         under_way: BTreeSet::new(),
+        lost_record: None,
         unrecorded: BTreeMap::new(),
         changes,
         taken,

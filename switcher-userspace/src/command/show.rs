@@ -69,7 +69,10 @@ pub(super) fn describe(output: &Output, record: &CutoverRecord) -> String {
     );
     rows.extend(receipt(record));
     if record.leftovers > 0 {
-        let left = format!("{} connections were left at the deadline", record.leftovers);
+        let left = match record.leftovers {
+            1 => "1 connection was left at the deadline".to_owned(),
+            left => format!("{left} connections were left at the deadline"),
+        };
         rows.push(("leftovers", Cell::new(left, Tint::Warning)));
     }
     let rows = rows

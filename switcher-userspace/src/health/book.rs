@@ -178,8 +178,13 @@ impl Book {
     }
 }
 
+/// To seconds, or to hundredths where these are few.
 fn rounded(duration: Duration) -> humantime::FormattedDuration {
-    humantime::format_duration(Duration::from_secs(duration.as_secs()))
+    let rounded = match duration.as_secs() {
+        0..10 => Duration::from_millis(duration.as_millis() as u64 / 10 * 10),
+        seconds => Duration::from_secs(seconds),
+    };
+    humantime::format_duration(rounded)
 }
 
 impl Verdict {

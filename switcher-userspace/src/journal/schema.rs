@@ -119,6 +119,10 @@ pub(super) fn prepare(db: &Connection) -> anyhow::Result<()> {
         "a newer version of switcher has written it (schema {version}, this one knows {VERSION}): \
          install that version again, or move the file away and lose the history"
     );
+    let whole: String = db
+        .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
+        .context(damaged)?;
+    ensure!(whole == "ok", "{damaged} ({whole})");
     db.pragma_update(None, "journal_mode", "WAL")
         .context(damaged)?;
     db.pragma_update(None, "synchronous", "FULL")?;

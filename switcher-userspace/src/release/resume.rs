@@ -111,6 +111,15 @@ pub fn resume(
             undecided: unheard,
             left,
         } = intent;
+        if switched && cutover.kind == Kind::Canary && state.canary().is_none() {
+            // Its share is gone with the last boot, or somebody has taken it back.
+            effects.push(Effect::Record(Record::Ended {
+                id: cutover.id,
+                end: End::RolledBack,
+                leftovers: 0,
+            }));
+            continue;
+        }
         if switched {
             // Without its word, which is gone with the last boot: nobody has confirmed it.
             expired = unconfirmed && timed == Hour::None && live == cutover.from;

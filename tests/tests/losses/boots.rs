@@ -56,7 +56,7 @@ const MIDSTS: &[Midst] = &[
     Midst {
         words: &["canary", GROUP, "green", "30"],
         phase: "holding",
-        history: &[("canary", ANYHOW)],
+        history: &[("canary", "rolled-back")],
         ..PLAIN
     },
     Midst {

@@ -153,7 +153,7 @@ fn recorded(stand: &Stand, id: &str) -> Result<()> {
 fn told(stand: &Stand, id: &str) -> Result<()> {
     let said = stand.agent.cli(&["show", id])?.expect(0)?.stdout;
     for (row, what) in [
-        ("leftovers", "1 connections were left at the deadline"),
+        ("leftovers", "1 connection was left at the deadline"),
         ("traffic", "blue"),
         ("traffic", "green"),
     ] {

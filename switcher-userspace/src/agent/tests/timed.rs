@@ -107,7 +107,7 @@ async fn what_is_not_confirmed_is_rolled_back_and_whoever_waits_hears_of_it() {
             (Kind::Rollback, "the kernel")
         );
         assert_eq!(back.id, format!("{}-back", id.unwrap_or_default()));
-        assert_eq!(back.reason.as_deref(), Some("it was not confirmed in time"));
+        assert_eq!(back.reason.as_deref(), Some("it was not confirmed"));
     }
 }
 

@@ -472,7 +472,7 @@ function told(record, hue) {
     add("drill", `${span(drill.for_ms)}: ${drill.verdict}; ${drill.lost.resets} resets, ${drill.lost.failed} not answered, of ${drill.lost.connections} connections`);
     for (const why of drill.why) add("", make("span", { of: "bad", text: why }));
   }
-  if (record.leftovers > 0) add("leftovers", make("span", { of: "warn", text: `${record.leftovers} connections were left at the deadline` }));
+  if (record.leftovers > 0) add("leftovers", make("span", { of: "warn", text: `left at the deadline: ${record.leftovers}` }));
   if (record.ended) {
     for (const [colour, { before, after }] of Object.entries(more.traffic)) {
       const meanwhile = (what) => count(after[what] - before[what]);
