@@ -6,6 +6,7 @@ mod bodies;
 mod params;
 
 use utoipa::PartialSchema as _;
+use utoipa::openapi::extensions::Extensions;
 use utoipa::openapi::path::{HttpMethod, Operation, OperationBuilder, PathItem, PathsBuilder};
 use utoipa::openapi::request_body::{RequestBody, RequestBodyBuilder};
 use utoipa::openapi::response::{Response, ResponseBuilder};
@@ -223,6 +224,8 @@ fn etag() -> utoipa::openapi::Header {
         .pattern(Some("^\"[0-9]+\"$"));
     HeaderBuilder::new()
         .schema(Some(Schema::from(tag)))
+        // The library's headers have no such field.
+        .extensions(Some(Extensions::from_iter([("required", true)])))
         .description(Some(
             "The revision of the group, or of the configuration where there is none: for If-Match",
         ))

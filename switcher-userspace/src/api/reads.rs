@@ -47,16 +47,17 @@ impl Last {
 }
 
 /// With the revision that belongs to it.
-type Tagged<T> = (u64, T);
+pub(super) type Tagged<T> = (u64, T);
 
 pub(super) async fn whoami(
     State(api): State<Api>,
     ConnectInfo(peer): ConnectInfo<Peer>,
-) -> Json<WhoAmI> {
+) -> Result<Response, Refused> {
+    let revision = api.agent.ask(|runner| runner.revision(None)).await?;
     // Whoever has none was turned away, unless it was taken away just now.
     let role = api.role(&peer).unwrap_or(Role::Viewer);
     let may = Verb::ALL.map(|it| it.name().to_owned());
-    Json(WhoAmI {
+    let who = WhoAmI {
         name: peer.actor(),
         role,
         may: if role >= Role::Operator {
@@ -64,7 +65,8 @@ pub(super) async fn whoami(
         } else {
             Vec::new()
         },
-    })
+    };
+    Ok(tagged((revision, who)))
 }
 
 pub(super) async fn status(
@@ -175,6 +177,6 @@ async fn ask<T: Send + 'static>(
 }
 
 /// JSON with the revision as its entity tag.
-fn tagged<T: Serialize>((revision, value): Tagged<T>) -> Response {
+pub(super) fn tagged<T: Serialize>((revision, value): Tagged<T>) -> Response {
     (tag(revision), Json(value)).into_response()
 }

@@ -4,6 +4,7 @@ mod bounds;
 mod events;
 mod once;
 mod secure;
+mod sweep;
 mod town;
 
 use std::path::PathBuf;
@@ -548,6 +549,21 @@ impl Server {
         let answer = self.exchange(&request).await;
         let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
         (head.to_owned(), body.to_owned())
+    }
+
+    /// The head of the answer alone: some go on until somebody leaves.
+    async fn head(&self, method: &str, path: &str, body: &str) -> String {
+        let mut stream = UnixStream::connect(&self.socket).await.expect("connects");
+        let length = body.len();
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\n\r\n{body}"
+        );
+        stream.write_all(request.as_bytes()).await.expect("writes");
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(stream.read_u8().await.expect("reads"));
+        }
+        String::from_utf8(head).expect("is text")
     }
 
     async fn exchange(&self, request: &str) -> String {

@@ -2,15 +2,14 @@
 
 use std::time::Duration;
 
-use axum::Json;
 use axum::extract::State;
-use axum::response::{IntoResponse as _, Response};
+use axum::response::Response;
 use serde::Deserialize;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::Api;
-use super::problem::{Asking, Named, Refused, tag};
-use super::reads::one;
+use super::problem::{Asking, Named, Refused};
+use super::reads::{one, tagged};
 use crate::agent::Met;
 use crate::cli::WaitCondition;
 use crate::exit::{Exit, Failure};
@@ -39,7 +38,7 @@ pub(super) async fn wait(
     let cutover = api.agent.ask(move |runner| runner.under_way(&name)).await?;
     until(&api, &group, &condition, patience, cutover.as_deref()).await?;
     let group = one(&api, group).await?;
-    Ok((tag(group.revision), Json(group)).into_response())
+    Ok(tagged((group.revision, group)))
 }
 
 impl Patience {

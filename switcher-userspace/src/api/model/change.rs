@@ -166,6 +166,18 @@ pub struct PauseAnswer {
     pub dry_run: bool,
 }
 
+/// The answer to a pause and to its end, as it is sent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct HeldAnswer {
+    /// What came of it.
+    #[serde(flatten)]
+    pub answer: PauseAnswer,
+    /// The group's revision.
+    #[serde(default)]
+    #[schema(required = true)]
+    pub revision: u64,
+}
+
 /// The answer to what somebody says of a group: `…/stage`, `…/schema`, `…/freeze`, `…/unfreeze`, `…/gate`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct NoteAnswer {
