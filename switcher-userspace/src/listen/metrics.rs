@@ -50,8 +50,18 @@ labels! {
     OfReason { reason }
 }
 
-/// All metrics there are, as text.
+/// All metrics there are, as text. Of families without a sample there is nothing in it.
 pub(super) fn encode(shown: &Shown) -> String {
+    let mut text = String::new();
+    match encode_text(&mut text, &registry(shown)) {
+        Ok(()) => text,
+        // Strings take everything.
+        Err(_) => String::new(),
+    }
+}
+
+/// All metrics there are.
+pub(super) fn registry(shown: &Shown) -> Registry {
     let mut registry = Registry::with_prefix("switcher");
     let Shown { status, .. } = shown;
     let build = Info::new(vec![("version", status.agent.version.clone())]);
@@ -62,12 +72,7 @@ pub(super) fn encode(shown: &Shown) -> String {
     of_endpoints(&mut registry, &status.groups);
     of_reasons(&mut registry, status);
     shown.meters.register(&mut registry);
-    let mut text = String::new();
-    match encode_text(&mut text, &registry) {
-        Ok(()) => text,
-        // Strings take everything.
-        Err(_) => String::new(),
-    }
+    registry
 }
 
 fn gauges<L>(registry: &mut Registry, name: &str, help: &str) -> Gauges<L>

@@ -15,9 +15,11 @@ struct Family {
 
 #[tokio::test]
 async fn the_page_of_metrics_is_up_to_date() {
-    let text = everything().await;
+    let (text, registered) = everything().await;
     let families = families(&text);
     assert!(families.len() > 20, "{text}");
+    let shown: BTreeSet<String> = families.keys().map(ToString::to_string).collect();
+    assert_eq!(shown, registered, "`everything()` has a sample of each");
     let mut page = head(
         "Metrics",
         "What the agent serves at `/metrics` if `listen` under `[agent]` is set: OpenMetrics 1.0. A counter's samples end \
