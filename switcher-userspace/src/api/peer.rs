@@ -194,6 +194,8 @@ pub(crate) fn misleads(c: char) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::config::Member;
 
@@ -224,6 +226,37 @@ mod tests {
         assert_eq!(role(1001, &[1001]), Some(Role::Admin));
         assert_eq!(role(1002, &[27, 1002]), Some(Role::Operator));
         assert_eq!(role(1002, &[1002]), None);
+    }
+
+    #[test]
+    fn a_certificate_that_expires_ends_what_its_connection_may() {
+        let roles = Roles(vec![(Role::Operator, Member::Certificate("ci".into()))]);
+        let roles = (Some(&roles), 0);
+        let until = Timestamp::now() + Duration::from_secs(1);
+        let peer = Peer {
+            who: Whom::Certificate {
+                names: vec!["ci".into()],
+                until,
+            },
+            name: "ci (certificate)".into(),
+        };
+        assert_eq!(peer.role(roles.0, roles.1), Some(Role::Operator));
+        assert_eq!(peer.may(roles, Role::Operator, "flip"), Ok(()));
+        while Timestamp::now() < until {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        assert_eq!(peer.role(roles.0, roles.1), None);
+        for needs in [Role::Viewer, Role::Operator] {
+            let failure = peer.may(roles, needs, "flip").expect_err("is over");
+            assert_eq!(failure.exit, Exit::NotPermitted);
+            assert_eq!(
+                (failure.why.as_str(), failure.advice.as_str()),
+                (
+                    "the certificate of ci (certificate) has expired",
+                    "get a new one"
+                )
+            );
+        }
     }
 
     #[test]

@@ -4,10 +4,12 @@ use serde_json::Value;
 
 use super::super::limits::Limits;
 use super::super::model::{
-    Audit, ChangeAnswer, ChangeRequest, ConfigAnswer, ConfigRequest, SecureStatus, Status,
+    Audit, ChangeAnswer, ChangeRequest, ConfigAnswer, ConfigRequest, SecureStatus, Status, WhoAmI,
 };
+use super::bounds::{ask, connect};
 use super::town::{Authority, Pair, ROLES, Town};
 use crate::client::Client;
+use crate::config::Role;
 use crate::exit::{Exit, Failure};
 
 const FLIP: &str = "/v1/groups/shop/flip";
@@ -66,6 +68,30 @@ async fn roles_decide_what_a_certificate_is_good_for() {
         actors.contains(&"Chief of the shop (certificate, from 127.0.0.1)"),
         "{actors:?}"
     );
+}
+
+#[tokio::test]
+async fn whoever_has_a_role_is_told_which_and_may_see_the_page() {
+    let town = Town::new(ROLES, Limits::default()).await;
+    let page = "GET / HTTP/1.1\r\nhost: x\r\n\r\n";
+    for (name, role) in [
+        ("grafana", Role::Viewer),
+        ("ci.internal", Role::Operator),
+        ("Chief of the shop", Role::Admin),
+    ] {
+        let pair = town.signed(name);
+        let who: WhoAmI = town.client(&pair).get("/v1/whoami").await.expect("answers");
+        assert_eq!(who.role, role);
+        assert_eq!(who.name, format!("{name} (certificate, from 127.0.0.1)"));
+        let may = if role == Role::Viewer { 0 } else { 14 };
+        assert_eq!(who.may.len(), may, "{who:?}");
+        let answer = ask(&mut connect(&town, &pair).await, page).await;
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{name}: {answer}");
+        assert!(answer.contains("<!doctype html>"), "{name}: {answer}");
+    }
+    let stranger = town.signed("stranger");
+    let answer = ask(&mut connect(&town, &stranger).await, page).await;
+    assert!(answer.starts_with("HTTP/1.1 403 "), "{answer}");
 }
 
 #[tokio::test]

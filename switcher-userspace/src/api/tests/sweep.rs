@@ -2,14 +2,20 @@
 
 use std::collections::BTreeSet;
 
+use jiff::Timestamp;
 use serde_json::Value;
+use switcher_common::word::Word;
 
+use super::super::limits::Limits;
 use super::super::model::{ChangeRequest, History};
 use super::super::openapi;
 use super::super::routes::{Route, Taken, routes};
 use super::Server;
+use super::bounds::{ask, connect};
+use super::town::{ROLES, Town};
 use crate::agent::Verb;
 use crate::agent::tests::{Stand, config};
+use crate::config::Role;
 
 /// What needs programs in the kernel, which a test has not.
 const IN_THE_KERNEL: [&str; 2] = ["/v1/explain", "/v1/trace"];
@@ -55,6 +61,114 @@ async fn answers_carry_their_tag_where_the_document_says_so() {
     // Streams, and the document itself.
     let expected = ["/openapi.json", "/v1/events", "/v1/trace"];
     assert_eq!(untagged, expected.map(str::to_owned).into());
+}
+
+/// Nobody with less is let in, and nobody needs more.
+#[tokio::test]
+async fn everything_takes_its_role_and_no_more() {
+    let document: Value = serde_json::from_str(&openapi::text()).expect("JSON");
+    let town = Town::new(ROLES, Limits::default()).await;
+    let peers = [
+        ("stranger", None),
+        ("grafana", Some(Role::Viewer)),
+        ("ci.internal", Some(Role::Operator)),
+        ("Chief of the shop", Some(Role::Admin)),
+    ];
+    for (name, role) in peers {
+        let pair = town.signed(name);
+        for route in routes() {
+            let (method, path, body) = sample(&route);
+            let length = body.len();
+            let request = format!(
+                "{method} {path} HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\n\r\n{body}"
+            );
+            // Some would go on, so each has a connection of its own.
+            let answer = ask(&mut connect(&town, &pair).await, &request).await;
+            let refused =
+                answer.starts_with("HTTP/1.1 403 ") && answer.contains("\"exit_code\":13");
+            let needed = needed(&route.path);
+            assert_eq!(refused, role < Some(needed), "{name}: {path}: {answer}");
+            let described = format!("Takes the role {needed}.");
+            let said = &document["paths"][&route.path][method.to_lowercase()]["description"];
+            assert!(
+                *said == described || route.doc.id.is_empty(),
+                "{path}: {said}"
+            );
+        }
+    }
+}
+
+/// As the documentation has it: viewers look, operators switch and see clients' packets, admins configure.
+fn needed(path: &str) -> Role {
+    let of_a_group = path.strip_prefix("/v1/groups/{group}/");
+    match path {
+        "/v1/apply" => Role::Admin,
+        "/v1/trace" => Role::Operator,
+        _ if of_a_group.is_some_and(|it| it != "wait") => Role::Operator,
+        _ if path.starts_with("/gate/") || path.starts_with("/rollback/") => Role::Operator,
+        _ => Role::Viewer,
+    }
+}
+
+#[tokio::test]
+async fn a_dry_run_changes_nothing_whatever_it_is_of() {
+    let mut told = BTreeSet::new();
+    for Flipped { server, .. } in [idle().await, confirming().await] {
+        let before = server.all_that_changes().await;
+        for route in routes() {
+            let (method, path, body) = sample(&route);
+            if !path.ends_with("?dry_run=true") {
+                continue;
+            }
+            let (head, answer) = server.raw(method, &path, "", &body).await;
+            // What can't be done now would say nothing of what is done.
+            if head.starts_with("HTTP/1.1 20") {
+                let dry = answer["dry_run"] == true || answer["applied"] == false;
+                assert!(dry, "{path}: {answer}");
+                told.insert(route.path);
+            }
+            assert_eq!(server.all_that_changes().await, before, "{path}");
+        }
+    }
+    let verbs = Verb::ALL.map(|verb| format!("/v1/groups/{{group}}/{}", verb.name()));
+    let others = [
+        "/v1/apply",
+        "/gate/open",
+        "/gate/close",
+        "/rollback/open",
+        "/rollback/close",
+    ];
+    let all = verbs.into_iter().chain(others.map(str::to_owned)).collect();
+    assert_eq!(told, all);
+}
+
+impl Server {
+    /// What is, what was, who did it, and what the kernel has.
+    async fn all_that_changes(&self) -> (Vec<Value>, Word) {
+        let mut said = Vec::new();
+        for path in ["/v1/status", "/v1/history", "/v1/audit", "/v1/drift"] {
+            let (head, answer) = self.raw("GET", path, "", "").await;
+            assert!(head.starts_with("HTTP/1.1 200"), "{path}: {answer}");
+            said.push(to_the_second(answer));
+        }
+        (said, self.stand.kernel.word())
+    }
+}
+
+/// Deadlines are kept by the time since boot: as times of day they differ by microseconds from answer to answer.
+fn to_the_second(value: Value) -> Value {
+    match value {
+        Value::String(text) => {
+            let at = text.parse::<Timestamp>().map(|at| format!("{at:.0}"));
+            Value::String(at.unwrap_or(text))
+        }
+        Value::Array(all) => all.into_iter().map(to_the_second).collect(),
+        Value::Object(fields) => {
+            let fields = fields.into_iter();
+            fields.map(|(key, it)| (key, to_the_second(it))).collect()
+        }
+        other => other,
+    }
 }
 
 /// A group that somebody has flipped, with something to ask for.
