@@ -8,6 +8,8 @@ use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::config;
+
 /// Exit codes: a promise to scripts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
@@ -153,6 +155,35 @@ pub struct Failure {
     pub advice: String,
     /// What stands in the way, one by one; may be empty.
     pub blockers: Vec<String>,
+    /// The page about it, where that is another one than its exit code's.
+    pub see: Option<&'static str>,
+}
+
+/// What to do when there is no room in the state directory.
+pub const DISK_FULL: &str = "docs/runbook.md#the-disk-is-full";
+/// What to do when the state file can't be read.
+pub const STATE_DAMAGED: &str = "docs/runbook.md#a-state-file-is-damaged";
+/// What to do when an interface is not there.
+pub const NO_INTERFACE: &str = "docs/runbook.md#an-interface-has-gone";
+/// What becomes of other programs on the same hooks.
+pub const FOREIGN_PROGRAM: &str = "docs/coexistence.md";
+/// Pages of failures that are not their exit code's.
+pub const PAGES: [&str; 5] = [
+    DISK_FULL,
+    STATE_DAMAGED,
+    NO_INTERFACE,
+    FOREIGN_PROGRAM,
+    config::PAGE,
+];
+
+/// An error that a page is about.
+#[derive(Debug, thiserror::Error)]
+#[error("{what}")]
+pub struct Documented {
+    /// The error.
+    pub what: String,
+    /// The page.
+    pub page: &'static str,
 }
 
 /// A failure as RFC 9457 describes it, with fields of our own.
@@ -193,7 +224,21 @@ impl Failure {
             why,
             advice: String::new(),
             blockers: Vec::new(),
+            see: None,
         }
+    }
+
+    /// Names the page about it.
+    #[must_use]
+    pub const fn see(mut self, page: &'static str) -> Self {
+        self.see = Some(page);
+        self
+    }
+
+    /// The page that helps, in the project's tree; none if its words say enough.
+    #[must_use]
+    pub fn page(&self) -> Option<&'static str> {
+        self.see.or(self.exit.page())
     }
 
     /// Adds what to do about it.
@@ -222,7 +267,7 @@ impl Failure {
             advice: self.advice.clone(),
             blockers: self.blockers.clone(),
             exit_code: self.exit.code(),
-            see: self.exit.page().map(str::to_owned),
+            see: self.page().map(str::to_owned),
         }
     }
 }
@@ -238,10 +283,12 @@ impl From<Problem> for Failure {
             advice,
             blockers,
             exit_code,
+            see,
             ..
         } = problem;
         let exit = Exit::from_code(exit_code).unwrap_or(Exit::Unexpected);
         Self {
+            see: PAGES.into_iter().find(|page| see.as_deref() == Some(page)),
             exit,
             tried,
             why: detail,
@@ -271,7 +318,7 @@ impl std::error::Error for Failure {}
 
 impl From<anyhow::Error> for Failure {
     /// A failure that passed through anyhow keeps its exit code. What the kernel does not permit is told
-    /// apart; everything else is unexpected.
+    /// apart; everything else is unexpected. What is behind it may have a page.
     fn from(error: anyhow::Error) -> Self {
         match error.downcast::<Self>() {
             Ok(failure) => failure,
@@ -282,9 +329,31 @@ impl From<anyhow::Error> for Failure {
                 } else {
                     Exit::Unexpected
                 };
-                Self::new(exit, "", format!("{error:#}"))
+                Self {
+                    see: page(&error),
+                    ..Self::new(exit, "", format!("{error:#}"))
+                }
             }
         }
+    }
+}
+
+/// The page about an error, by what is behind it.
+fn page(error: &anyhow::Error) -> Option<&'static str> {
+    let documented = error.downcast_ref().map(|it: &Documented| it.page);
+    documented.or_else(|| error.chain().find_map(page_of_cause))
+}
+
+fn page_of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
+    use rusqlite::ErrorCode::{DatabaseCorrupt, DiskFull, NotADatabase};
+
+    let state: Option<&rusqlite::Error> = cause.downcast_ref();
+    let kind = cause.downcast_ref().map(io::Error::kind);
+    match state.and_then(rusqlite::Error::sqlite_error_code) {
+        Some(DatabaseCorrupt | NotADatabase) => Some(STATE_DAMAGED),
+        Some(DiskFull) => Some(DISK_FULL),
+        _ if kind == Some(io::ErrorKind::StorageFull) => Some(DISK_FULL),
+        _ => None,
     }
 }
 
@@ -297,6 +366,7 @@ fn is_denied(cause: &(dyn std::error::Error + 'static)) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::journal::Journal;
 
     #[test]
     fn meanings_are_in_the_order_of_codes() {
@@ -347,6 +417,34 @@ mod tests {
         assert_eq!(Failure::from(error).exit, Exit::NotPermitted);
         let error = anyhow::Error::new(Errno::EPERM).context("mount");
         assert_eq!(Failure::from(error).exit, Exit::NotPermitted);
+    }
+
+    #[test]
+    fn what_has_a_page_of_its_own_names_it() {
+        let page = |error: anyhow::Error| {
+            let failure = Failure::from(error.context("start the agent"));
+            assert_eq!(failure.exit, Exit::Unexpected);
+            // Also by way of the API.
+            assert_eq!(Failure::from(failure.problem()), failure);
+            failure.page()
+        };
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = directory.path().join(crate::journal::FILE);
+        std::fs::write(file, "x".repeat(4096)).expect("written");
+        let damaged = Journal::open(directory.path()).err().expect("is damaged");
+        assert_eq!(page(damaged), Some(STATE_DAMAGED));
+
+        let directory = tempfile::tempdir().expect("a directory");
+        let small = rusqlite::Connection::open(directory.path().join("db")).expect("opens");
+        small
+            .pragma_update(None, "max_page_count", 1)
+            .expect("is set");
+        let full = small.execute_batch("CREATE TABLE a (b); CREATE TABLE c (d)");
+        let full = anyhow::Error::new(full.expect_err("has no room"));
+        assert_eq!(page(full), Some(DISK_FULL));
+        let full = io::Error::from_raw_os_error(libc::ENOSPC);
+        assert_eq!(page(full.into()), Some(DISK_FULL));
+        assert_eq!(page(anyhow::anyhow!("odd")), None);
     }
 
     fn failure() -> Failure {

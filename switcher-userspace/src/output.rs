@@ -90,7 +90,7 @@ impl Output {
     /// What standard error gets of a failure: a sentence for people, a problem for scripts.
     #[must_use]
     pub fn failure(&self, failure: &Failure) -> String {
-        let human = || match failure.exit.page() {
+        let human = || match failure.page() {
             Some(page) => format!("error: {failure}\nsee {page}\n"),
             None => format!("error: {failure}\n"),
         };
@@ -118,7 +118,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::exit::Exit;
+    use crate::exit::{self, Exit};
 
     const TABLE: Output = Output {
         format: Format::Table,
@@ -166,6 +166,11 @@ mod tests {
         assert_eq!(
             TABLE.failure(&failure),
             "error: status: no agent\nsee docs/runbook.md#the-agent-does-not-answer\n"
+        );
+        let own = Failure::new(Exit::Unexpected, "flip", "no room").see(exit::DISK_FULL);
+        assert_eq!(
+            TABLE.failure(&own),
+            "error: flip: no room\nsee docs/runbook.md#the-disk-is-full\n"
         );
         let plain = Failure::new(Exit::Unexpected, "status", "odd");
         assert_eq!(TABLE.failure(&plain), "error: status: odd\n");

@@ -44,7 +44,8 @@ fn every_page_that_is_named_is_there() {
     let exits = (0..).map_while(crate::exit::Exit::from_code);
     let pages = exits.filter_map(crate::exit::Exit::page).map(str::to_owned);
     let topics = crate::doctor::TOPICS.map(|topic| format!("docs/doctor.md#{topic}"));
-    let named = pages.chain(topics).chain([crate::config::PAGE.to_owned()]);
+    let others = crate::exit::PAGES.map(str::to_owned);
+    let named = pages.chain(topics).chain(others);
     for page in named {
         let (file, wanted) = page.split_once('#').unwrap_or((&page, ""));
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(file);

@@ -37,7 +37,7 @@ pub(super) fn run(file: &Path, said: &Log) -> Result<Exit, Failure> {
             "start the agent",
             format!("its configuration is invalid\n{errors}"),
         )
-        .advise(format!("see {}", config::PAGE))
+        .see(config::PAGE)
     })?;
     log::start(said.log.or(config.agent.log), &said.log_level)
         .map_err(|why| Failure::new(Exit::Usage, "start the log", why))?;

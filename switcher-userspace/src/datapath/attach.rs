@@ -10,7 +10,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use aya::programs::ProgramFd;
 
 use self::tc::{Side, Tc};
@@ -158,11 +158,7 @@ pub(crate) fn is_ours(pins: &Pins, interface: &Interface) -> anyhow::Result<bool
 pub(crate) fn usable(pins: &Pins, name: &str, mode: XdpMode) -> anyhow::Result<Interface> {
     let interface = host::interface(name).context("interfaces can't be listed")?;
     let Some(interface) = interface else {
-        let known: Vec<String> = host::interfaces()?.into_iter().map(|i| i.name).collect();
-        bail!(
-            "interface {name}: there is none of that name; this host has {}",
-            known.join(", ")
-        );
+        return Err(refusal::missing(name, &host::interfaces()?));
     };
     let ours = pinned_link(&pins.xdp(name))?.map(|(_, info)| info.program);
     let foreign = interface.xdp.iter().find(|(_, id)| Some(*id) != ours);

@@ -7,6 +7,7 @@ use std::path::Path;
 use aya::programs::{ProgramError, loaded_programs};
 
 use crate::config::XdpMode;
+use crate::exit::{self, Documented};
 use crate::host::{self, Interface};
 
 /// An XDP program could not be attached.
@@ -78,11 +79,22 @@ pub(super) fn cgroup(cgroup: &Path, hook: &str, error: io::Error) -> anyhow::Err
 pub(super) fn foreign(interface: &Interface, id: u32) -> anyhow::Error {
     let name = &interface.name;
     let program = program_name(id).unwrap_or_else(|| "without a name".into());
-    anyhow::anyhow!(
+    let what = format!(
         "{name}: another XDP program is attached, {program} (id {id}), and Switcher replaces nobody's. \
          `bpftool prog show id {id}` tells more; whoever attached it has to remove it, or as a last \
          resort `ip link set dev {name} xdp off`"
-    )
+    );
+    let page = exit::FOREIGN_PROGRAM;
+    Documented { what, page }.into()
+}
+
+/// There is no such interface, among these.
+pub(super) fn missing(name: &str, known: &[Interface]) -> anyhow::Error {
+    let known: Vec<&str> = known.iter().map(|it| it.name.as_str()).collect();
+    let known = known.join(", ");
+    let what = format!("interface {name}: there is none of that name; this host has {known}");
+    let page = exit::NO_INTERFACE;
+    Documented { what, page }.into()
 }
 
 /// The name of a loaded program.
@@ -144,13 +156,39 @@ fn telling(log: &str) -> Vec<&str> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::attach::usable;
+    use super::super::pins::Pins;
     use super::*;
+    use crate::exit::Failure;
+    use crate::host::XdpAttached;
 
     #[test]
     fn the_telling_lines_are_the_last_but_the_statistics() {
         let log = "func#0\n1: r0 = 0\n2: r1 = *(u8 *)(r2 +3)\nR2 invalid mem access 'scalar'\n\
                    verification time 12 usec\nprocessed 3 insns (limit 1000000)\n";
         assert_eq!(telling(log).last(), Some(&"R2 invalid mem access 'scalar'"));
+    }
+
+    #[test]
+    fn another_program_and_no_interface_have_their_pages() {
+        let page = |error: anyhow::Error| {
+            let failure = Failure::from(error.context("eth0"));
+            failure.page()
+        };
+        let mut interface = Interface {
+            name: "eth0".into(),
+            ..Interface::default()
+        };
+        let gone = missing("eth1", &[interface.clone()]);
+        assert!(gone.to_string().ends_with("this host has eth0"), "{gone}");
+        assert_eq!(page(gone), Some(exit::NO_INTERFACE));
+        let pins = Pins::new(Path::new("/nowhere"));
+        let gone = usable(&pins, "no-such-one", XdpMode::Native).expect_err("is not there");
+        assert_eq!(page(gone), Some(exit::NO_INTERFACE));
+        interface.xdp = vec![(XdpAttached::Native, u32::MAX)];
+        let busy = io::Error::from_raw_os_error(libc::EBUSY);
+        let foreign = xdp(&interface, XdpMode::Native, busy);
+        assert_eq!(page(foreign), Some(exit::FOREIGN_PROGRAM));
     }
 
     #[test]
