@@ -1,27 +1,28 @@
 //! The reference under `docs/reference`: made of the code by these tests, which fail where a page has fallen
 //! behind. `cargo xtask docs` writes the pages anew.
 
+mod api;
 mod cli;
 mod config;
 mod exits;
 mod metrics;
 mod schema;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// What is set where pages are to be written, not compared.
 const WRITE: &str = "SWITCHER_DOCS_WRITE";
 
 /// Compares a page with the one that is kept, or writes it.
 fn keep(name: &str, text: &str) {
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/reference");
+    let directory = directory();
     let path = directory.join(name);
     if std::env::var_os(WRITE).is_some() {
         std::fs::create_dir_all(&directory).expect("a directory");
         std::fs::write(&path, text).expect("is written");
         return;
     }
-    let kept = std::fs::read_to_string(&path).unwrap_or_default();
+    let kept = kept(name);
     let differs = kept
         .lines()
         .zip(text.lines())
@@ -31,6 +32,15 @@ fn keep(name: &str, text: &str) {
         "docs/reference/{name} is not what the code says now (first difference: {differs:?}). \
          `cargo xtask docs` writes it anew"
     );
+}
+
+/// A page as it is kept.
+fn kept(name: &str) -> String {
+    std::fs::read_to_string(directory().join(name)).unwrap_or_default()
+}
+
+fn directory() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/reference")
 }
 
 /// The head of a page.
