@@ -1,8 +1,9 @@
 #!/bin/sh
 # Puts a release on the idle colour, tests it there, flips to it, tests again, and goes back if that fails.
 #
-#   DEPLOY=./deploy SMOKE=./smoke deploy.sh GROUP VERSION
+#   DEPLOY=./deploy SMOKE=./smoke deploy.sh shop v42
 #
+# shop v42                the group, and the release
 # DEPLOY COLOUR VERSION   puts the release on a colour
 # SMOKE preview|live      tests what the preview leads to, or what clients get
 # DRAIN                   how long to wait for the old colour's connections (default: 1h)

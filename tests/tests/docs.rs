@@ -7,6 +7,8 @@ mod hosts;
 mod links;
 #[path = "docs/page.rs"]
 mod page;
+#[path = "docs/recipes.rs"]
+mod recipes;
 #[path = "docs/said.rs"]
 mod said;
 #[path = "docs/shell.rs"]
@@ -105,6 +107,11 @@ fn every_page_has_commands_that_are_run() {
         Ok(())
     };
     every().unwrap_or_else(|error| panic!("{error:#}"));
+}
+
+#[test]
+fn recipes_say_nothing_that_is_not_tried() {
+    recipes::check(&docs().join("recipes")).unwrap_or_else(|error| panic!("{error:#}"));
 }
 
 #[test]

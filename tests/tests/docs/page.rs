@@ -13,10 +13,25 @@ pub(crate) struct Page {
     pub(crate) steps: Vec<Step>,
     /// Reasons of blocks that are not run.
     pub(crate) not_run: Vec<String>,
+    /// All its blocks.
+    pub(crate) blocks: Vec<Block>,
     /// Why it has no commands.
     pub(crate) silent: Option<String>,
     /// Its text by sections: each with its heading, and the line after that.
     sections: Vec<(String, usize, String)>,
+}
+
+/// A block, as it is written.
+#[derive(Clone, Debug)]
+pub(crate) struct Block {
+    /// Its lines.
+    pub(crate) lines: Vec<String>,
+    /// Why no test runs it.
+    pub(crate) not_run: Option<String>,
+    /// The test that takes it from the page.
+    pub(crate) run_by: Option<String>,
+    /// Where it begins.
+    pub(crate) line: usize,
 }
 
 /// What a reader does.
@@ -87,6 +102,7 @@ impl Page {
             ..Self::default()
         };
         let mut skip: Option<String> = None;
+        let mut run_by: Option<String> = None;
         let mut lines = (before + 1..).zip(text.lines());
         while let Some((line, text)) = lines.next() {
             if let Some((kind, said)) = comment(text) {
@@ -97,12 +113,19 @@ impl Page {
                     }),
                     "given" => page.steps.extend(given(said, line)?),
                     "not run" => skip = Some(said.to_owned()),
+                    "run by" => run_by = Some(said.to_owned()),
                     "nothing to run" => page.silent = Some(said.to_owned()),
                     _ => {}
                 }
             } else if let Some(language) = text.strip_prefix("```") {
                 let block: Vec<_> = lines.by_ref().take_while(|(_, it)| *it != "```").collect();
                 let reason = skip.take();
+                page.blocks.push(Block {
+                    lines: block.iter().map(|(_, it)| (*it).to_owned()).collect(),
+                    not_run: reason.clone(),
+                    run_by: run_by.take(),
+                    line,
+                });
                 match (language, reason) {
                     (_, Some(reason)) => page.not_run.push(reason),
                     ("console", None) => page.steps.extend(commands(&block)?),
@@ -114,8 +137,10 @@ impl Page {
                     .push((heading.to_owned(), line, String::new()));
             }
             ensure!(
-                skip.is_none() || text.trim().is_empty() || text.starts_with("<!--"),
-                "{name}:{line}: `not run` belongs right before a block"
+                (skip.is_none() && run_by.is_none())
+                    || text.trim().is_empty()
+                    || text.starts_with("<!--"),
+                "{name}:{line}: `not run` and `run by` belong right before a block"
             );
         }
         // Sections are kept as they are written, blocks included.
@@ -214,6 +239,9 @@ mod tests {
         let text = "# A\n<!-- network: one-host -->\n<!-- given: blue at 1.2.3.4:5 -->\n## One\n```toml\n# /etc/a b\nx\n```\n\
                     ## Two\n```console\n$ false  # ends with 1\nclient$ a \\\n> b\nsaid\n```\n<!-- not run: why -->\n```console\n$ x\n```\n";
         let page = Page::parse("a.md", text, 0)?;
+        let reasons = page.blocks.iter().map(|it| it.not_run.as_deref());
+        let reasons: Vec<_> = reasons.collect();
+        ensure!(reasons == [None, None, Some("why")], "{reasons:?}");
         ensure!(
             page.not_run == ["why"] && page.steps.len() == 5,
             "{page:#?}"
