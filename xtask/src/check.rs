@@ -9,7 +9,7 @@ use crate::setup::{self, Need};
 
 pub(crate) fn run() -> anyhow::Result<()> {
     setup::ensure(Need::Build)?;
-    let mut checks = vec![format(), lints(), documentation()];
+    let mut checks = vec![format(), lints(), without_features(), documentation()];
     if has_deny() {
         checks.push(cargo(["deny", "--all-features", "check"]));
     } else {
@@ -32,6 +32,20 @@ fn lints() -> Command {
     let mut command = cargo(["clippy", "--all-targets"]);
     command.args(HOST_PACKAGES).args(["--", "-D", "warnings"]);
     command
+}
+
+/// The agent as small as it can be built.
+fn without_features() -> Command {
+    cargo([
+        "clippy",
+        "--package",
+        "switcher-userspace",
+        "--no-default-features",
+        "--all-targets",
+        "--",
+        "-D",
+        "warnings",
+    ])
 }
 
 fn documentation() -> Command {

@@ -11,7 +11,7 @@ use crate::release::End;
 
 /// No traces.
 #[derive(Default)]
-pub struct Traces;
+pub struct Traces(());
 
 /// Nothing is being sent.
 pub struct Exporting;
@@ -25,7 +25,7 @@ pub fn start(url: Option<&str>, _runtime: &Handle) -> Result<(Traces, Exporting)
         Some(_) => {
             Err("this binary was built without the feature `otel`: remove `traces`".to_owned())
         }
-        None => Ok((Traces, Exporting)),
+        None => Ok((Traces::default(), Exporting)),
     }
 }
 
