@@ -106,8 +106,11 @@ impl Runner {
         info!(actor, reason, changes, "taking a configuration");
         self.take(config, request.source.as_deref());
         let switches = self.carry_out_plan(&plan, who).map_err(|error| {
-            Failure::new(Exit::Unexpected, tried, format!("{error:#}"))
-                .advise("what was done so far is consistent, and traffic is served; apply again")
+            let failure = Failure {
+                tried: tried.into(),
+                ..Failure::from(error)
+            };
+            failure.advise("what was done so far is consistent, and traffic is served; apply again")
         })?;
         (answer.applied, answer.revision) = (true, self.config_revision);
         Ok((answer, switches))
@@ -316,8 +319,9 @@ impl Runner {
         self.groups.insert(name.clone(), group);
         let unfinished = self.journal.unfinished_calls(&name);
         for effect in effects {
-            let answer = self.carry_out_about(&name, None, effect);
-            debug_assert!(answer.is_none(), "nothing is asked on the way in");
+            if let Some(event) = self.carry_out_about(&name, None, effect) {
+                self.feed(&name, event);
+            }
         }
         let unfinished = unfinished.inspect_err(unreadable).unwrap_or_default();
         self.call_again(&name, unfinished);
@@ -480,6 +484,7 @@ pub(super) fn invalid(errors: &ConfigErrors, tried: &str) -> Failure {
         format!("the configuration has {count} error{plural}"),
     )
     .blocked_by(errors.0.iter().map(ToString::to_string))
+    .see(config::PAGE)
 }
 
 pub(super) fn refused(refusal: &Refusal, tried: &str) -> Failure {

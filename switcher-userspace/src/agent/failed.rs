@@ -1,6 +1,6 @@
 //! How orders fail, in words and with an exit code.
 
-use crate::exit::{Exit, Failure};
+use crate::exit::{self, Exit, Failure};
 use crate::release::{Outcome, Why};
 
 /// How an order failed.
@@ -60,6 +60,7 @@ pub(super) fn failure(outcome: Outcome) -> Failure {
             new(exit, refusal.detail).advise(refusal.advice)
         }
         Outcome::Failed(why) => new(Exit::Unexpected, why)
-            .advise("nothing was switched; if the disk is full, `rollback` still works"),
+            .advise("nothing was switched; if the disk is full, `rollback` still works")
+            .see(exit::DISK_FULL),
     }
 }

@@ -157,8 +157,9 @@ impl Runner {
         };
         let turned: Vec<_> = self.groups.iter_mut().filter_map(turn).collect();
         for (name, effect) in turned {
-            let asks = self.carry_out(&name, effect);
-            debug_assert!(asks.is_none(), "a store asks nothing");
+            if let Some(event) = self.carry_out(&name, effect) {
+                self.feed(&name, event);
+            }
         }
     }
 }

@@ -83,6 +83,7 @@ impl Runner {
             group: name.clone(),
             live: group.state.live.clone(),
             paused_until: until.map(|until| self.clock.wall(until)),
+            revision: group.state.revision,
             unchanged: outcome == Outcome::Unchanged,
             dry_run: request.dry_run,
         })
@@ -99,14 +100,16 @@ impl Runner {
         } else {
             step(&mut group.state, event, now)
         };
-        let mut answer = Outcome::Unchanged;
+        let (mut answer, mut found) = (Outcome::Unchanged, Vec::new());
         for effect in effects {
             if let Effect::Reply { outcome, .. } = effect {
                 answer = outcome;
             } else if !dry_run {
-                let asks = self.carry_out(name, effect);
-                debug_assert!(asks.is_none(), "a pause asks nothing");
+                found.extend(self.carry_out(name, effect));
             }
+        }
+        for event in found {
+            self.feed(name, event);
         }
         self.changes.send_modify(|count| *count += 1);
         answer

@@ -5,7 +5,7 @@ use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 
-use super::model::{ChangeAnswer, ChangeRequest, ConfigAnswer, ConfigRequest, HeldAnswer};
+use super::model::{ChangeAnswer, ChangeRequest, ConfigAnswer, ConfigRequest};
 use super::once::{Before, Ready, before, once};
 use super::peer::plain;
 use super::problem::{Asking, Body, Named, Refused, body, header, response};
@@ -129,12 +129,8 @@ pub(super) async fn change(verb: Verb, from: From, bytes: Body) -> Result<Respon
     }
     if matches!(verb, Verb::Pause | Verb::Resume) {
         let held = async move {
-            let answer = agent.ask(move |runner| {
-                let answer = runner.pause(&asked)?;
-                let revision = runner.revision(Some(&answer.group));
-                Ok(HeldAnswer { answer, revision })
-            });
-            ready(answer.await.and_then(|answer| answer))
+            let answer = agent.ask(move |runner| runner.pause(&asked)).await;
+            ready(answer.and_then(|answer| answer))
         };
         return once(&api, keyed, held).await;
     }

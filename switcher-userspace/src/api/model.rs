@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-pub use change::{ChangeAnswer, ChangeRequest, HeldAnswer, NoteAnswer, PauseAnswer};
+pub use change::{ChangeAnswer, ChangeRequest, NoteAnswer, PauseAnswer};
 pub use configuration::{ConfigAnswer, ConfigRequest, PlanRequest};
 pub use drift::{Difference, DifferenceKind, Drift};
 

@@ -9,7 +9,7 @@ use utoipa::openapi::RefOr;
 use super::admit::Needs;
 use super::model::{
     AgentState, Audit, ChangeAnswer, ConfigAnswer, ConfigRequest, Drift, ExplainRequest,
-    GroupState, GroupStatus, HeldAnswer, History, Missed, NoteAnswer, PlanRequest, Status, WhoAmI,
+    GroupState, GroupStatus, History, Missed, NoteAnswer, PauseAnswer, PlanRequest, Status, WhoAmI,
 };
 use super::openapi::{self, Param, Schemas};
 use super::{Api, BODY_MAX, SMALL_BODY_MAX, changes, events, explain, flagger, reads, trace, wait};
@@ -135,8 +135,8 @@ pub(super) fn routes() -> Vec<Route> {
         switch(Verb::Abort, "abort", "abort", post(changes::abort)),
         switch(Verb::Confirm, "confirm", "confirm", post(changes::confirm)),
         switch(Verb::Extend, "extend", "extend", post(changes::extend)),
-        change(Verb::Pause, "pause", "pause", post(changes::pause)).json::<HeldAnswer>(),
-        change(Verb::Resume, "resume", "resume", post(changes::resume)).json::<HeldAnswer>(),
+        change(Verb::Pause, "pause", "pause", post(changes::pause)).json::<PauseAnswer>(),
+        change(Verb::Resume, "resume", "resume", post(changes::resume)).json::<PauseAnswer>(),
         note(Verb::Stage, "stage", "stage", post(changes::stage)),
         note(
             Verb::Schema,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::change;
-use crate::api::model::{ChangeRequest, HeldAnswer, PauseAnswer};
+use crate::api::model::{ChangeRequest, PauseAnswer};
 use crate::cli::{ChangeArgs, Globals, GroupArgs};
 use crate::client::{Client, converse, encode};
 use crate::exit::{Exit, Failure};
@@ -40,8 +40,8 @@ fn ask(
     request: &ChangeRequest,
 ) -> Result<Exit, Failure> {
     let path = format!("/v1/groups/{}/{verb}", encode(group));
-    let held: HeldAnswer = converse(Client::new(globals)?.post(&path, request))?;
-    output.print(&held, |_| describe(verb, &held.answer))?;
+    let held: PauseAnswer = converse(Client::new(globals)?.post(&path, request))?;
+    output.print(&held, |_| describe(verb, &held))?;
     Ok(Exit::Done)
 }
 

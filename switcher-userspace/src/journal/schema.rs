@@ -3,6 +3,8 @@
 use anyhow::{Context, ensure};
 use rusqlite::Connection;
 
+use crate::exit::{Documented, STATE_DAMAGED};
+
 /// Version of the tables below.
 pub(super) const VERSION: u32 = 3;
 
@@ -116,13 +118,24 @@ pub(super) fn prepare(db: &Connection) -> anyhow::Result<()> {
         .context(damaged)?;
     ensure!(
         version <= VERSION,
-        "a newer version of switcher has written it (schema {version}, this one knows {VERSION}): \
-         install that version again, or move the file away and lose the history"
+        Documented {
+            what: format!(
+                "a newer version of switcher has written it (schema {version}, this one knows {VERSION}): \
+                 install that version again, or move the file away and lose the history"
+            ),
+            page: STATE_DAMAGED,
+        }
     );
     let whole: String = db
         .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
         .context(damaged)?;
-    ensure!(whole == "ok", "{damaged} ({whole})");
+    ensure!(
+        whole == "ok",
+        Documented {
+            what: format!("{damaged} ({whole})"),
+            page: STATE_DAMAGED,
+        }
+    );
     db.pragma_update(None, "journal_mode", "WAL")
         .context(damaged)?;
     db.pragma_update(None, "synchronous", "FULL")?;

@@ -160,22 +160,13 @@ pub struct PauseAnswer {
     pub live: String,
     /// Until when new flows are held, at most.
     pub paused_until: Option<Timestamp>,
+    /// The group's revision.
+    #[serde(default)]
+    pub revision: u64,
     /// It was as asked for.
     pub unchanged: bool,
     /// Nothing was done.
     pub dry_run: bool,
-}
-
-/// The answer to a pause and to its end, as it is sent.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct HeldAnswer {
-    /// What came of it.
-    #[serde(flatten)]
-    pub answer: PauseAnswer,
-    /// The group's revision.
-    #[serde(default)]
-    #[schema(required = true)]
-    pub revision: u64,
 }
 
 /// The answer to what somebody says of a group: `…/stage`, `…/schema`, `…/freeze`, `…/unfreeze`, `…/gate`.
