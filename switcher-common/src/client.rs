@@ -63,7 +63,7 @@ pub struct Clock<N, B> {
 pub fn connect<T: Tables>(ask: &Ask, tables: &T, nanoseconds: impl FnOnce() -> u64) -> Option<Way> {
     let (front, service) = classify::front_at(ask.address, ask.port, ask.protocol, tables)?;
     let word = select::word_at(service.group, tables, nanoseconds);
-    let steered = begin(service, word, chosen(ask, service, word, tables)?);
+    let steered = begin(service, word, chosen(ask, service, word, tables)?, tables);
     way(front, service, steered, tables)
 }
 
@@ -80,7 +80,7 @@ pub fn send<T: Tables>(
     let new = chosen(ask, service, word, tables)?;
     let once = service_flags::PER_PACKET | service_flags::PREVIEW;
     let steered = if service.flags & once != 0 {
-        begin(service, word, new)
+        begin(service, word, new, tables)
     } else {
         let key = FlowKey {
             client: stand_in(ask.cookie),
@@ -95,10 +95,11 @@ pub fn send<T: Tables>(
 
 /// A new flow, which a paused group lets in by the preview only.
 #[inline(always)]
-const fn begin(service: &Service, word: Word, endpoint: u16) -> Steered {
+fn begin<T: Tables>(service: &Service, word: Word, endpoint: u16, tables: &T) -> Steered {
     if word.has(flags::PAUSED) && !service.has(service_flags::PREVIEW) {
         return Steered::PAUSED;
     }
+    select::tell_first(word, service, endpoint, tables);
     Steered {
         endpoint,
         how: How::Current,

@@ -192,11 +192,7 @@ impl<T: Tables, S: Stack> Windowed<'_, T, S> {
         let choice = self.by_tag(now, |word, segment, flow| {
             steer::tagged(word, || self.old(), self.new, segment, now, flow)
         });
-        if matches!(choice.1, How::Refused | How::Held) {
-            let group = self.service.group;
-            self.tables
-                .notice(notice_kind::FULL, group, self.index, now | 1);
-        }
+        self.tell_full(choice, now);
         self.steered(choice)
     }
 
@@ -216,13 +212,14 @@ impl<T: Tables, S: Stack> Windowed<'_, T, S> {
     fn quic(&self) -> Steered {
         let now = self.stack.now();
         let idle = self.tables.settings().udp_idle;
-        let (endpoint, how) = self.by_tag(now, |word, segment, flow| {
+        let choice = self.by_tag(now, |word, segment, flow| {
             steer::quic(word, || self.old(), self.new, segment, now, idle, flow)
         });
+        self.tell_full(choice, now);
+        let steered = self.steered(choice);
         Steered {
-            endpoint,
-            how,
-            begins: self.segment.opens && !matches!(how, How::Tag),
+            begins: steered.begins && steered.how != How::Tag,
+            ..steered
         }
     }
 
@@ -266,17 +263,35 @@ impl<T: Tables, S: Stack> Windowed<'_, T, S> {
     }
 
     #[inline(always)]
+    fn tell_full(&self, (_, how): Choice, now: u32) {
+        if matches!(how, How::Refused | How::Held) {
+            let group = self.service.group;
+            self.tables
+                .notice(notice_kind::FULL, group, self.index, now | 1);
+        }
+    }
+
+    #[inline(always)]
     fn steered(&self, (endpoint, how): Choice) -> Steered {
-        let Self { word, tables, .. } = self;
-        let (opens, group) = (self.segment.opens, self.service.group);
-        if opens && word.phase() >= Phase::Open && how == How::Current {
-            tables.notice(notice_kind::FIRST, group, endpoint, switch_mark(*word));
+        let begins = self.segment.opens;
+        if begins && how == How::Current {
+            tell_first(self.word, self.service, endpoint, self.tables);
         }
         Steered {
-            begins: self.segment.opens,
+            begins,
             how,
             endpoint,
         }
+    }
+}
+
+/// Tells the agent of the first that goes where the current table says since a switch. In a window only: as long as the
+/// word is steady this is one test.
+#[inline(always)]
+pub(crate) fn tell_first<T: Tables>(word: Word, service: &Service, endpoint: u16, tables: &T) {
+    if word.phase() >= Phase::Open && !service.has(service_flags::PREVIEW) {
+        let mark = switch_mark(word);
+        tables.notice(notice_kind::FIRST, service.group, endpoint, mark);
     }
 }
 
@@ -306,6 +321,7 @@ fn datagram<T: Tables, S: Stack>(
         if word.has(flags::PAUSED) {
             return Steered::PAUSED;
         }
+        tell_first(word, service, new, tables);
         return Steered {
             endpoint: new,
             how: How::Current,
@@ -334,6 +350,9 @@ pub(crate) fn remembered<T: Tables>(
     let floor = tables.udp_floor(service.group);
     let idle = tables.settings().udp_idle;
     let ((endpoint, how), begins) = steer::flow(word, floor, new, now, idle, &flow);
+    if begins {
+        tell_first(word, service, endpoint, tables);
+    }
     Steered {
         endpoint,
         how,
@@ -428,7 +447,7 @@ impl<T: Tables, S: Stack> Previewed<'_, T, S> {
     }
 }
 
-/// The endpoint of a flow that will be remembered, whatever the word does later.
+/// The endpoint of a flow that will be remembered, whatever the word does later; and the word that it was chosen by.
 ///
 /// # Errors
 /// When there is no table, or the packet begins something and nothing may begin now.
@@ -439,7 +458,7 @@ pub(crate) fn fresh<T: Tables, S: Stack>(
     begins: bool,
     tables: &T,
     stack: &S,
-) -> Result<u16, Reason> {
+) -> Result<(u16, Word), Reason> {
     let word = word_now(service.group, tables, stack);
     let preview = service.has(service_flags::PREVIEW);
     if begins && word.has(flags::PAUSED) && !preview {
@@ -451,7 +470,9 @@ pub(crate) fn fresh<T: Tables, S: Stack>(
         word.current()
     };
     let hash = flow_hash(packet, service, tables);
-    choice(service, slot, hash, tables).ok_or(Reason::NoTable)
+    let endpoint = choice(service, slot, hash, tables).ok_or(Reason::NoTable)?;
+    // Kept while a port is looked for, which need not be walked once for each phase.
+    Ok((endpoint, Word(stack.blur(word.0))))
 }
 
 /// The flow hash of a packet of `service`.

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use switcher_common::abi::client::{Exception, SocketNote};
+use switcher_common::abi::notice::notice_kind;
 use switcher_common::abi::{
     Address, AddressKey, Endpoint, Port, Service, TCP, TableRef, Times, UDP, address_kind,
     endpoint_flags, service_flags,
@@ -180,6 +181,32 @@ fn a_paused_group_lets_in_what_is_known_and_previews() {
         endpoint.flags |= endpoint_flags::ROUTED;
     }
     assert_eq!(connect(&ask(UDP, 8), &memory, at(5)), None, "not steered");
+}
+
+#[test]
+fn the_first_after_a_switch_is_told_of() {
+    for (protocol, kind) in [(TCP, 0), (UDP, 0), (UDP, service_flags::PER_PACKET)] {
+        let mut memory = memory(protocol, kind);
+        let begins = |memory: &Memory, port, cookie| {
+            let ask = Ask {
+                port,
+                ..ask(protocol, cookie)
+            };
+            let way = match protocol {
+                TCP => connect(&ask, memory, never),
+                _ => send(&ask, memory, clock(1)),
+            };
+            assert!(way.is_some_and(|way| !way.held));
+            let told = memory.notices.take();
+            let told = told.iter().map(|it| (it.kind, it.group, it.id));
+            told.collect::<Vec<_>>()
+        };
+        assert_eq!(begins(&memory, PORT, 1), [], "nothing is switched");
+        memory.words.insert(0, memory.word(0).switch_to(1));
+        assert_eq!(begins(&memory, PREVIEW, 2), [], "by a preview");
+        assert_eq!(begins(&memory, PORT, 2), [(notice_kind::FIRST, 0, 3)]);
+        assert_eq!(begins(&memory, PORT, 3), [], "told already");
+    }
 }
 
 /// Only a timed or paused word needs a clock.

@@ -1,21 +1,25 @@
 //! The packet cases through the core, on the host.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddrV4;
 
 use switcher_common::abi::Counters;
 use switcher_common::abi::notice::notice_kind::{EXPIRED, FIRST, FULL, LEAK};
 use switcher_common::pipeline;
+use switcher_common::quic::V1;
 use switcher_common::rewrite::Hop;
 use switcher_common::tables::Route;
 use switcher_common::verdict::{Reason, Verdict};
+use switcher_common::word::Phase;
 use switcher_tests::cases::{self, Case, Hook, Remembered};
-use switcher_tests::cave::CAVE;
+use switcher_tests::cave::{CAVE, WELL};
 use switcher_tests::frame::{Build, flag, sound};
 use switcher_tests::pieces::{Family, forwarded};
 use switcher_tests::skb::Skb;
 use switcher_tests::town::{
-    AWAY, BELL, CELL, CLIENT, GATEWAY, GROUP, INSIDE, Interface, MASK, Masked, OUTSIDE, RADIO,
-    SHOP, State, WEB, endpoint, flow_tag, id, link_of, nat_key, udp_key, window_key,
+    ADOPTED_PREVIEW, AWAY, AWAY_PREVIEW, BELL, CALLS, CELL, CLIENT, GATEWAY, GROUP, INSIDE,
+    Interface, MASK, Masked, NAMES, NOW, OUTSIDE, PREVIEW, RADIO, SERVICES, SHOP, STREAM, State,
+    WEB, endpoint, flow_tag, id, link_of, nat_key, service, udp_key, window_key,
 };
 
 #[test]
@@ -129,6 +133,95 @@ fn every_reason_and_notice_has_a_case() {
     assert_eq!(seen.iter().collect::<BTreeSet<_>>(), counted);
     let kinds = [FIRST, FULL, EXPIRED, LEAK];
     assert_eq!(told, BTreeSet::from(kinds));
+}
+
+/// What is new is told of once a switch, with the endpoint that it went to, in every mode; what goes on is not.
+#[test]
+fn the_first_after_a_switch_is_told_of() {
+    let other = SocketAddrV4::new(*CLIENT.ip(), CLIENT.port() + 1);
+    for vip in SERVICES {
+        let preview = matches!(vip, PREVIEW | ADOPTED_PREVIEW | AWAY_PREVIEW);
+        let first = |colour| (FIRST, u32::from(GROUP), u32::from(id(vip, colour)));
+        for word in [
+            cases::steady(),
+            cases::arming(),
+            cases::open(),
+            cases::draining(),
+        ] {
+            let mut state = State::new(word).masks(MASK.port(), 16);
+            let told = |state: &State, frame: &Build| {
+                let mut frame = frame.bytes();
+                let _verdict = pipeline::run(&mut frame, &state.memory, &state.told);
+                let notices = state.memory.notices.take();
+                let told = notices.iter().map(|it| (it.kind, it.group, it.id));
+                told.collect::<Vec<_>>()
+            };
+            let switched = word.phase() >= Phase::Open && !preview;
+            let news = |colour| Vec::from_iter(switched.then(|| first(colour)));
+            // Without connections each datagram is new.
+            if vip != NAMES {
+                let on = state.clone().udp(CLIENT, vip, flow_tag(id(vip, 1)));
+                let on = on.masked(CLIENT, vip, Masked::at(id(vip, 1), MASK.port()));
+                assert_eq!(told(&on, &goes_on(CLIENT, vip)), [], "{vip} {word:?}");
+            }
+            assert_eq!(told(&state, &opens(CLIENT, vip)), news(1), "{vip} {word:?}");
+            assert_eq!(told(&state, &opens(other, vip)), [], "{vip} {word:?}");
+            if switched {
+                state.memory.words.insert(GROUP, word.switch_to(2));
+                let third = SocketAddrV4::new(*CLIENT.ip(), CLIENT.port() + 2);
+                assert_eq!(told(&state, &opens(third, vip)), news(2), "{vip} {word:?}");
+            }
+        }
+    }
+}
+
+/// Where flows are tagged.
+#[test]
+fn a_full_flow_map_is_told_of() {
+    for vip in [CELL, SHOP, STREAM] {
+        for word in [cases::open(), cases::open().hold()] {
+            let state = State::new(word).full().held_until(NOW + 10);
+            let mut frame = opens(CLIENT, vip).bytes();
+            let verdict = pipeline::run(&mut frame, &state.memory, &state.told);
+            assert_eq!(
+                verdict == Verdict::Drop(Reason::TagWait),
+                word.is_held(),
+                "{vip}"
+            );
+            let notices = state.memory.notices.take();
+            let told = notices.iter().map(|it| (it.kind, it.group, it.id));
+            let full = (FULL, u32::from(GROUP), u32::from(service(vip)));
+            assert_eq!(told.collect::<Vec<_>>(), [full], "{vip}");
+        }
+    }
+}
+
+/// The first packet of a client to a service.
+fn opens(client: SocketAddrV4, vip: SocketAddrV4) -> Build {
+    match vip {
+        STREAM => initial(client),
+        NAMES | CALLS | BELL | RADIO | WELL => Build::udp(client, vip),
+        _ => Build::tcp(client, vip, flag::SYN),
+    }
+}
+
+/// A later one.
+fn goes_on(client: SocketAddrV4, vip: SocketAddrV4) -> Build {
+    match vip {
+        NAMES | CALLS | BELL | RADIO | WELL | STREAM => Build::udp(client, vip),
+        _ => Build::tcp(client, vip, flag::ACK),
+    }
+}
+
+/// The first of a QUIC connection.
+fn initial(client: SocketAddrV4) -> Build {
+    let mut payload = vec![0x5a; 1200];
+    payload[0] = 0xc3;
+    payload[1..5].copy_from_slice(&V1.to_be_bytes());
+    Build {
+        payload,
+        ..Build::udp(client, STREAM)
+    }
 }
 
 /// A reset and a SYN-ACK are counted once, for the service and colour of the endpoint that sent it, whatever way it takes.

@@ -4,8 +4,8 @@ use bytemuck::{Pod, Zeroable};
 
 /// Values of [`Notice::kind`].
 pub mod notice_kind {
-    /// The first new connection after a switch that this CPU sent where the current table says; `id` is the
-    /// endpoint.
+    /// The first new connection or flow after a switch that this CPU sent where the current table says; `id` is the
+    /// endpoint. Not by a preview.
     pub const FIRST: u32 = 1;
     /// The flow map refused a tag; once a tick and CPU.
     pub const FULL: u32 = 2;

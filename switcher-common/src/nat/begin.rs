@@ -32,13 +32,16 @@ pub(super) fn begin<T: NatTables, S: Stack>(
     let begins = !sight.tcp || sight.segment.opens;
     // Before the choice: a flow of a new epoch never goes where an older word led.
     let epoch = tables.word(service.group).epoch();
-    let id = select::fresh(packet, service, begins, tables, stack)?;
+    let (id, word) = select::fresh(packet, service, begins, tables, stack)?;
     let endpoint = present(id, service, tables).ok_or(Reason::NoEndpoint)?;
     // The VIP itself: its connections are the stack's to know.
     if endpoint.has(endpoint_flags::UNTOUCHED) {
         if begins && old.exists {
             tables.remove_nat_flow(key);
             tables.release_nat_port(&old.entry.back());
+        }
+        if begins {
+            select::tell_first(word, service, id, tables);
         }
         tables.count(endpoint.counter, Count::Packet { bytes, begins });
         return Err(Reason::Untouched);
@@ -77,6 +80,7 @@ pub(super) fn begin<T: NatTables, S: Stack>(
             return Ok(theirs.entry);
         }
     }
+    select::tell_first(word, service, id, tables);
     // Datagrams that the old endpoint has yet to send may still come back; the agent frees their port.
     if old.exists && sight.tcp {
         tables.release_nat_port(&old.entry.back());

@@ -48,7 +48,7 @@ pub fn place<T: NatTables, S: Stack>(
         return Place::Known(known.entry);
     }
     let begins = !sight.tcp || opens;
-    let id = match select::fresh(packet, service, begins, tables, stack) {
+    let (id, _) = match select::fresh(packet, service, begins, tables, stack) {
         Ok(id) => id,
         Err(reason) => return Place::Refused(reason),
     };

@@ -84,7 +84,7 @@ pub(super) fn goes_on<T: NatTables, S: Stack>(
     }
     if service.has(service_flags::PER_PACKET) {
         let fresh = select::fresh(packet, service, true, tables, stack);
-        return fresh.is_ok_and(|id| id == flow.endpoint);
+        return fresh.is_ok_and(|(id, _)| id == flow.endpoint);
     }
     let idle = tables.settings().nat_udp_idle;
     if silent_for(flow.client, sight.now) <= idle {
