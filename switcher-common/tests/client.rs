@@ -184,6 +184,42 @@ fn a_paused_group_lets_in_what_is_known_and_previews() {
 }
 
 #[test]
+fn a_timed_word_decides_by_the_clock() {
+    let mut memory = memory(TCP, 0);
+    let word = memory.word(0).switch_to(1).with(flags::TIMED);
+    memory.words.insert(0, word);
+    memory.times.insert(
+        0,
+        Times {
+            arm_at: 10,
+            activate_at: 20,
+            revert_at: 30,
+            paused_until: 0,
+        },
+    );
+    let preview = Ask {
+        port: PREVIEW,
+        ..ask(TCP, 7)
+    };
+    for (now, live) in [
+        (0, 81),
+        (10, 81),
+        (19, 81),
+        (20, 82),
+        (29, 82),
+        (30, 81),
+        (u64::MAX, 81),
+    ] {
+        let port = |ask: Ask| {
+            let way = connect(&ask, &memory, || now).expect("a way");
+            way.port.number() / 100
+        };
+        assert_eq!(port(ask(TCP, 7)), live, "at {now}");
+        assert_eq!(port(preview), 81 + 82 - live, "at {now}");
+    }
+}
+
+#[test]
 fn the_first_after_a_switch_is_told_of() {
     for (protocol, kind) in [(TCP, 0), (UDP, 0), (UDP, service_flags::PER_PACKET)] {
         let mut memory = memory(protocol, kind);

@@ -9,11 +9,11 @@ use super::{Case, arming, draining, open, steady};
 use crate::frame::Build;
 use crate::town::{CLIENT, EPOCH, NOW, STREAM, State, UDP_IDLE, endpoint, flow_tag, id, syn_tag};
 
-const INITIAL: u8 = 0xc3;
+pub(super) const INITIAL: u8 = 0xc3;
 const INITIAL_V2: u8 = 0xd3;
 const EARLY: u8 = 0xd1;
 const HANDSHAKE: u8 = 0xe1;
-const SHORT: u8 = 0x41;
+pub(super) const SHORT: u8 = 0x41;
 
 pub(super) fn cases() -> Vec<Case> {
     [quiet(), begun(), known(), unknown()].concat()
@@ -223,7 +223,7 @@ fn built(sentence: &'static str, state: State, frame: &Build, colour: u16) -> Ca
 }
 
 /// A datagram whose first packet has this first byte and, with a long header, this version.
-fn datagram(first: u8, version: u32, size: usize) -> Build {
+pub(super) fn datagram(first: u8, version: u32, size: usize) -> Build {
     let mut payload = vec![0x5a; size];
     payload[0] = first;
     if first & 0x80 != 0 {

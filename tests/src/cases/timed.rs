@@ -1,5 +1,7 @@
 //! Words that change by themselves, on both sides of each instant; and pauses.
 
+mod flows;
+
 use switcher_common::abi::Times;
 use switcher_common::steer::Ownership;
 use switcher_common::verdict::{Reason, Verdict};
@@ -26,6 +28,7 @@ pub(super) fn cases() -> Vec<Case> {
         elsewhere(),
         paused(),
         not_held(),
+        flows::cases(),
     ]
     .concat()
 }
