@@ -32,6 +32,9 @@ pub const RECEIVER: [u8; 6] = [2, 0, 0, 0, 0, 0xbb];
 /// makes its copies the same connection.
 pub const SEQUENCE: u32 = 0x0102_0304;
 
+/// Type of service and traffic class, unless another is asked for; nothing may change it.
+pub const CLASS: u8 = 0xb8;
+
 /// What to build a frame from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Build {
@@ -116,7 +119,7 @@ impl Build {
             source,
             destination,
             ttl: 64,
-            tos: 0,
+            tos: CLASS,
             fragment: 0x4000,
             options: Vec::new(),
             tags: Vec::new(),

@@ -169,6 +169,11 @@ impl Family {
         self.error(whole, from, [[3, 3], [1, 4]], 0, bytes)
     }
 
+    /// Likewise that it was on its way for too long.
+    pub fn expired(self, whole: &Build, from: Ipv4Addr, bytes: usize) -> Vec<u8> {
+        self.error(whole, from, [[11, 0], [3, 0]], 0, bytes)
+    }
+
     fn error(
         self,
         whole: &Build,
@@ -187,10 +192,11 @@ impl Family {
         error.quoting(&self.whole(whole), bytes).bytes()
     }
 
-    fn whole(self, whole: &Build) -> Vec<u8> {
+    /// The frame of a packet.
+    pub fn whole(self, whole: &Build) -> Vec<u8> {
         match self {
-            Self::V4 => whole.bytes(),
-            Self::V6 => whole.clone().in_v6(&[]).bytes(),
+            Self::V6 if whole.v6.is_none() => whole.clone().in_v6(&[]).bytes(),
+            Self::V4 | Self::V6 => whole.bytes(),
         }
     }
 
@@ -207,6 +213,24 @@ pub fn quote(whole: &[u8], bytes: usize) -> Vec<u8> {
     let (header, payload) = split(whole);
     let quoted = payload.len().min(bytes);
     [&header[L3..], &payload[..quoted]].concat()
+}
+
+/// The same frame with a VLAN tag.
+#[must_use]
+pub fn tagged(frame: &[u8], tag: [u8; 4]) -> Vec<u8> {
+    [&frame[..12], &tag, &frame[12..]].concat()
+}
+
+/// The same IPv6 frame with hop-by-hop options in front of whatever follows the header.
+#[must_use]
+pub fn behind_options(frame: &[u8]) -> Vec<u8> {
+    let l4 = L3 + 40;
+    let next = frame[L3 + 6];
+    let mut frame = [&frame[..l4], &[next, 0, 1, 4, 0, 0, 0, 0], &frame[l4..]].concat();
+    frame[L3 + 6] = 0;
+    let length = u16::from_be_bytes([frame[L3 + 4], frame[L3 + 5]]) + 8;
+    frame[L3 + 4..L3 + 6].copy_from_slice(&length.to_be_bytes());
+    frame
 }
 
 /// As it leaves, one hop further.

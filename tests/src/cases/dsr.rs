@@ -55,6 +55,19 @@ pub(super) fn cases() -> Vec<Case> {
             &relayed(&ack, 0, OUTSIDE),
         )
         .remembers(CLIENT, DOOR, id(DOOR, 0)),
+        Case::incoming(
+            "with a VLAN tag, to a neighbour that has the VIP, too",
+            State::new(steady()),
+            &tagged(&ack),
+            Verdict::Transmit,
+            &relayed(&tagged(&ack), 0, OUTSIDE),
+        ),
+        dropped(
+            "with a VLAN tag, to a neighbour behind another interface",
+            &tagged(&ack),
+            1,
+            Reason::NoNeighbour,
+        ),
         dropped(
             "a neighbour whose link address nobody knows",
             &ack,
@@ -102,6 +115,10 @@ pub(super) fn cases() -> Vec<Case> {
             Verdict::Pass(Reason::NotOurs),
         ),
     ]
+}
+
+fn tagged(frame: &Build) -> Build {
+    frame.clone().tagged(&[[0x81, 0x00, 0x20, 0x0a]])
 }
 
 /// A datagram of this many bytes, whose sum ends in the middle of whatever is added up at once.

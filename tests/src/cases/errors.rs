@@ -1,5 +1,7 @@
 //! ICMP errors about packets of services, both ways.
 
+mod families;
+
 use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
 
 use switcher_common::abi::{Note, note_kind};
@@ -31,6 +33,7 @@ pub(super) fn cases() -> Vec<Case> {
         to_clients(),
         going_out(),
         strangers(),
+        families::cases(),
     ]
     .concat()
 }

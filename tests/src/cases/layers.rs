@@ -5,6 +5,7 @@ use switcher_common::verdict::{Reason, Verdict};
 
 use super::{Case, Hook, steady};
 use crate::frame::{Build, Extension, flag};
+use crate::pieces::{behind_options, tagged as with_tag};
 use crate::town::{CLIENT, FAR, OUTSIDE, SHOP, State, WEB, endpoint};
 
 const CUSTOMER: [u8; 4] = [0x81, 0x00, 0x20, 0x0a];
@@ -36,7 +37,30 @@ pub(super) fn twins(cases: &[Case]) -> Vec<Case> {
     twins
 }
 
+/// Likewise those that no builder made: with a VLAN tag, and behind hop-by-hop options.
+pub(super) fn odd_twins(cases: &[Case]) -> Vec<Case> {
+    let tagged = |case: &Case| {
+        let stays = !matches!(case.verdict, Verdict::Redirect(_));
+        stays.then(|| case.odd_twin("with a VLAN tag", |frame| with_tag(frame, CUSTOMER)))
+    };
+    let optional = |case: &Case| {
+        let is_v6 = case.frame[12..15].starts_with(&[0x86, 0xdd, 0x60]) && case.frame.len() >= 54;
+        is_v6.then(|| case.odd_twin("behind options", behind_options))
+    };
+    let twins = cases.iter().flat_map(|case| [tagged(case), optional(case)]);
+    twins.flatten().collect()
+}
+
 impl Case {
+    fn odd_twin(&self, name: &str, dress: impl Fn(&[u8]) -> Vec<u8>) -> Self {
+        Self {
+            sentence: format!("{name}: {}", self.sentence).leak(),
+            frame: dress(&self.frame),
+            out: dress(&self.out),
+            ..self.clone()
+        }
+    }
+
     /// The same with its frames changed; nothing if no builder made them or the case is about IPv4.
     fn twin(&self, name: &str, v6: bool, dress: impl Fn(Build) -> Build) -> Option<Self> {
         let (frame, out) = self.built.as_deref()?;
@@ -56,7 +80,7 @@ impl Case {
 }
 
 /// One of each kind, and destination options once more.
-fn extensions() -> Vec<Extension> {
+pub(super) fn extensions() -> Vec<Extension> {
     let options = vec![0, 1, 4, 0, 0, 0, 0];
     vec![
         (0, options.clone()),

@@ -84,23 +84,27 @@ pub fn all() -> Vec<Case> {
         exceptions::cases(),
         replies::cases(),
         nat::cases(),
+        hashed::cases(),
+        quic::cases(),
     ]
     .concat();
     let twins = layers::twins(&plain);
+    let odd = [fragments::cases(), errors::cases(), nat::odd()].concat();
+    let odd_twins = layers::odd_twins(&odd);
+    let six = six::cases();
+    let six_twins = layers::odd_twins(&six);
     [
         plain,
         twins,
-        hashed::cases(),
-        quic::cases(),
         elsewhere::cases(),
         layers::cases(),
-        fragments::cases(),
-        errors::cases(),
-        nat::odd(),
+        odd,
+        odd_twins,
         dsr::odd(),
         ipip::cases(),
-        // The last, since what it adds to the town stays in the kernel's maps.
-        six::cases(),
+        // The last, since what they add to the town stays in the kernel's maps.
+        six,
+        six_twins,
     ]
     .concat()
 }

@@ -314,9 +314,7 @@ fn add(memory: &mut Memory, vip: SocketAddrV4) {
         element.tables[usize::from(colour)] = table;
         let mut buckets = [id(vip, colour); TableRef::UNIT as usize];
         if vip == DESK && colour == 0 {
-            let hash = steer::hash(SEED, parts(CLIENT).0, 0);
-            buckets.fill(id(vip, 1));
-            buckets[hash as usize % buckets.len()] = id(vip, 0);
+            buckets = desk(parts(CLIENT).0);
         }
         memory.fill(table, &buckets);
         if parent.is_none() {
@@ -331,6 +329,14 @@ fn add(memory: &mut Memory, vip: SocketAddrV4) {
         }
     }
     publish(memory, vip, protocol, address_kind::SERVICE, index);
+}
+
+/// Blue's table of [`DESK`], for this client.
+fn desk(client: Address) -> [u16; TableRef::UNIT as usize] {
+    let hash = steer::hash(SEED, client, 0);
+    let mut buckets = [id(DESK, 1); TableRef::UNIT as usize];
+    buckets[hash as usize % buckets.len()] = id(DESK, 0);
+    buckets
 }
 
 fn add_endpoint(memory: &mut Memory, vip: SocketAddrV4, colour: u16, protocol: u8) {

@@ -9,7 +9,7 @@ use switcher_common::abi::{Address, AddressKey, FlowKey};
 use switcher_common::memory::{Memory, Nat, Told};
 use switcher_common::tables::Route;
 
-use super::State;
+use super::{CLIENT, DESK, State, parts};
 use crate::cave;
 use crate::frame::six;
 
@@ -59,6 +59,11 @@ impl State {
             .map(fragments_in_v6)
             .collect();
         nat_in_v6(nat);
+        let desk = services.get(&super::service(DESK)).map(|it| it.tables[0]);
+        if let Some(table) = desk {
+            let client = in_v6(parts(CLIENT).0);
+            self.memory.fill(table, &super::desk(client));
+        }
         self.told = told_in_v6(self.told);
         self
     }
