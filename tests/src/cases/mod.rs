@@ -19,6 +19,7 @@ mod sockets;
 mod tags;
 pub mod timed;
 mod udp;
+mod zero;
 
 use std::net::SocketAddrV4;
 
@@ -98,6 +99,7 @@ pub fn all() -> Vec<Case> {
         twins,
         elsewhere::cases(),
         layers::cases(),
+        zero::cases(),
         odd,
         odd_twins,
         dsr::odd(),
