@@ -17,9 +17,9 @@ use switcher_tests::frame::{Build, flag, sound};
 use switcher_tests::pieces::{Family, forwarded};
 use switcher_tests::skb::Skb;
 use switcher_tests::town::{
-    ADOPTED_PREVIEW, AWAY, AWAY_PREVIEW, BELL, CALLS, CELL, CLIENT, GATEWAY, GROUP, INSIDE,
-    Interface, MASK, Masked, NAMES, NOW, OUTSIDE, PREVIEW, RADIO, SERVICES, SHOP, STREAM, State,
-    WEB, endpoint, flow_tag, id, link_of, nat_key, service, udp_key, window_key,
+    ADOPTED, ADOPTED_PREVIEW, AWAY, AWAY_PREVIEW, BELL, CALLS, CELL, CLIENT, GATEWAY, GROUP,
+    INSIDE, Interface, MASK, Masked, NAMES, NOW, OUTSIDE, PREVIEW, RADIO, SERVICES, SHOP, STREAM,
+    State, WEB, endpoint, flow_tag, id, link_of, nat_key, service, udp_key, window_key,
 };
 
 #[test]
@@ -261,6 +261,44 @@ fn resets_and_answers_are_counted_for_their_colour() {
                 let all = counters.values().map(counted);
                 let all = all.fold((0, 0), |sum, it| (sum.0 + it.0, sum.1 + it.1));
                 assert_eq!(all, expected, "{vip} {colour}");
+            }
+        }
+    }
+}
+
+/// A packet is counted once, with the bytes of the frame as it came, for the service and colour that it goes to.
+#[test]
+fn packets_and_bytes_are_counted_for_their_colour() {
+    for family in [Family::V4, Family::V6] {
+        for (vip, colour) in SERVICES.into_iter().flat_map(|vip| [(vip, 0), (vip, 1)]) {
+            let preview = matches!(vip, PREVIEW | ADOPTED_PREVIEW | AWAY_PREVIEW);
+            let word = if preview {
+                cases::steady().with_staging(colour)
+            } else {
+                cases::steady().with_current(colour)
+            };
+            let state = family.state(State::new(word).masks(MASK.port(), 16));
+            let cell = state.memory.endpoints[&id(vip, colour as u16)].counter;
+            let mut sum = Counters::default();
+            let mut counts = |frame: Vec<u8>, begins: bool| {
+                sum.packets += 1;
+                sum.bytes += frame.len() as u64;
+                sum.connections += u64::from(begins);
+                let mut sent = frame;
+                let verdict = pipeline::run(&mut sent, &state.memory, &state.told);
+                let counters = state.memory.counters.borrow();
+                let counted: Vec<_> = counters.iter().map(|(cell, it)| (*cell, *it)).collect();
+                let what = format!("{family:?} {vip} {colour} {verdict:?}");
+                assert_eq!(counted, [(cell, sum)], "{what}");
+            };
+            counts(family.whole(&opens(CLIENT, vip)), true);
+            counts(family.whole(&goes_on(CLIENT, vip)), vip == NAMES);
+            // Where only ports differ a later fragment passes by itself.
+            if !matches!(vip, WEB | ADOPTED | ADOPTED_PREVIEW) {
+                let whole = of_150_bytes(goes_on(CLIENT, vip));
+                let [first, second, _] = family.pieces(&whole, 64, 7);
+                counts(first, vip == NAMES);
+                counts(second, false);
             }
         }
     }
