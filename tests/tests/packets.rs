@@ -175,6 +175,31 @@ fn the_first_after_a_switch_is_told_of() {
     }
 }
 
+/// Of another CPU that meets a packet of the same flow meanwhile.
+#[test]
+fn a_masqueraded_flow_of_two_cpus_is_one() {
+    let syn = Build::tcp(CLIENT, AWAY, flag::SYN);
+    let theirs = Masked::at(id(AWAY, 1), MASK.port());
+    let state = State::new(cases::steady()).masks(MASK.port(), 2);
+    let state = state.masked(CLIENT, AWAY, theirs);
+    let nat = &state.memory.nat;
+    let ports = nat.ports.borrow().clone();
+    let flow = nat.flows.borrow_mut().remove(&nat_key(CLIENT, AWAY));
+    nat.rival.set(flow);
+    let mut frame = syn.bytes();
+    let verdict = pipeline::run(&mut frame, &state.memory, &state.told);
+    assert_eq!(verdict, Verdict::Redirect(INSIDE.index));
+    let server = endpoint(AWAY, 1);
+    let out = syn.from(MASK).to(server);
+    let out = out.hop(INSIDE.link, link_of(*server.ip()));
+    assert_eq!(frame, out.bytes(), "it goes where the other CPU says");
+    assert_eq!(*nat.ports.borrow(), ports, "the port is given back");
+    assert_eq!(
+        nat.flows.borrow().get(&nat_key(CLIENT, AWAY)),
+        flow.as_ref()
+    );
+}
+
 /// Where flows are tagged.
 #[test]
 fn a_full_flow_map_is_told_of() {

@@ -1,6 +1,6 @@
 //! Masqueraded flows in ordinary memory.
 
-use core::cell::RefCell;
+use core::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 
 use super::Memory;
@@ -19,6 +19,8 @@ pub struct Nat {
     pub ports: RefCell<BTreeMap<NatPort, NatClient>>,
     /// Flows for which there is no room.
     pub full: bool,
+    /// What another CPU remembers of a flow between the look that finds nothing and what is made of it.
+    pub rival: Cell<Option<NatFlow>>,
 }
 
 impl NatTables for Memory {
@@ -86,6 +88,9 @@ impl NatTables for Memory {
 
     fn set_nat_flow(&self, key: &FlowKey, flow: &NatFlow, replace: bool) -> Taken {
         let mut flows = self.nat.flows.borrow_mut();
+        if let Some(rival) = self.nat.rival.take() {
+            flows.insert(*key, rival);
+        }
         if !replace && flows.contains_key(key) {
             return Taken::Already;
         }

@@ -2,6 +2,7 @@
 
 mod errors;
 mod fragments;
+mod ports;
 
 use std::net::SocketAddrV4;
 
@@ -29,6 +30,7 @@ pub(super) fn cases() -> Vec<Case> {
         replied(),
         left_to_stack(),
         datagrams(),
+        ports::cases(),
     ]
     .concat()
 }

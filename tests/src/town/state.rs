@@ -1,11 +1,11 @@
 //! What the town remembers when a case begins.
 
-use std::net::SocketAddrV4;
+use std::net::{Ipv4Addr, SocketAddrV4};
 
 use switcher_common::abi::fragment::{FragmentKey, Fragmented};
 use switcher_common::abi::nat::{NAT_ADDRESSES, NatClient, NatFlow, NatSource};
 use switcher_common::abi::{
-    Note, Port, TCP, Tag, Times, UDP, endpoint_flags, flow_space, note_kind, service_flags,
+    Address, Note, Port, TCP, Tag, Times, UDP, endpoint_flags, flow_space, note_kind, service_flags,
 };
 use switcher_common::memory::{FlowMap, Memory, Told};
 use switcher_common::steer::Ownership;
@@ -151,6 +151,16 @@ impl State {
         let endpoints = self.memory.endpoints.iter();
         let masked = endpoints.filter(|(_, endpoint)| endpoint.has(endpoint_flags::MASQUERADE));
         self.memory.nat.sources = masked.map(|(id, _)| (*id, source)).collect();
+        self
+    }
+
+    /// With another address for masqueraded flows to come from, beside [`MASK`]'s: see [`State::masks`].
+    #[must_use]
+    pub fn and_masks(mut self, other: Ipv4Addr) -> Self {
+        for source in self.memory.nat.sources.values_mut() {
+            source.addresses[1] = Address::v4(other.octets());
+            source.count = 2;
+        }
         self
     }
 
