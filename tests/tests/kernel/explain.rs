@@ -25,7 +25,7 @@ use switcher_tests::kernel::{Entry, Kernel};
 use switcher_tests::site::{self, Servers};
 use switcher_tests::town::{
     AWAY, AWAY_PREVIEW, BELL, CALLS, CELL, CLIENT, CLOCK, COLOURS, DOOR, EPOCH, FAR, GROUP,
-    GROUP_NAME, MASK, Masked, NEAR, NOW, OUTSIDE, PREVIEW, RADIO, SEED, SERVICES, SHOP, State, WEB,
+    GROUP_NAME, MASK, Masked, NEAR, NOW, OUTSIDE, PREVIEW, SEED, SERVICES, SHOP, State, WEB,
     endpoint, flow_tag, id, link_of, service, service_name,
 };
 
@@ -144,9 +144,6 @@ impl Scene {
     /// With clients, flows that are known and flows that are not, and packets of them all. `number` keeps the
     /// connections of scenes apart.
     fn peopled(&self, number: u16, v6: bool) -> Self {
-        let masked = |vip| matches!(vip, AWAY | AWAY_PREVIEW | RADIO);
-        // Masqueraded flows of the town speak IPv4.
-        let services = SERVICES.into_iter().filter(|vip| !v6 || !masked(*vip));
         let mut scene = Self {
             name: self.name,
             state: match self.name {
@@ -157,7 +154,7 @@ impl Scene {
             rows: Vec::new(),
             v6,
         };
-        for vip in services {
+        for vip in SERVICES {
             // Nobody's, blue's, green's, and one of another epoch.
             for known in [None, Some(0), Some(1), Some(2)] {
                 for syn in [false, true] {
@@ -270,14 +267,13 @@ impl Scene {
             (CLIENT, nobody),
             (endpoint(DOOR, 0), CLIENT),
         ];
-        if !self.v6 {
-            let known = self.state.memory.nat.ports.borrow();
-            let ports = known.keys().map(|port| port.port.number());
-            let masks = ports
-                .chain([45_000])
-                .map(|port| SocketAddrV4::new(*MASK.ip(), port));
-            packets.extend(masks.map(|mask| (endpoint(AWAY, 0), mask)));
-        }
+        let known = self.state.memory.nat.ports.borrow();
+        let ports = known.keys().map(|port| port.port.number());
+        let masks = ports
+            .chain([45_000])
+            .map(|port| SocketAddrV4::new(*MASK.ip(), port));
+        packets.extend(masks.map(|mask| (endpoint(AWAY, 0), mask)));
+        drop(known);
         for (from, to) in packets {
             let row = Row {
                 asked: asked(Protocol::Tcp, from, to, false),
@@ -294,11 +290,6 @@ impl Scene {
         let memory = &self.state.memory;
         let times = memory.times.get(&GROUP).copied().unwrap_or_default();
         memory.words[&GROUP].at(&times, CLOCK)
-    }
-
-    /// Whether all maps are read before and after: it takes a while.
-    const fn looks(&self) -> bool {
-        !self.v6
     }
 
     fn is_full(&self) -> bool {
@@ -322,14 +313,12 @@ impl Scene {
         let _sockets = servers.connect(&self.state)?;
         kernel.fill(&self.state.memory)?;
         let packets: Vec<_> = self.rows.iter().map(|row| row.asked).collect();
-        let before = self.looks().then(|| kernel.dump()).transpose()?;
+        let before = kernel.dump()?;
         let view = View::read(pinned, &packets)?;
         let explained: Vec<_> = packets.iter().map(|packet| view.explain(packet)).collect();
-        if let Some(before) = before {
-            let touched = before.into_iter().zip(kernel.dump()?);
-            let touched: Vec<_> = touched.filter(|(was, is)| was != is).collect();
-            ensure!(touched.is_empty(), "explain has touched {touched:?}");
-        }
+        let touched = before.into_iter().zip(kernel.dump()?);
+        let touched: Vec<_> = touched.filter(|(was, is)| was != is).collect();
+        ensure!(touched.is_empty(), "explain has touched {touched:?}");
         let mut wrong = Vec::new();
         for (row, found) in self.rows.iter().zip(&explained) {
             if let Err(error) = self.agree(kernel, row, found) {
@@ -360,6 +349,7 @@ impl Scene {
             _ => "forward",
         };
         ensure!(found.action == action, "the program does {action}");
+        says(found)?;
         self.facts(row, found)?;
         match (found.kind, action) {
             ("request" | "preview", "deliver" | "forward") => {
@@ -423,6 +413,42 @@ impl Scene {
         ensure!(!paused || word.has(flags::PAUSED));
         Ok(())
     }
+}
+
+/// The sentence fits what is done, and what is counted.
+fn says(found: &Explanation) -> anyhow::Result<()> {
+    let reason = found.reason.as_str();
+    let does: &[&str] = match found.action {
+        "deliver" => &["given to this host's stack"],
+        "forward" => &[
+            "forwarded",
+            "left to this host's stack",
+            "a reply: the source",
+        ],
+        "drop" => &["dropped"],
+        _ => &["untouched", "no service", "no flow has this port"],
+    };
+    ensure!(
+        does.iter().any(|it| reason.contains(it)),
+        "to {} is not what it says",
+        found.action
+    );
+    for (counted, why) in [
+        (Reason::Paused, "paused"),
+        (Reason::NoTable, "without a table"),
+        (Reason::NoEndpoint, "not there any more"),
+        (Reason::OwnReply, "a reply to this host itself"),
+        (Reason::TagRefused, "flow map is full"),
+        (Reason::TagWait, "waits for its next try"),
+        (Reason::LeftToStack, "left to this host's stack"),
+        (Reason::NoNeighbour, "no link address"),
+        (Reason::UnknownFlow, "no such connection"),
+        (Reason::NatExhausted, "no port of this host"),
+    ] {
+        let is_so = !found.counted.contains(&counted.label()) || reason.contains(why);
+        ensure!(is_so, "it says nothing of {}", counted.label());
+    }
+    Ok(())
 }
 
 /// The endpoint that is named is the one that the frame goes to.
