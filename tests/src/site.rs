@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr, SocketAddrV4};
 use std::os::fd::{AsRawFd as _, OwnedFd};
 
 use anyhow::Context as _;
+use nix::errno::Errno;
 use nix::sys::socket::{
     AddressFamily, Backlog, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn,
     SockaddrStorage, accept, bind, connect, listen, recv, sendto, setsockopt, socket, sockopt,
@@ -151,9 +152,19 @@ impl Servers {
             .iter()
             .find(listens)
             .context("nobody listens there")?;
-        let ours = stream(client)?;
-        connect(ours.as_raw_fd(), &SockaddrStorage::from(server))
-            .with_context(|| format!("connecting {client} to {server}"))?;
+        let mut attempts = 0;
+        let connected = loop {
+            let ours = stream(client)?;
+            match connect(ours.as_raw_fd(), &SockaddrStorage::from(server)) {
+                // What a case before has left of the tuple may take a moment to end.
+                Err(Errno::EADDRNOTAVAIL) if attempts < 50 => {
+                    attempts += 1;
+                    std::thread::sleep(std::time::Duration::from_millis(20));
+                }
+                done => break done.map(|()| ours),
+            }
+        };
+        let ours = connected.with_context(|| format!("connecting {client} to {server}"))?;
         let theirs = accept(listener.as_raw_fd())?;
         // SAFETY: a descriptor that the call before has just given to us.
         let theirs = unsafe { <OwnedFd as std::os::fd::FromRawFd>::from_raw_fd(theirs) };
