@@ -1,7 +1,7 @@
 //! What the fuzz targets do with their input, and what must hold whatever that is. The crate `fuzz` runs it
 //! under libFuzzer, the test target `corpus` on the inputs that are kept in `fuzz/corpus`.
 
-use switcher_common::abi::{Address, Port, TCP, UDP};
+use switcher_common::abi::{Address, ICMP, ICMPV6, Port, TCP, UDP};
 use switcher_common::parse::parse;
 use switcher_common::pipeline;
 use switcher_common::rewrite::{Edit, in_place};
@@ -151,7 +151,7 @@ fn without_front(before: &State, after: &State, frame: &[u8], (verdict, ours): (
 fn run(state: &State, hook: Hook, frame: &mut Vec<u8>) -> Verdict {
     match hook {
         Hook::Ingress => pipeline::run(frame, &state.memory, &state.told),
-        Hook::Egress => pipeline::egress(frame.as_mut_slice(), &state.memory, &state.told),
+        Hook::Egress => pipeline::run_egress(frame.as_mut_slice(), &state.memory, &state.told),
     }
 }
 
@@ -166,7 +166,7 @@ fn stays_sound(before: &[u8], after: &[u8]) {
     }
 }
 
-/// Whether the checksums of a frame hold, if it is a whole packet of TCP or UDP that has them.
+/// Whether the checksums of a frame hold, if it is a whole packet of TCP, UDP or ICMP that has them.
 fn checksums(frame: &[u8]) -> Option<bool> {
     const TAGS: [u16; 2] = [0x8100, 0x88a8];
     let mut l3 = 14;
@@ -188,20 +188,28 @@ fn checksums(frame: &[u8]) -> Option<bool> {
             }
             (header, packet.get(12..20)?, *packet.get(9)?, length)
         }
-        0x86dd => (
-            40,
-            packet.get(8..40)?,
-            *packet.get(6)?,
-            usize::from(word(packet, 4)?) + 40,
-        ),
+        0x86dd => {
+            let (header, protocol) = behind_extensions(packet)?;
+            let length = usize::from(word(packet, 4)?) + 40;
+            (header, packet.get(8..40)?, protocol, length)
+        }
         _ => return None,
     };
     let segment = packet.get(header..length)?;
     let place = match protocol {
         TCP => 16,
         UDP => 6,
+        ICMP | ICMPV6 => 2,
         _ => return None,
     };
+    // ICMP of the other family is none.
+    let is_v6 = addresses.len() == 32;
+    if protocol == ICMP {
+        return (!is_v6 && segment.len() >= 8).then(|| sum(segment) == 0xffff);
+    }
+    if protocol == ICMPV6 && !is_v6 {
+        return None;
+    }
     let (high, low) = ((segment.len() >> 8) as u8, segment.len() as u8);
     let pseudo = [addresses, &[0, protocol, high, low]].concat();
     let field = word(segment, place)?;
@@ -210,6 +218,22 @@ fn checksums(frame: &[u8]) -> Option<bool> {
         return None;
     }
     Some(sum(&[&pseudo, segment].concat()) == 0xffff)
+}
+
+/// Where the extension headers of an IPv6 packet end, and what follows; nothing if that is not a whole packet.
+fn behind_extensions(packet: &[u8]) -> Option<(usize, u8)> {
+    let (mut at, mut protocol) = (40, *packet.get(6)?);
+    loop {
+        let [next, length] = *packet.get(at..)?.first_chunk()?;
+        at += match protocol {
+            0 | 43 | 60 => (usize::from(length) + 1) * 8,
+            44 if word(packet, at + 2)? & 0xfff9 != 0 => return None,
+            44 => 8,
+            51 => (usize::from(length) + 2) * 4,
+            _ => return Some((at, protocol)),
+        };
+        protocol = next;
+    }
 }
 
 fn word(bytes: &[u8], at: usize) -> Option<u16> {
