@@ -135,6 +135,7 @@ pub enum Command {
     /// Check a configuration file, without an agent
     Check {
         /// The configuration file
+        #[arg(default_value = crate::config::DEFAULT_CONFIG)]
         file: PathBuf,
     },
     /// Show what `apply` would change, in order; exit code 11 if anything

@@ -1,10 +1,12 @@
 //! The town as a network namespace: what the kernel's FIB and socket table are asked about.
 
 use std::net::{IpAddr, SocketAddr, SocketAddrV4};
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 
 use anyhow::Context as _;
 use nix::errno::Errno;
+use nix::libc::linger;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
     AddressFamily, Backlog, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn,
     SockaddrStorage, accept, bind, connect, listen, recv, sendto, setsockopt, socket, sockopt,
@@ -92,6 +94,26 @@ fn mac(link: [u8; 6]) -> String {
     link.map(|byte| format!("{byte:02x}")).join(":")
 }
 
+/// A connection: the client's end, and the server's. Dropped, nothing is left of it: what is just ending would own the next
+/// case's packets.
+#[derive(Debug)]
+pub struct Owned(Option<OwnedFd>, OwnedFd);
+
+impl Drop for Owned {
+    fn drop(&mut self) {
+        let by_reset = linger {
+            l_onoff: 1,
+            l_linger: 0,
+        };
+        if let Some(ours) = self.0.take() {
+            let _set = setsockopt(&ours, sockopt::Linger, &by_reset);
+        }
+        // The other end has seen it when it hangs up.
+        let mut theirs = [PollFd::new(self.1.as_fd(), PollFlags::empty())];
+        let _heard = poll(&mut theirs, PollTimeout::from(2000_u16));
+    }
+}
+
 /// The listeners of [`WEB`]'s endpoints.
 #[derive(Debug)]
 pub struct Servers(Vec<(SocketAddr, OwnedFd)>);
@@ -119,14 +141,14 @@ impl Servers {
     ///
     /// # Errors
     /// When a connection can't be made.
-    pub fn connect(&self, state: &State) -> anyhow::Result<Vec<OwnedFd>> {
+    pub fn connect(&self, state: &State) -> anyhow::Result<Vec<Owned>> {
         let mut kept = Vec::new();
         for ((address, port, server, server_port), ownership) in &state.told.sockets {
             let client = SocketAddr::new((*address).into(), port.number());
             let server = SocketAddr::new((*server).into(), server_port.number());
             let (ours, theirs) = self.connection(client, server)?;
             match ownership {
-                Ownership::Owns => kept.extend([ours, theirs]),
+                Ownership::Owns => kept.push(Owned(Some(ours), theirs)),
                 // Who closes first is left with TIME_WAIT.
                 Ownership::TimeWait => {
                     drop(theirs);

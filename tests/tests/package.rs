@@ -104,7 +104,7 @@ fn install(root: &Path, package: &Path) -> Result<()> {
     fs::write(data.join("available"), "")?;
     let said = output(dpkg(root).arg("--install").arg(package))?;
     ensure!(
-        said.contains("configure it in /etc/switcher/switcher.toml"),
+        said.contains("write /etc/switcher/switcher.toml by `switcher init`"),
         "{said}"
     );
     ensure!(status(root)? == "install ok installed", "{}", status(root)?);

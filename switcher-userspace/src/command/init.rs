@@ -30,7 +30,8 @@ struct Written {
 
 pub(super) fn run(args: &InitArgs, output: &Output) -> Result<Exit, Failure> {
     let prints = args.file == Path::new("-");
-    if !prints && !args.force && args.file.exists() {
+    let replaces = args.force || says_nothing(&args.file);
+    if !prints && !replaces && args.file.exists() {
         return Err(exists(&args.file));
     }
     let host = Host::read().context("look at this host's interfaces")?;
@@ -45,7 +46,7 @@ pub(super) fn run(args: &InitArgs, output: &Output) -> Result<Exit, Failure> {
             .context("write to standard output")?;
         return Ok(Exit::Done);
     }
-    write(&args.file, &ready.text, args.force)?;
+    write(&args.file, &ready.text, replaces)?;
     let written = sum_up(&args.file, &ready);
     output.print(&written, |_| said(&written))?;
     Ok(Exit::Done)
@@ -79,6 +80,15 @@ fn write(file: &Path, text: &str, force: bool) -> Result<(), Failure> {
     })();
     let _renamed = fs::remove_file(&beside);
     kept.map_err(denied)
+}
+
+/// Whether a file has comments alone, as the one that the package brings.
+fn says_nothing(file: &Path) -> bool {
+    let text = fs::read_to_string(file).unwrap_or_else(|_| "?".to_owned());
+    let lines = text.lines().map(str::trim);
+    lines
+        .into_iter()
+        .all(|it| it.is_empty() || it.starts_with('#'))
 }
 
 fn exists(file: &Path) -> Failure {
@@ -165,6 +175,14 @@ mod tests {
         assert_eq!(fs::read_to_string(&file).expect("replaced"), "two");
         let names = fs::read_dir(directory.path().join("new")).expect("is there");
         assert_eq!(names.count(), 1, "nothing is left beside it");
+    }
+
+    #[test]
+    fn what_the_package_brings_says_nothing() {
+        let packaging = Path::new(env!("CARGO_MANIFEST_DIR")).join("../packaging");
+        assert!(says_nothing(&packaging.join("switcher.toml")));
+        assert!(!says_nothing(&packaging.join("switcher.service")));
+        assert!(!says_nothing(&packaging.join("none")));
     }
 
     #[test]
