@@ -74,6 +74,11 @@ fn run(mode: Mode) -> Result<()> {
     if mode == Mode::Routed {
         let refused = after["reasons"]["tag-refused"].as_u64().unwrap_or(0);
         ensure!(refused > 0, "nothing was refused: {after}");
+        let log = stand.agent.log();
+        ensure!(
+            log.contains("the window's flow map refuses tags"),
+            "nobody was told: {log}"
+        );
         let used = drains["groups"][0]["window"]["flow_map_used"].as_f64();
         ensure!(used < Some(0.95), "the flow map was filled: {drains}");
     }

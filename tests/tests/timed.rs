@@ -376,6 +376,12 @@ fn rolled_back_by_the_kernel(stand: &Stand) -> Result<()> {
         status["live"] == "blue" && status["revision"] == 2,
         "{status}"
     );
+    // Told by the program, whichever agent hears of it.
+    let log = stand.agent.log();
+    ensure!(
+        log.contains("the program found the timed switch to be over"),
+        "{log}"
+    );
     Ok(())
 }
 
