@@ -64,7 +64,7 @@ pub(crate) fn relay<F: Frame + ?Sized, T: Tables, S: Stack>(
         return Err(Reason::TooBig);
     }
     if whole && parse::is_unfinished(frame, packet, carriage) {
-        finish::finish(frame, packet, carriage).ok_or(Reason::Malformed)?;
+        finish::finish(frame, packet, carriage).ok_or(Reason::TooBig)?;
     }
     rewrite::hop(frame, packet, hop).ok_or(Reason::Malformed)?;
     Ok(interface)

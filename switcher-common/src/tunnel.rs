@@ -126,7 +126,7 @@ pub(crate) fn wrap<F: Frame + ?Sized, T: Tables, S: Stack>(
         return Ok(Verdict::Continue(Stage::Answer));
     }
     if parcel.whole && parse::is_unfinished(frame, packet, carriage) {
-        finish::finish(frame, packet, carriage).ok_or(Reason::Malformed)?;
+        finish::finish(frame, packet, carriage).ok_or(Reason::TooBig)?;
     }
     rewrite::hop(frame, packet, hop).ok_or(Reason::Malformed)?;
     if !push(frame, packet.l3, &outer) {

@@ -93,6 +93,73 @@ fn who_does_not_answer_is_no_colour_to_stay_with() {
     });
 }
 
+/// Who resets connections as the one before did is no reason to go back.
+#[test]
+fn who_does_no_worse_than_before_stays() {
+    run("who_does_no_worse_than_before_stays", || {
+        let settings = Settings {
+            agent: "\n[groups.shop.bake]\nfor = \"4s\"\nsample = 10\n",
+            ..Settings::default()
+        };
+        let stand = Stand::new(Mode::Local, true, settings, &binary()?)?;
+        stand.until(|it| it["colours"]["green"]["healthy"] == true)?;
+        for colour in ["blue", "green"] {
+            stand.servers.set_resetting(colour, true);
+        }
+        (0..10).try_for_each(|_| ask_in_vain(&stand))?;
+        let flip = flip(&stand)?;
+        while !flip.is_finished() {
+            ask_in_vain(&stand)?;
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        let kept = flip.join().map_err(|_| anyhow::anyhow!("it panicked"))??;
+        let id = id(&kept.expect(0)?.json()?)?;
+        let shown = stand.agent.json(&["show", &id])?;
+        let bake = &shown["receipt"]["bake"];
+        ensure!(bake["verdict"] == "passed", "{shown:#}");
+        let resets = |of: &str| bake[of]["resets"].as_u64().unwrap_or_default();
+        ensure!(resets("before") >= 10 && resets("seen") >= 10, "{shown:#}");
+        ensure!(stand.agent.live()? == "green");
+        Ok(())
+    });
+}
+
+/// What connections it has cost is in its report, and it has failed.
+#[test]
+fn a_drill_that_costs_something_says_how_much() {
+    run("a_drill_that_costs_something_says_how_much", || {
+        let settings = Settings {
+            agent: BAKE,
+            ..Settings::default()
+        };
+        let stand = Stand::new(Mode::Local, true, settings, &binary()?)?;
+        for colour in ["blue", "green"] {
+            stand.until(|it| it["colours"][colour]["healthy"] == true)?;
+        }
+        ask(&stand, 20)?;
+        stand.servers.set_resetting("green", true);
+        let words = ["drill", GROUP, "--for", "30s", "--json"];
+        let drill = stand.agent.cli_in_background(&words);
+        stand.until(|it| it["live"] == "green")?;
+        while !drill.is_finished() {
+            ask_in_vain(&stand)?;
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        let drill = drill.join().map_err(|_| anyhow::anyhow!("it panicked"))??;
+        let failed = drill.expect(7)?;
+        ensure!(stand.agent.live()? == "blue", "{failed:?}");
+        let history = stand.agent.json(&["history", GROUP])?;
+        let mut records = history.as_array().into_iter().flatten();
+        let record = records.find(|it| it["kind"] == "flip");
+        let drill = &record.context("the drill")?["receipt"]["drill"];
+        ensure!(drill["verdict"] == "failed", "{drill:#}");
+        ensure!(drill["lost"]["resets"].as_u64() >= Some(10), "{drill:#}");
+        let why = drill["why"][0].as_str().unwrap_or_default();
+        ensure!(why.starts_with("resets: "), "{drill:#}");
+        Ok(())
+    });
+}
+
 /// Its share is taken back when it does badly; when it does well it grows, also under another agent.
 #[test]
 fn a_canary_grows_by_itself_or_is_taken_back() {

@@ -17,7 +17,7 @@ use switcher_tests::frame::{Build, flag, sound};
 use switcher_tests::pieces::{Family, forwarded};
 use switcher_tests::skb::Skb;
 use switcher_tests::town::{
-    ADOPTED, ADOPTED_PREVIEW, AWAY, AWAY_PREVIEW, BELL, CALLS, CELL, CLIENT, GATEWAY, GROUP,
+    ADOPTED, ADOPTED_PREVIEW, AWAY, AWAY_PREVIEW, BELL, CALLS, CELL, CLIENT, DOOR, GATEWAY, GROUP,
     INSIDE, Interface, MASK, Masked, NAMES, NOW, OUTSIDE, PREVIEW, RADIO, SERVICES, SHOP, STREAM,
     State, WEB, endpoint, flow_tag, id, link_of, nat_key, service, udp_key, window_key,
 };
@@ -106,6 +106,31 @@ fn a_tunnel_that_is_too_narrow_for_ipv6_tells_nobody() {
     let (verdict, answer) = with(1320);
     assert_eq!(verdict, Verdict::Transmit);
     assert!(sound(&answer), "{answer:02x?}");
+}
+
+/// The stack would take them for its own: the VIP is an address of this host.
+#[test]
+fn checksums_that_are_too_long_to_complete_are_nothing_for_the_stack() {
+    for (service, payload, expected) in [
+        (DOOR, 4000, Verdict::Transmit),
+        (DOOR, 5000, Verdict::Drop(Reason::TooBig)),
+        (CAVE, 4000, Verdict::Transmit),
+        (CAVE, 5000, Verdict::Drop(Reason::TooBig)),
+    ] {
+        let packet = Build {
+            payload: vec![7; payload],
+            ..Build::tcp(CLIENT, service, flag::ACK)
+        };
+        let mut state = State::new(cases::steady());
+        for route in state.told.routes.values_mut() {
+            if let Route::Neighbour { mtu, .. } = route {
+                *mtu = 9000;
+            }
+        }
+        let mut frame = packet.unfinished();
+        let verdict = pipeline::run(&mut frame, &state.memory, &state.told);
+        assert_eq!(verdict, expected, "{service}, {payload} bytes");
+    }
 }
 
 fn of_150_bytes(whole: Build) -> Build {

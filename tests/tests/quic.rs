@@ -1,9 +1,9 @@
 //! QUIC through the switch: quinn's server and client. Connections stay where they began, new ones go to the
 //! new colour, and no handshake fails, with Retry and without, and with questions in the first packets (0-RTT).
 
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
@@ -151,7 +151,10 @@ struct Guest<'a> {
 impl Guest<'_> {
     /// From a socket of its own.
     fn endpoint(&self) -> Result<Endpoint> {
-        let socket = self.namespace.inside(|| UdpSocket::bind("0.0.0.0:0"))??;
+        // None that somebody else has had: tags keep what comes from one socket together.
+        static NEXT: AtomicU16 = AtomicU16::new(10_000);
+        let own = (Ipv4Addr::UNSPECIFIED, NEXT.fetch_add(1, Ordering::Relaxed));
+        let socket = self.namespace.inside(|| UdpSocket::bind(own))??;
         let _inside = self.runtime.enter();
         let (config, runtime) = (EndpointConfig::default(), Arc::new(TokioRuntime));
         Ok(Endpoint::new(config, None, socket, runtime)?)

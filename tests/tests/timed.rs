@@ -89,6 +89,9 @@ fn unconfirmed_it_comes_back_without_an_agent(mode: Mode) -> Result<()> {
     stand.agent.start()?;
     rolled_back_by_the_kernel(&stand)?;
     std::thread::sleep(WHILE);
+    let log = stand.agent.log();
+    let told = log.contains("the program found the timed switch to be over");
+    ensure!(told, "{mode}: the next agent was not told: {log}");
     let report = load.stop()?;
     let first = flip.begun + Duration::from_millis(1500);
     begun_go_to(&report, "green", flip.ended, first)?;
@@ -376,12 +379,6 @@ fn rolled_back_by_the_kernel(stand: &Stand) -> Result<()> {
         status["live"] == "blue" && status["revision"] == 2,
         "{status}"
     );
-    // Told by the program, whichever agent hears of it.
-    let log = stand.agent.log();
-    ensure!(
-        log.contains("the program found the timed switch to be over"),
-        "{log}"
-    );
     Ok(())
 }
 
@@ -431,7 +428,7 @@ fn without_new_datagrams() -> Plan {
 
 fn run(name: &str, test: fn(Mode) -> Result<()>) {
     privilege::run(name, || {
-        let modes = [Mode::Local, Mode::Routed];
+        let modes = [Mode::Local, Mode::Routed, Mode::Masquerade];
         modes
             .into_iter()
             .try_for_each(|mode| test(mode).with_context(|| mode.to_string()))

@@ -1,4 +1,4 @@
-//! Three colours that take turns, while connections of each stay where they began until they end, and a preview
+//! Four colours that take turns, while connections of each stay where they began until they end, and a preview
 //! that leads to what comes next.
 
 use std::fmt::Write as _;
@@ -17,20 +17,22 @@ use super::alone;
 
 /// Leads to the release that waits, or else to the colour that was live before.
 const PREVIEW: u16 = 8080;
+/// Colours that no topology has, beside green; how far their ports are from its.
+const MORE: [(&str, u16); 2] = [("red", 5), ("gold", 7)];
 
 #[test]
-fn three_colours_take_turns_local() {
-    alone("three_colours_take_turns_local", || turns(Mode::Local));
+fn four_colours_take_turns_local() {
+    alone("four_colours_take_turns_local", || turns(Mode::Local));
 }
 
 #[test]
-fn three_colours_take_turns_routed() {
-    alone("three_colours_take_turns_routed", || turns(Mode::Routed));
+fn four_colours_take_turns_routed() {
+    alone("four_colours_take_turns_routed", || turns(Mode::Routed));
 }
 
 #[test]
-fn three_colours_take_turns_masquerade() {
-    alone("three_colours_take_turns_masquerade", || {
+fn four_colours_take_turns_masquerade() {
+    alone("four_colours_take_turns_masquerade", || {
         turns(Mode::Masquerade)
     });
 }
@@ -47,7 +49,7 @@ fn turns(mode: Mode) -> Result<()> {
     let load = Load::start(&site.stand.topology, &plan)?;
     site.roles([("blue", "live")])?;
     let refused = site.cli(&["flip", GROUP])?.expect(2)?.stderr;
-    for colour in ["green", "red"] {
+    for colour in ["green", "red", "gold"] {
         ensure!(refused.contains(colour), "{refused}");
     }
     let mut kept = vec![site.connect("blue")?];
@@ -58,14 +60,14 @@ fn turns(mode: Mode) -> Result<()> {
     site.roles([("red", "live"), ("green", "previous"), ("blue", "retired")])?;
     kept.iter_mut().try_for_each(Kept::still_there)?;
 
-    // Back, by another agent, while all three have connections.
+    // Back, by another agent, while all of these have connections.
     site.stand.agent.kill()?;
     site.stand.agent.start()?;
     site.cli(&["rollback", GROUP])?.expect(0)?;
     site.roles([("green", "live")])?;
     site.previews("red")?;
     kept.push(site.connect("green")?);
-    for (version, colour) in (4..).zip(["blue", "red", "green", "blue"]) {
+    for (version, colour) in (4..).zip(["blue", "gold", "red", "green", "blue"]) {
         site.release(colour, &format!("v{version}"))?;
         kept.push(site.connect(colour)?);
         kept.iter_mut().try_for_each(Kept::still_there)?;
@@ -77,8 +79,8 @@ fn turns(mode: Mode) -> Result<()> {
 
 struct Site {
     stand: Stand,
-    /// The third colour's servers.
-    _red: (HttpServer, EchoServer),
+    /// The servers of colours that the topology has not.
+    _more: Vec<(HttpServer, EchoServer)>,
 }
 
 impl Site {
@@ -92,35 +94,40 @@ impl Site {
         let all = stand.topology.endpoints(1);
         let green = all.iter().find(|it| it.colour == "green");
         let green = green.context("there is a green server")?;
-        let beside = |it: SocketAddr| SocketAddr::new(it.ip(), it.port() + 5);
-        let (web, echo) = (beside(green.web), beside(green.echo));
+        let beside = |it: SocketAddr, by: u16| SocketAddr::new(it.ip(), it.port() + by);
         let host = stand.topology.home(green);
-        let identity = Identity {
-            colour: "red".to_owned(),
-            version: "v3".to_owned(),
-            host: "red-1".to_owned(),
-        };
-        let red = (
-            HttpServer::start(host, web, identity.clone())?,
-            EchoServer::start(host, echo, identity)?,
-        );
+        let mut more = Vec::new();
+        for (colour, by) in MORE {
+            let identity = Identity {
+                colour: colour.to_owned(),
+                version: "v0".to_owned(),
+                host: format!("{colour}-1"),
+            };
+            let web = HttpServer::start(host, beside(green.web, by), identity.clone())?;
+            more.push((
+                web,
+                EchoServer::start(host, beside(green.echo, by), identity)?,
+            ));
+        }
         let mut config = String::new();
-        let mut addresses = [web, echo].into_iter();
+        let mut addresses = [green.web, green.echo].into_iter();
         let rendered = stand.settings.render(&stand.topology, stand.agent.place());
         for line in rendered.lines() {
             config += line;
             config.push('\n');
             if line.starts_with("green = ") {
                 let address = addresses.next().context("two services")?;
-                writeln!(config, "red = [\"{address}\"]")?;
+                for (colour, by) in MORE {
+                    writeln!(config, "{colour} = [\"{}\"]", beside(address, by))?;
+                }
             }
         }
         stand.agent.write_config(&config)?;
         stand.agent.start()?;
-        for colour in ["blue", "green", "red"] {
+        for colour in ["blue", "green", "red", "gold"] {
             stand.until(|it| it["colours"][colour]["healthy"] == true)?;
         }
-        Ok(Self { stand, _red: red })
+        Ok(Self { stand, _more: more })
     }
 
     fn cli(&self, words: &[&str]) -> Result<switcher_harness::agent::Output> {
@@ -177,7 +184,7 @@ impl Site {
         // A preview's connection is its colour's, too, until it has ended, and nobody waits for it.
         self.stand.until(none_but_those_left)?;
         let colours = &self.stand.agent.status()?["colours"];
-        for colour in ["green", "red"] {
+        for colour in OLD {
             let ours = kept.iter().filter(|it| it.colour == colour).count();
             ensure!(
                 colours[colour]["flows"].as_u64() >= Some(ours as u64),
@@ -195,13 +202,15 @@ impl Site {
     }
 }
 
+/// Those that are not live at the end.
+const OLD: [&str; 3] = ["green", "red", "gold"];
+
 /// What the colours have is what is waited for, one by one and altogether.
 fn none_but_those_left(group: &Value) -> bool {
     let flows = |colour: &&str| group["colours"][*colour]["flows"].as_u64();
-    let old = ["green", "red"];
     let same = |colour: &&str| group["window"]["left"][*colour].as_u64() == flows(colour);
-    let sum = old.iter().filter_map(flows).sum::<u64>();
-    old.iter().all(same) && group["window"]["flows_on_old"] == sum
+    let sum = OLD.iter().filter_map(flows).sum::<u64>();
+    OLD.iter().all(same) && group["window"]["flows_on_old"] == sum
 }
 
 /// A connection, and the colour that it belongs to.

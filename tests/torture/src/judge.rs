@@ -202,6 +202,7 @@ impl Judge {
         Some(Flow {
             endpoint,
             begun,
+            answered: now,
             connected: kind.is_connected(),
             heard: kind.may_be_silent().then_some(now),
         })

@@ -45,6 +45,8 @@ pub struct Flow {
     pub endpoint: Endpoints,
     /// Before its first packet was sent.
     pub begun: At,
+    /// After it had its first answer: until then nobody may have let it in.
+    pub answered: At,
     /// Its end is seen by both sides: TCP.
     pub connected: bool,
     /// When its client last heard of it, if it may be silent for long.
@@ -252,7 +254,7 @@ impl Model {
         let given_up = |taken: &&Taken| {
             let spared = taken.spared == Endpoints::NONE || taken.spared.has(flow.endpoint);
             let late = taken.done.is_some_and(|done| asked > done + ON_THE_WAY);
-            late && !spared && flow.begun < taken.from
+            late && !spared && flow.answered < taken.from
         };
         match self.taken.iter().find(given_up) {
             Some(taken) if flow.connected => Err(format!(

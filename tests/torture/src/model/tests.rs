@@ -24,6 +24,7 @@ fn flow(endpoint: Endpoints, begun: f64) -> Flow {
     Flow {
         endpoint,
         begun: s(begun),
+        answered: s(begun),
         connected: true,
         heard: None,
     }
@@ -149,6 +150,12 @@ fn a_hard_rollback_takes_one_colour_alone_and_all_of_it() {
     assert!(model.goes_on(&flow(GREEN, 15.0), s(22.0)).is_err());
     assert_eq!(model.goes_on(&flow(BLUE, 15.0), s(22.0)), Ok(()));
     assert_eq!(model.goes_on(&flow(GREEN, 20.5), s(22.0)), Ok(()));
+    // A pause has held it: there was nothing to be taken.
+    let held = Flow {
+        answered: s(23.0),
+        ..flow(GREEN, 15.0)
+    };
+    assert_eq!(model.goes_on(&held, s(24.0)), Ok(()));
 }
 
 #[test]
