@@ -91,8 +91,15 @@ impl Site {
             ensure!(!told.exists(), "after {:?}", flipped.elapsed());
             std::thread::sleep(Duration::from_millis(50));
         }
-        let status = self.stand.agent.status()?;
-        ensure!(status["window"]["left"]["blue"] == 1, "{status:#}");
+        // Flows are counted now and then, and who is silent is not.
+        loop {
+            ensure!(last.colour()? == "blue", "it is another's");
+            let status = self.stand.agent.status()?;
+            if status["window"]["left"]["blue"] == 1 {
+                break;
+            }
+            ensure!(flipped.elapsed() < PATIENCE, "{status:#}");
+        }
         drop(last);
         self.is_told("blue", "green")?;
         self.connect("green")
