@@ -8,6 +8,9 @@ use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, IsCa, KeyPair,
     date_time_ymd,
 };
+use switcher_harness::agent::binary;
+use switcher_harness::config::Settings;
+use switcher_harness::{Mode, Stand};
 
 /// Signs certificates.
 pub struct Authority {
@@ -55,6 +58,22 @@ impl Authority {
              [agent.roles]\n{roles}\n\n",
             own.cert, own.key, self.own
         ))
+    }
+
+    /// A stand whose agent listens so, and the authority. The agent is running.
+    ///
+    /// # Errors
+    /// When a part of it can't be had.
+    pub fn stand(address: SocketAddr, roles: &str) -> Result<(Stand, Self)> {
+        let settings = Settings::default();
+        let mut stand = Stand::without_agent(Mode::Local, true, settings, &binary()?)?;
+        let authority = Self::new(stand.agent.place().directory(), "authority")?;
+        let sections = authority.listening(address, roles)?;
+        let rendered = stand.settings.render(&stand.topology, stand.agent.place());
+        let config = rendered.replacen("[groups.", &format!("{sections}[groups."), 1);
+        stand.agent.write_config(&config)?;
+        stand.agent.start()?;
+        Ok((stand, authority))
     }
 
     /// Its own certificate's file.

@@ -10,9 +10,8 @@ use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
-use switcher_harness::agent::binary;
-use switcher_harness::config::{GROUP, Settings};
-use switcher_harness::{Mode, Stand, netns, privilege};
+use switcher_harness::config::GROUP;
+use switcher_harness::{Stand, netns, privilege};
 use switcher_tests::authority::{Authority, Pair};
 
 const LISTEN: &str = "10.77.0.1:9465";
@@ -51,15 +50,7 @@ fn everything_works_from_another_host_by_certificate() {
 
 impl Abroad {
     fn new() -> Result<Self> {
-        let settings = Settings::default();
-        let mut stand = Stand::without_agent(Mode::Local, true, settings, &binary()?)?;
-        let directory = stand.agent.place().directory().to_owned();
-        let authority = Authority::new(&directory, "authority")?;
-        let sections = authority.listening(LISTEN.parse()?, ROLES)?;
-        let rendered = stand.settings.render(&stand.topology, stand.agent.place());
-        let config = rendered.replacen("[groups.", &format!("{sections}[groups."), 1);
-        stand.agent.write_config(&config)?;
-        stand.agent.start()?;
+        let (stand, authority) = Authority::stand(LISTEN.parse()?, ROLES)?;
         let ca = authority.file().display().to_string();
         Ok(Self {
             stand,

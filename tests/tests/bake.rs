@@ -13,7 +13,6 @@ use nix::sys::socket::{
 use serde_json::Value;
 use switcher_harness::agent::{Output, binary};
 use switcher_harness::config::{GROUP, Settings};
-use switcher_harness::load::Connection;
 use switcher_harness::privilege::run;
 use switcher_harness::{Load, Mode, Plan, Stand};
 
@@ -33,7 +32,7 @@ fn what_does_badly_goes_back_by_itself() {
             ..Settings::default()
         };
         let mut stand = Stand::new(Mode::Local, true, settings, &binary()?)?;
-        ask(&stand, 20)?;
+        stand.ask(20)?;
         resets(&stand)?;
         checks(&stand)?;
         killed(&mut stand)?;
@@ -50,7 +49,7 @@ fn resets_of_other_hosts_count_too() {
             ..Settings::default()
         };
         let stand = Stand::new(Mode::Routed, false, settings, &binary()?)?;
-        ask(&stand, 20)?;
+        stand.ask(20)?;
         resets(&stand)
     });
 }
@@ -66,7 +65,7 @@ fn who_does_not_answer_is_no_colour_to_stay_with() {
             ..Settings::default()
         };
         let mut stand = Stand::new(Mode::Local, true, settings, &binary()?)?;
-        ask(&stand, 20)?;
+        stand.ask(20)?;
         let endpoint = stand.topology.endpoints(1);
         let green = endpoint.iter().find(|it| it.colour == "green");
         let green = green.context("there is a green server")?.web;
@@ -106,10 +105,10 @@ fn who_does_no_worse_than_before_stays() {
         for colour in ["blue", "green"] {
             stand.servers.set_resetting(colour, true);
         }
-        (0..10).try_for_each(|_| ask_in_vain(&stand))?;
+        (0..10).try_for_each(|_| stand.ask_in_vain())?;
         let flip = flip(&stand)?;
         while !flip.is_finished() {
-            ask_in_vain(&stand)?;
+            stand.ask_in_vain()?;
             std::thread::sleep(Duration::from_millis(50));
         }
         let kept = flip.join().map_err(|_| anyhow::anyhow!("it panicked"))??;
@@ -136,13 +135,13 @@ fn a_drill_that_costs_something_says_how_much() {
         for colour in ["blue", "green"] {
             stand.until(|it| it["colours"][colour]["healthy"] == true)?;
         }
-        ask(&stand, 20)?;
+        stand.ask(20)?;
         stand.servers.set_resetting("green", true);
         let words = ["drill", GROUP, "--for", "30s", "--json"];
         let drill = stand.agent.cli_in_background(&words);
         stand.until(|it| it["live"] == "green")?;
         while !drill.is_finished() {
-            ask_in_vain(&stand)?;
+            stand.ask_in_vain()?;
             std::thread::sleep(Duration::from_millis(50));
         }
         let drill = drill.join().map_err(|_| anyhow::anyhow!("it panicked"))??;
@@ -170,7 +169,7 @@ fn a_canary_grows_by_itself_or_is_taken_back() {
             ..Settings::default()
         };
         let mut stand = Stand::new(Mode::Local, true, settings, &binary()?)?;
-        ask(&stand, 20)?;
+        stand.ask(20)?;
         stand.until(|it| it["colours"]["green"]["healthy"] == true)?;
         stand.servers.set_resetting("green", true);
         let rollout = by_policy(&stand);
@@ -179,13 +178,13 @@ fn a_canary_grows_by_itself_or_is_taken_back() {
             if rollout.is_finished() {
                 break;
             }
-            ask_in_vain(&stand)?;
+            stand.ask_in_vain()?;
         }
         let rollout = rollout
             .join()
             .map_err(|_| anyhow::anyhow!("it panicked"))??;
         rollout.expect(7)?;
-        ask(&stand, 20)?;
+        stand.ask(20)?;
         let history = stand.agent.json(&["history", GROUP])?;
         let reason = history[0]["reason"].as_str().unwrap_or_default();
         ensure!(
@@ -205,7 +204,7 @@ fn a_canary_grows_by_itself_or_is_taken_back() {
         let wait = ["wait", GROUP, "--for", "baked", "--timeout", "50s"];
         stand.agent.cli(&wait)?.expect(0)?;
         ensure!(stand.agent.live()? == "green");
-        ask(&stand, 5)?;
+        stand.ask(5)?;
         let history = stand.agent.json(&["history", GROUP])?;
         let shares: Vec<&Value> = (0..3).map(|it| &history[it]["percent"]).collect();
         ensure!(
@@ -320,7 +319,7 @@ fn deaf(address: SocketAddr) -> Result<std::os::fd::OwnedFd> {
 fn resets(stand: &Stand) -> Result<()> {
     stand.servers.set_resetting("green", true);
     let flip = flip(stand)?;
-    let undone = rolled_back(stand, flip, || ask_in_vain(stand))?;
+    let undone = rolled_back(stand, flip, || stand.ask_in_vain())?;
     stand.servers.set_resetting("green", false);
     let bake = &undone["receipt"]["bake"];
     ensure!(bake["verdict"] == "rolled-back", "{undone:#}");
@@ -371,7 +370,7 @@ fn killed(stand: &mut Stand) -> Result<()> {
     stand.servers.set_resetting("green", true);
     let wait = ["wait", GROUP, "--for", "drained", "--timeout", "50s"];
     let wait = stand.agent.cli_in_background(&wait);
-    rolled_back(stand, wait, || ask_in_vain(stand))?;
+    rolled_back(stand, wait, || stand.ask_in_vain())?;
     stand.servers.set_resetting("green", false);
     Ok(())
 }
@@ -410,7 +409,7 @@ fn well(stand: &Stand) -> Result<()> {
     );
     let flip = flip(stand)?;
     stand.until(|it| it["live"] == "green")?;
-    ask(stand, 12)?;
+    stand.ask(12)?;
     let kept = flip.join().map_err(|_| anyhow::anyhow!("it panicked"))??;
     let id = id(&kept.expect(0)?.json()?)?;
     let shown = stand.agent.json(&["show", &id])?;
@@ -477,7 +476,7 @@ fn rolled_back(
     let waited = wait.join().map_err(|_| anyhow::anyhow!("it panicked"))??;
     waited.expect(7)?;
     ensure!(stand.agent.live()? == "blue");
-    ask(stand, 1)?;
+    stand.ask(1)?;
     stand.until(|it| it["phase"] == "idle")?;
     let history = stand.agent.json(&["history", GROUP])?;
     let undone = history.as_array().context("no list")?.iter();
@@ -489,25 +488,4 @@ fn rolled_back(
 
 fn id(record: &Value) -> Result<String> {
     record["id"].as_str().map(str::to_owned).context("no id")
-}
-
-/// So many connections, each of which is answered.
-fn ask(stand: &Stand, times: usize) -> Result<()> {
-    let web = stand.topology.web();
-    stand.topology.client.inside(|| {
-        for _ in 0..times {
-            Connection::open(web)?.colour()?;
-        }
-        Ok(())
-    })?
-}
-
-/// Some that may not be.
-fn ask_in_vain(stand: &Stand) -> Result<()> {
-    let web = stand.topology.web();
-    stand.topology.client.inside(|| {
-        for _ in 0..4 {
-            let _reset = Connection::open(web).and_then(|mut it| it.colour());
-        }
-    })
 }

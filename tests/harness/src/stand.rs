@@ -8,6 +8,7 @@ use anyhow::{Result, bail};
 use serde_json::Value;
 
 use crate::config::Settings;
+use crate::load::Connection;
 use crate::servers::Fleet;
 use crate::{Agent, Mode, Place, Topology};
 
@@ -73,6 +74,33 @@ impl Stand {
             servers,
             topology,
             settings,
+        })
+    }
+
+    /// Makes so many connections, one after the other, each of which is to be answered.
+    ///
+    /// # Errors
+    /// When one is not.
+    pub fn ask(&self, times: usize) -> Result<()> {
+        let web = self.topology.web();
+        self.topology.client.inside(|| {
+            for _ in 0..times {
+                Connection::open(web)?.colour()?;
+            }
+            Ok(())
+        })?
+    }
+
+    /// Makes some that may not be.
+    ///
+    /// # Errors
+    /// When nobody can even try.
+    pub fn ask_in_vain(&self) -> Result<()> {
+        let web = self.topology.web();
+        self.topology.client.inside(|| {
+            for _ in 0..4 {
+                let _reset = Connection::open(web).and_then(|mut it| it.colour());
+            }
         })
     }
 

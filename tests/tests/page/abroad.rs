@@ -3,10 +3,9 @@
 use std::path::Path;
 
 use anyhow::{Result, ensure};
-use switcher_harness::agent::binary;
 use switcher_harness::browser::Passport;
-use switcher_harness::config::{GROUP, Settings};
-use switcher_harness::{Browser, Mode, Stand, privilege};
+use switcher_harness::config::GROUP;
+use switcher_harness::{Browser, Stand, privilege};
 use switcher_tests::authority::Authority;
 
 use crate::last;
@@ -20,18 +19,11 @@ const BUTTONS: &str = "document.querySelectorAll('.actions button').length";
 #[test]
 fn people_on_other_hosts_flip_by_certificate() {
     privilege::run("people_on_other_hosts_flip_by_certificate", || {
-        let settings = Settings::default();
-        let mut stand = Stand::without_agent(Mode::Local, true, settings, &binary()?)?;
-        let directory = stand.agent.place().directory().to_owned();
-        let authority = Authority::new(&directory, "authority")?;
-        let sections = authority.listening(LISTEN.parse()?, ROLES)?;
-        let rendered = stand.settings.render(&stand.topology, stand.agent.place());
-        let config = rendered.replacen("[groups.", &format!("{sections}[groups."), 1);
-        stand.agent.write_config(&config)?;
-        stand.agent.start()?;
+        let (stand, authority) = Authority::stand(LISTEN.parse()?, ROLES)?;
+        let directory = stand.agent.place().directory();
         stand.until(|it| it["colours"]["green"]["healthy"] == true)?;
-        operator(&stand, &authority, &directory)?;
-        viewer(&stand, &authority, &directory)
+        operator(&stand, &authority, directory)?;
+        viewer(&stand, &authority, directory)
     });
 }
 

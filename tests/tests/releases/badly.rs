@@ -6,7 +6,6 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 use switcher_harness::agent::binary;
 use switcher_harness::config::{GROUP, Settings};
-use switcher_harness::load::Connection;
 use switcher_harness::{Mode, Stand};
 
 use super::alone;
@@ -25,11 +24,11 @@ fn what_went_live_by_itself_and_did_badly_stays_away() {
     alone("what_went_live_by_itself_and_did_badly_stays_away", || {
         let mut stand = stand()?;
         stand.servers.set_resetting("green", true);
-        ask(&stand, 20)?;
+        stand.ask(20)?;
         stage(&stand, "v2")?;
         it_goes(&stand, "v2")?;
         it_goes_back(&stand)?;
-        ask(&stand, 1)?;
+        stand.ask(1)?;
         it_stays_away(&stand)?;
         stand.agent.kill()?;
         stand.agent.start()?;
@@ -38,7 +37,7 @@ fn what_went_live_by_itself_and_did_badly_stays_away() {
         stand.servers.set_resetting("green", false);
         stage(&stand, "v3")?;
         it_goes(&stand, "v3")?;
-        ask(&stand, 20)?;
+        stand.ask(20)?;
         ensure!(stand.agent.live()? == "green", "it does well");
         Ok(())
     });
@@ -63,7 +62,7 @@ fn it_goes_back(stand: &Stand) -> Result<()> {
         if stand.agent.live()? == "blue" {
             break;
         }
-        ask_in_vain(stand)?;
+        stand.ask_in_vain()?;
     }
     stand.until(|it| it["live"] == "blue" && it["phase"] == "idle")?;
     let [back, flip] = both(stand)?;
@@ -131,25 +130,4 @@ fn stand() -> Result<Stand> {
     stand.agent.write_config(&config)?;
     stand.agent.start()?;
     Ok(stand)
-}
-
-/// So many connections, each of which is answered.
-fn ask(stand: &Stand, times: usize) -> Result<()> {
-    let web = stand.topology.web();
-    stand.topology.client.inside(|| {
-        for _ in 0..times {
-            Connection::open(web)?.colour()?;
-        }
-        Ok(())
-    })?
-}
-
-/// Some that may not be.
-fn ask_in_vain(stand: &Stand) -> Result<()> {
-    let web = stand.topology.web();
-    stand.topology.client.inside(|| {
-        for _ in 0..4 {
-            let _reset = Connection::open(web).and_then(|mut it| it.colour());
-        }
-    })
 }

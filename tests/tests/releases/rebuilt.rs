@@ -22,7 +22,7 @@ fn a_colour_that_has_drained_is_rebuilt_and_goes_live_again() {
         || {
             for mode in [Mode::Local, Mode::Routed] {
                 let mut site = Site::new(mode)?;
-                let load = Load::start(&site.stand.topology, &plan())?;
+                let load = Load::start(&site.stand.topology, &Plan::passing())?;
                 let mut kept = site.drains()?;
                 site.rebuild()?;
                 site.flip_back(&mut kept)?;
@@ -32,18 +32,6 @@ fn a_colour_that_has_drained_is_rebuilt_and_goes_live_again() {
             Ok(())
         },
     );
-}
-
-/// Connections that end by themselves, so that they keep no colour in use.
-fn plan() -> Plan {
-    Plan {
-        keep_alive: 0,
-        downloads: 0,
-        idle: 0,
-        udp_flows: 0,
-        udp_new: 0,
-        ..Plan::default()
-    }
 }
 
 struct Site {

@@ -27,7 +27,7 @@ const BAD: &str = "bad";
 fn orders() {
     run("orders", || {
         let mut trials = Trials::new()?;
-        let load = Load::start(&trials.stand.topology, &plan())?;
+        let load = Load::start(&trials.stand.topology, &Plan::passing())?;
         let killed = trials.all(ORDERS)?;
         ensure!(killed > 45, "only {killed} times");
         told(&trials.stand, &trials.events)?;
@@ -253,18 +253,6 @@ fn told(stand: &Stand, events: &Hooks) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// Clients that let every window end.
-fn plan() -> Plan {
-    Plan {
-        keep_alive: 0,
-        downloads: 0,
-        idle: 0,
-        udp_flows: 0,
-        udp_new: 0,
-        ..Plan::default()
-    }
 }
 
 impl Trials {

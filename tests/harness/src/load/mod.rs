@@ -73,6 +73,22 @@ impl Default for Plan {
     }
 }
 
+impl Plan {
+    /// Connections that end by themselves, so that they keep no colour in use; and no UDP flows, which are remembered for a
+    /// minute.
+    #[must_use]
+    pub fn passing() -> Self {
+        Self {
+            keep_alive: 0,
+            downloads: 0,
+            idle: 0,
+            udp_flows: 0,
+            udp_new: 0,
+            ..Self::default()
+        }
+    }
+}
+
 /// A running load; stops on drop.
 #[derive(Debug)]
 pub struct Load {
