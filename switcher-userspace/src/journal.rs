@@ -65,11 +65,19 @@ impl Journal {
     /// Writes it again where it was, if somebody has removed it: what is open is still whole. Says whether that was so.
     ///
     /// # Errors
-    /// When it can't be written.
+    /// When it can't be written, and when another file is in its place, which is left as it is.
     pub fn restore(&mut self) -> anyhow::Result<bool> {
         let path = self.file();
-        if id_of(&path).is_ok_and(|there| there == self.file) {
-            return Ok(false);
+        match id_of(&path) {
+            Ok(there) if there == self.file => return Ok(false),
+            Ok(_) => anyhow::bail!(
+                "{} is not the file that the agent has open: start the agent anew, or move it away",
+                path.display()
+            ),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => {
+                return Err(error).with_context(|| format!("look at {}", path.display()));
+            }
         }
         let directory = path.parent().context("it is in a directory")?;
         std::fs::create_dir_all(directory)

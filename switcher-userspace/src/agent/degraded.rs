@@ -37,9 +37,7 @@ impl Runner {
         degraded.extend(does_badly(group));
         degraded.extend(self.unrepaired());
         let lost = self.lost_record.iter();
-        degraded.extend(
-            lost.map(|why| format!("nothing is recorded: the state file was removed; {why}")),
-        );
+        degraded.extend(lost.map(|why| format!("the record may be lost: {why}")));
         degraded
     }
 

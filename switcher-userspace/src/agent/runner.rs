@@ -345,7 +345,7 @@ impl Runner {
             Err(error) => {
                 let why = format!("{error:#}");
                 if self.lost_record.is_none() {
-                    error!("the state file was removed: {why}");
+                    error!("the record may be lost: {why}");
                 }
                 Some(why)
             }

@@ -185,6 +185,30 @@ fn a_file_of_the_first_version_is_extended() {
 }
 
 #[test]
+fn a_removed_file_is_written_again_and_another_one_left_alone() {
+    let (directory, mut journal) = journal();
+    assert!(!journal.restore().expect("it is there"));
+    journal
+        .put_cutover(&record("a", "shop", 0), None)
+        .expect("records");
+    std::fs::remove_dir_all(directory.path()).expect("is removed");
+    assert!(journal.restore().expect("it can be written"));
+    journal
+        .put_cutover(&record("b", "shop", 1), None)
+        .expect("records");
+    let again = Journal::open(directory.path()).expect("opens");
+    for id in ["a", "b"] {
+        assert!(again.cutover(id).expect("reads").is_some(), "{id}");
+    }
+    let file = directory.path().join(FILE);
+    std::fs::remove_file(&file).expect("is removed");
+    std::fs::write(&file, "somebody's").expect("is replaced");
+    let error = journal.restore().expect_err("it is another's").to_string();
+    assert!(error.contains("start the agent anew"), "{error}");
+    assert_eq!(std::fs::read(&file).expect("reads"), b"somebody's");
+}
+
+#[test]
 fn a_damaged_file_is_named() {
     let directory = TempDir::new().expect("a directory");
     std::fs::write(
