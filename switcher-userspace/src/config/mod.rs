@@ -31,6 +31,7 @@ pub use model::{
 };
 pub use resolve::{ResolveError, resolve};
 pub use roles::{Member, Role, Roles};
+pub(crate) use scalar::name;
 
 /// The page of all keys.
 pub const PAGE: &str = "docs/reference/config.md";

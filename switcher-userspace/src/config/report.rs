@@ -24,9 +24,9 @@ pub(super) struct Typed<T> {
 
 /// What is wrong with a value, before it is known where the value is.
 #[derive(Clone, Debug)]
-pub(super) struct Complaint {
-    pub(super) message: String,
-    pub(super) advice: String,
+pub(crate) struct Complaint {
+    pub(crate) message: String,
+    pub(crate) advice: String,
 }
 
 /// The errors of one file. Readers share it, hence the cell.

@@ -37,7 +37,7 @@ pub(super) fn prefix(text: &str) -> Parsed<Prefix> {
 }
 
 /// The name of a group, a service or a colour.
-pub(super) fn name(text: &str) -> Parsed<String> {
+pub(crate) fn name(text: &str) -> Parsed<String> {
     let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-_.".contains(&b);
     let starts_well = text
         .bytes()

@@ -6,6 +6,7 @@ use super::draft::{near, vip_of};
 use super::host::Host;
 use super::refused;
 use crate::cli::InitArgs;
+use crate::config::name;
 use crate::exit::Failure;
 
 /// Asks, and reads answers line by line.
@@ -40,7 +41,8 @@ impl<'a> Questions<'a> {
             })?;
             args.interfaces.push(name);
         }
-        let group = self.until("What is it called?", Some(&args.group), fine)?;
+        let question = "What are its services called together, in commands such as `flip`?";
+        let group = self.until(question, Some(&args.group), named)?;
         args.group = group;
         let vip = match &args.vip {
             Some(vip) => vip_of(vip, host.address)?.0,
@@ -116,9 +118,8 @@ fn odd(error: &io::Error) -> Failure {
     refused(format!("the terminal: {error}"))
 }
 
-#[expect(clippy::unnecessary_wraps, reason = "what every answer is taken by")]
-fn fine(text: &str) -> Result<String, String> {
-    Ok(text.to_owned())
+fn named(text: &str) -> Result<String, String> {
+    name(text).map_err(|it| format!("{}: {}", it.message, it.advice))
 }
 
 /// Several are separated by commas or blanks.

@@ -142,13 +142,18 @@ fn what_is_missing_or_wrong_is_said_at_once() {
 fn answers_complete_what_options_left_open() {
     let host = host();
     let mut said = Vec::new();
-    let mut given = "eth9\n\nshop\nhttps\n443\n\n\n9444,9445\nhealth\n/health\n".as_bytes();
+    let mut given =
+        "eth9\n\n192.0.2.1:80\nshop\nhttps\n443\n\n\n9444,9445\nhealth\n/health\n".as_bytes();
     let mut questions = Questions::new(&mut given, &mut said);
     let none = args(&[], &[], &[]);
     let mut draft = draft(&none, &host, Some(&mut questions)).expect("answered");
     let ready = prepare(&mut draft, &host).expect("is valid");
     let said = String::from_utf8(said).expect("is text");
     assert!(said.contains("there is no interface \"eth9\""), "{said}");
+    assert!(
+        said.contains("\"192.0.2.1:80\" is not a valid name"),
+        "{said}"
+    );
     assert!(said.contains("\"https\" is nothing"), "{said}");
     assert!(said.contains("a path begins with /"), "{said}");
     let service = &ready.config.groups["shop"].services["web"];
