@@ -201,7 +201,8 @@ pub(crate) fn egress<F: Frame + ?Sized, T: NatTables, S: Stack>(
     let (packet, said) = (&fragment.packet, &fragment.said);
     let edit = match said.kind {
         fragmented::REPLY => reply(packet, said.service, tables)?,
-        fragmented::REQUEST => Edit::from(packet, said.other, said.port),
+        // Else it came in as it leaves, to an endpoint that has the VIP.
+        fragmented::REQUEST if said.other != NOWHERE => Edit::from(packet, said.other, said.port),
         _ => return Err(Reason::NotOurs),
     };
     fragment.emit(frame, &edit).ok_or(Reason::Malformed)?;

@@ -35,31 +35,32 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const MOMENT: Duration = Duration::from_millis(300);
 
 macro_rules! paths {
-    ($($name:ident: $mode:ident v6 $v6:literal;)+) => {$(
+    ($($name:ident: $mode:ident $xdp:literal v6 $v6:literal;)+) => {$(
         #[test]
         fn $name() {
-            run(stringify!($name), Mode::$mode, $v6, "native");
+            run(stringify!($name), Mode::$mode, $v6, $xdp);
         }
     )+};
 }
 
 paths! {
-    local: Local v6 false;
-    local_v6: Local v6 true;
-    routed: Routed v6 false;
-    routed_v6: Routed v6 true;
-    masquerade: Masquerade v6 false;
-    masquerade_v6: Masquerade v6 true;
-    dsr: Dsr v6 false;
-    dsr_v6: Dsr v6 true;
-    ipip: Ipip v6 false;
-    ipip_v6: Ipip v6 true;
-}
-
-/// There the packets of clients beside the switch are large, and what has to fit is a segment of them.
-#[test]
-fn routed_at_tc() {
-    run("paths::routed_at_tc", Mode::Routed, false, "tc");
+    local: Local "native" v6 false;
+    local_v6: Local "native" v6 true;
+    routed: Routed "native" v6 false;
+    routed_v6: Routed "native" v6 true;
+    masquerade: Masquerade "native" v6 false;
+    masquerade_v6: Masquerade "native" v6 true;
+    dsr: Dsr "native" v6 false;
+    dsr_v6: Dsr "native" v6 true;
+    ipip: Ipip "native" v6 false;
+    ipip_v6: Ipip "native" v6 true;
+    // There the packets of clients beside the switch are large, and what has to fit is a segment of them.
+    local_at_tc: Local "tc" v6 false;
+    routed_at_tc: Routed "tc" v6 false;
+    routed_at_tc_v6: Routed "tc" v6 true;
+    masquerade_at_tc: Masquerade "tc" v6 false;
+    dsr_at_tc: Dsr "tc" v6 false;
+    ipip_at_tc: Ipip "tc" v6 false;
 }
 
 fn run(name: &str, mode: Mode, v6: bool, xdp: &'static str) {

@@ -6,7 +6,7 @@ use switcher_common::abi::fragment::{Fragmented, fragmented};
 use switcher_common::rewrite::Hop;
 use switcher_common::verdict::{Reason, Verdict};
 
-use crate::cases::{Case, draining, open, steady};
+use crate::cases::{Case, Hook, draining, open, steady};
 use crate::frame::{Build, flag};
 use crate::pieces::{Family, forwarded};
 use crate::town::{
@@ -65,9 +65,19 @@ fn fragments(family: Family) -> Vec<Case> {
             family,
             "a fragment before the first one, for a neighbour that has the VIP, too",
             State::new(steady()),
-            second,
+            second.clone(),
             Verdict::Drop(Reason::FragmentUnseen),
         ),
+        Case {
+            hook: Hook::Egress,
+            ..stays(
+                family,
+                "a later fragment to a neighbour that has the VIP, too, leaves as it came",
+                to(0),
+                second,
+                Verdict::Pass(Reason::NotOurs),
+            )
+        },
     ]
 }
 
