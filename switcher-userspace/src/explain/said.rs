@@ -86,7 +86,10 @@ pub(super) const fn because(reason: Reason) -> &'static str {
         Reason::Paused => {
             "the group is paused, and this would be a new flow: dropped, clients try again"
         }
-        Reason::TagWait => "a SYN is dropped, and waits for its next try",
+        Reason::TagWait => {
+            "the window can't remember one more flow and is about to drain: a flow's first packet is \
+             dropped and waits for its next try"
+        }
         Reason::NoNeighbour => {
             "no link address is known on the way to it: dropped, clients try again"
         }
