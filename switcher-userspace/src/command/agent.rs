@@ -118,6 +118,7 @@ async fn serve(config: Config, file: &Path) -> anyhow::Result<Ended> {
     if let Some(public) = public {
         tokio::spawn(listen::serve(public, agent.clone(), page));
     }
+    give_back();
     manager::ready();
     tokio::spawn(manager::show(agent.clone()));
     tokio::spawn(manager::watch(agent.clone()));
@@ -125,6 +126,15 @@ async fn serve(config: Config, file: &Path) -> anyhow::Result<Ended> {
     let ended = until_stopped(signals, &agent, thread).await;
     exporting.flush().await;
     ended
+}
+
+/// What loading the programs took is the host's again; the allocator would keep it.
+fn give_back() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: takes no pointers, and locks what it touches.
+    unsafe {
+        libc::malloc_trim(0);
+    }
 }
 
 /// The signals that mean something to the agent.

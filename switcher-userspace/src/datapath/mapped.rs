@@ -4,13 +4,15 @@
 //! words and nothing else. What a program may read half of is written word by word in an order that the
 //! caller chooses; what must be seen whole is one 64-bit word.
 
+use std::cell::RefCell;
 use std::io;
 use std::marker::PhantomData;
 use std::num::NonZeroUsize;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
 
+use aya::maps::MapData;
 use bytemuck::Pod;
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 
@@ -39,13 +41,18 @@ impl<T: Pod> Mapped<T> {
     /// # Errors
     /// When the map is not mappable or smaller than that.
     pub(super) fn new(map: BorrowedFd<'_>, elements: u32) -> io::Result<Self> {
-        let elements = elements as usize;
+        Self::part(map, 0, elements as usize)
+    }
+
+    /// Maps `elements` of an array from the first one on, which has to begin a page.
+    fn part(map: BorrowedFd<'_>, first: usize, elements: usize) -> io::Result<Self> {
         let bytes = elements * Self::WORDS * 8;
         let length = NonZeroUsize::new(bytes).ok_or(io::ErrorKind::InvalidInput)?;
         let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+        let offset = i64::try_from(first * Self::WORDS * 8).map_err(io::Error::other)?;
         // SAFETY: a new mapping at an address of the kernel's choice; nothing else lies there. The
         // kernel refuses to map beyond the array's end.
-        let start = unsafe { mmap(None, length, protection, MapFlags::MAP_SHARED, map, 0) }?;
+        let start = unsafe { mmap(None, length, protection, MapFlags::MAP_SHARED, map, offset) }?;
         Ok(Self {
             start: start.cast(),
             bytes,
@@ -117,5 +124,66 @@ impl<T> Drop for Mapped<T> {
     fn drop(&mut self) {
         // SAFETY: made by `new` with this length, and no slice of it outlives `self`.
         let _unmapped = unsafe { munmap(self.start.cast(), self.bytes) };
+    }
+}
+
+/// An array of which only the part that was last used is in this process's memory: all of it would count as the
+/// agent's.
+pub(super) struct Parts<T> {
+    map: MapData,
+    elements: usize,
+    used: RefCell<Option<(usize, Mapped<T>)>>,
+}
+
+/// Elements of a part: whole pages, whatever an element's size.
+const PART: usize = 1 << 15;
+
+impl<T: Pod> Parts<T> {
+    /// Of an array of `elements`.
+    pub(super) const fn new(map: MapData, elements: u32) -> Self {
+        Self {
+            map,
+            elements: elements as usize,
+            used: RefCell::new(None),
+        }
+    }
+
+    /// See [`Mapped::get`].
+    ///
+    /// # Errors
+    /// When its part can't be mapped.
+    pub(super) fn get(&self, index: usize) -> io::Result<T> {
+        self.with(index, Mapped::get)
+    }
+
+    /// See [`Mapped::set`].
+    ///
+    /// # Errors
+    /// When its part can't be mapped.
+    pub(super) fn set(&self, index: usize, value: &T) -> io::Result<()> {
+        self.with(index, |part, index| part.set(index, value))
+    }
+
+    /// See [`Mapped::set_quarter`].
+    ///
+    /// # Errors
+    /// When its part can't be mapped.
+    pub(super) fn set_quarter(&self, index: usize, quarter: usize, value: u16) -> io::Result<()> {
+        self.with(index, |part, index| part.set_quarter(index, quarter, value))
+    }
+
+    fn with<R>(&self, index: usize, what: impl FnOnce(&Mapped<T>, usize) -> R) -> io::Result<R> {
+        let number = index / PART;
+        let mut used = self.used.borrow_mut();
+        let part = match used.take_if(|(it, _)| *it == number) {
+            Some((_, part)) => part,
+            None => {
+                let first = number * PART;
+                let elements = self.elements.saturating_sub(first).min(PART);
+                Mapped::part(self.map.fd().as_fd(), first, elements)?
+            }
+        };
+        let (_, part) = used.insert((number, part));
+        Ok(what(part, index % PART))
     }
 }

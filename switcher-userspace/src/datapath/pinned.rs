@@ -3,6 +3,7 @@
 mod change;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::io;
 use std::ops::Add;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
@@ -21,7 +22,7 @@ use switcher_common::word::Word;
 use super::nat::{self, Counts};
 use super::pins::Pins;
 use super::sys::{self, MapKind};
-use super::table::{self, Maps, Plain, collect};
+use super::table::{self, Maps, Plain, UNMAPPED, collect};
 use super::{Buckets, Canary, GroupIndex, Have, HaveGroup, HaveService, Mix};
 use crate::config::Masquerade;
 
@@ -275,7 +276,8 @@ impl Pinned {
     pub(super) fn buckets(&self, table: TableRef) -> anyhow::Result<Buckets> {
         let (first, elements) = extent(table)?;
         let elements = (first..first + elements).map(|element| self.maps.tables.get(element));
-        Ok(elements.flatten().collect())
+        let elements: Vec<_> = elements.collect::<io::Result<_>>().context(UNMAPPED)?;
+        Ok(elements.concat().into())
     }
 
     /// The endpoint in one bucket of a table, which a hash stands for.
@@ -283,7 +285,7 @@ impl Pinned {
         let (first, elements) = extent(table).ok()?;
         let lanes = BUCKETS_PER_ELEMENT as usize;
         let bucket = hash % (elements * lanes);
-        let element = self.maps.tables.get(first + bucket / lanes);
+        let element = self.maps.tables.get(first + bucket / lanes).ok()?;
         element.get(bucket % lanes).copied()
     }
 }
@@ -315,9 +317,9 @@ impl Grace {
     }
 }
 
-fn not_permitted(error: std::io::Error) -> anyhow::Error {
+fn not_permitted(error: io::Error) -> anyhow::Error {
     let advice = match error.kind() {
-        std::io::ErrorKind::PermissionDenied => {
+        io::ErrorKind::PermissionDenied => {
             "BPF maps can't be made: run as root, or with CAP_BPF and CAP_NET_ADMIN"
         }
         _ => "BPF maps can't be made",
@@ -329,7 +331,7 @@ fn not_permitted(error: std::io::Error) -> anyhow::Error {
 ///
 /// # Errors
 /// When the kernel refuses.
-pub fn window_map(flows: u32) -> std::io::Result<OwnedFd> {
+pub fn window_map(flows: u32) -> io::Result<OwnedFd> {
     flow_map(MapKind::Hash, flows, sys::NO_PREALLOC)
 }
 
@@ -337,11 +339,11 @@ pub fn window_map(flows: u32) -> std::io::Result<OwnedFd> {
 ///
 /// # Errors
 /// When the kernel refuses.
-pub fn udp_flow_map() -> std::io::Result<OwnedFd> {
+pub fn udp_flow_map() -> io::Result<OwnedFd> {
     flow_map(MapKind::LruHash, UDP_FLOWS, 0)
 }
 
-fn flow_map(kind: MapKind, flows: u32, flags: u32) -> std::io::Result<OwnedFd> {
+fn flow_map(kind: MapKind, flows: u32, flags: u32) -> io::Result<OwnedFd> {
     let sizes = (size_of::<FlowKey>(), size_of::<Tag>());
     sys::create_map(kind, sizes, flows, flags, None, "switcher_flows")
 }

@@ -13,7 +13,7 @@ use switcher_common::abi::{
     Settings, Tag, Tunnel, map,
 };
 
-use super::mapped::Mapped;
+use super::mapped::{Mapped, Parts};
 use super::nat::NatMaps;
 use super::pins::Pins;
 use super::steering::Steering;
@@ -28,6 +28,9 @@ pub(super) struct Plain<T>(pub(super) T);
 // SAFETY: bytemuck's Pod promises more than aya's: any bytes are a value, and there is no padding.
 unsafe impl<T: bytemuck::Pod> aya::Pod for Plain<T> {}
 
+/// What failed if a part of the tables is not there.
+pub(super) const UNMAPPED: &str = "the tables can't be mapped into memory";
+
 type Buckets = [u16; BUCKETS_PER_ELEMENT as usize];
 
 /// All maps, opened by their pins.
@@ -40,7 +43,7 @@ pub(super) struct Maps {
     pub(super) services: Mapped<Service>,
     pub(super) steering: Steering,
     pub(super) groups: Mapped<GroupState>,
-    pub(super) tables: Mapped<Buckets>,
+    pub(super) tables: Parts<Buckets>,
     pub(super) endpoints: Mapped<Endpoint>,
     pub(super) tunnels: Mapped<Tunnel>,
     pub(super) settings: Mapped<Settings>,
@@ -74,7 +77,7 @@ impl Maps {
             services: mapped(&pin(map::SERVICES), MAX_SERVICES)?,
             steering: steering(&pin(map::STEERING))?,
             groups: mapped(&pin(map::GROUPS), MAX_GROUPS)?,
-            tables: mapped(&pin(map::TABLES), MAX_BUCKETS / BUCKETS_PER_ELEMENT)?,
+            tables: parts(&pin(map::TABLES), MAX_BUCKETS / BUCKETS_PER_ELEMENT)?,
             endpoints: mapped(&pin(map::ENDPOINTS), MAX_ENDPOINTS)?,
             tunnels: mapped(&pin(map::TUNNELS), MAX_ENDPOINTS)?,
             settings: mapped(&pin(map::SETTINGS), 1)?,
@@ -173,6 +176,10 @@ pub(super) fn mapped<T: bytemuck::Pod>(path: &Path, elements: u32) -> anyhow::Re
     let data = checked::<T>(path, elements)?;
     Mapped::new(data.fd().as_fd(), elements)
         .with_context(|| format!("{}: can't be mapped into memory", path.display()))
+}
+
+fn parts<T: bytemuck::Pod>(path: &Path, elements: u32) -> anyhow::Result<Parts<T>> {
+    checked::<T>(path, elements).map(|data| Parts::new(data, elements))
 }
 
 fn steering(path: &Path) -> anyhow::Result<Steering> {

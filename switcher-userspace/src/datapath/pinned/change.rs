@@ -13,7 +13,7 @@ use switcher_common::memory::{port_code, port_entry_code};
 
 use super::{Pinned, Published, extent, udp_flow_map};
 use crate::datapath::sys;
-use crate::datapath::table::Plain;
+use crate::datapath::table::{Plain, UNMAPPED};
 use crate::datapath::{Canary, Change, Colour, GroupIndex, Mix, Slot};
 
 impl Pinned {
@@ -124,7 +124,8 @@ impl Pinned {
             );
         }
         for (element, chunk) in (first..).zip(chunks) {
-            self.maps.tables.set(element, chunk);
+            let set = self.maps.tables.set(element, chunk);
+            set.context(UNMAPPED)?;
         }
         Ok(())
     }
@@ -137,7 +138,8 @@ impl Pinned {
                 bail!("bucket {bucket} of a table of 2^{}", table.bits());
             }
             let quarter = (bucket % BUCKETS_PER_ELEMENT) as usize;
-            self.maps.tables.set_quarter(first + element, quarter, *id);
+            let set = self.maps.tables.set_quarter(first + element, quarter, *id);
+            set.context(UNMAPPED)?;
         }
         Ok(())
     }
