@@ -7,10 +7,12 @@
 //! total(program) = run(empty) + driven(program) - driven(empty)
 
 use std::net::SocketAddrV4;
+use std::time::Instant;
 
 use anyhow::Context as _;
-use aya::maps::{Array, ProgramArray};
-use aya::programs::{ProgramFd, TestRun as _, TestRunOptions, Xdp};
+use aya::maps::{Array, PerCpuArray, ProgramArray};
+use aya::programs::xdp::XdpMode;
+use aya::programs::{ProgramFd, TestRun as _, TestRunAttrs, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use bytemuck::{Pod, Zeroable};
 use nix::time::{ClockId, clock_gettime};
@@ -28,6 +30,8 @@ pub(crate) enum Target {
     Minimal = 1,
     Switcher = 2,
     Touch = 3,
+    /// Sends the frame on as it is.
+    Across = 4,
 }
 
 /// What is sent.
@@ -44,7 +48,12 @@ pub(crate) struct Load {
     pub(crate) servers: Servers,
     /// What [`Target::Touch`] reads.
     pub(crate) touches: Touches,
+    /// Where [`Target::Across`] sends it.
+    pub(crate) interface: u32,
 }
+
+/// Frames that the kernel sends at once (`NAPI_POLL_WEIGHT`).
+const LIVE_BATCH: u32 = 64;
 
 /// What is read for a frame, one line of the cache after the other: of each structure one, which has so many
 /// lines. Zero where nothing more is read, else a power of two, [`LINES`] at most.
@@ -82,6 +91,7 @@ struct Plan {
     destination: u32,
     addresses: u32,
     ports: u32,
+    interface: u32,
     client_port: u16,
     destination_port: u16,
     touches: [u32; TOUCHES as usize],
@@ -105,13 +115,14 @@ impl Driver {
         let mut baseline = loader.map_max_entries("LINES", LINES).load(BASELINE)?;
         let targets = baseline.take_map("TARGETS").context("no TARGETS")?;
         let mut targets = ProgramArray::try_from(targets)?;
-        for name in ["empty", "minimal", "touch", "drive"] {
+        for name in ["empty", "minimal", "touch", "across", "swallow", "drive"] {
             let program: &mut Xdp = baseline.program_mut(name).context(name)?.try_into()?;
             program.load().with_context(|| format!("loading {name}"))?;
         }
         targets.set(Target::Empty as u32, descriptor(&baseline, "empty")?, 0)?;
         targets.set(Target::Minimal as u32, descriptor(&baseline, "minimal")?, 0)?;
         targets.set(Target::Touch as u32, descriptor(&baseline, "touch")?, 0)?;
+        targets.set(Target::Across as u32, descriptor(&baseline, "across")?, 0)?;
         let ours = descriptor(kernel.ebpf(), INGRESS)?;
         targets.set(Target::Switcher as u32, ours, 0)?;
         Ok(Self {
@@ -133,6 +144,57 @@ impl Driver {
         load: &Load,
         repeat: u32,
     ) -> anyhow::Result<f64> {
+        self.plan(target, load, repeat)?;
+        run(&self.baseline, "drive", &load.frame, repeat)
+    }
+
+    /// Sends frames of `load` through `target` for real, as if they had come in by `interface`, and says how many seconds
+    /// that took.
+    pub(crate) fn live(
+        &mut self,
+        target: Target,
+        load: &Load,
+        interface: u32,
+        repeat: u32,
+    ) -> anyhow::Result<f64> {
+        self.plan(target, load, repeat)?;
+        let program: &Xdp = self
+            .baseline
+            .program("drive")
+            .context("no drive")?
+            .try_into()?;
+        // `struct xdp_md`: data, its end, metadata, interface, queue, egress.
+        let length = u32::try_from(load.frame.len())?;
+        let context = [0, length, 0, interface, 0, 0];
+        let options = TestRunOptions {
+            data_in: Some(&load.frame),
+            ctx_in: Some(bytemuck::cast_slice(&context)),
+            repeat,
+            attrs: TestRunAttrs::new().xdp_live_frames(LIVE_BATCH),
+            ..TestRunOptions::default()
+        };
+        let start = Instant::now();
+        program.test_run(options)?;
+        Ok(start.elapsed().as_secs_f64())
+    }
+
+    /// Counts at `interface` what arrives there, and nobody else gets it.
+    pub(crate) fn swallow(&mut self, interface: &str) -> anyhow::Result<()> {
+        let program = self.baseline.program_mut("swallow").context("no swallow")?;
+        let program: &mut Xdp = program.try_into()?;
+        program.attach(interface, XdpMode::Driver)?;
+        Ok(())
+    }
+
+    /// What has been swallowed so far.
+    pub(crate) fn swallowed(&self) -> anyhow::Result<u64> {
+        let map = self.baseline.map("SWALLOWED").context("no SWALLOWED")?;
+        let counts = PerCpuArray::<_, u64>::try_from(map)?.get(&0, 0)?;
+        Ok(counts.iter().sum())
+    }
+
+    /// What the next frames are.
+    fn plan(&mut self, target: Target, load: &Load, repeat: u32) -> anyhow::Result<()> {
         let map = self.baseline.map_mut("PLAN").context("no PLAN")?;
         let plan = Plan {
             next: self.driven,
@@ -143,13 +205,13 @@ impl Driver {
             destination: u32::from_ne_bytes(load.server.ip().octets()),
             addresses: load.servers.addresses - 1,
             ports: load.servers.ports - 1,
+            interface: load.interface,
             client_port: load.client.port().to_be(),
             destination_port: load.server.port().to_be(),
             touches: load.touches,
         };
         self.driven = self.driven.wrapping_add(repeat);
-        Array::try_from(map)?.set(0, plan, 0)?;
-        run(&self.baseline, "drive", &load.frame, repeat)
+        Ok(Array::try_from(map)?.set(0, plan, 0)?)
     }
 }
 

@@ -7,6 +7,7 @@
 mod drive;
 mod flip;
 mod growth;
+mod live;
 mod memory;
 mod packets;
 mod report;
@@ -33,6 +34,9 @@ fn main() -> anyhow::Result<()> {
     let mut report = Report::default();
     if part("packets") {
         packets::measure(rounds, &mut report)?;
+    }
+    if part("live") {
+        live::measure(if has("--quick") { 3 } else { 11 }, &mut report)?;
     }
     if part("memory") {
         memory::measure(&mut report)?;

@@ -140,6 +140,7 @@ pub(crate) fn packet(
         sequences: kind.sequences,
         servers,
         touches: UNTOUCHED,
+        interface: 0,
     };
     let (one, many) = (load(1, Spread::ONE), load(MANY, kind.servers));
     // Tags are made, and caches are warm.
@@ -191,6 +192,7 @@ pub(crate) fn total(
         sequences: kind.sequences,
         servers: Spread::ONE,
         touches: UNTOUCHED,
+        interface: 0,
     };
     driver.driven(kind.target, &load, BATCH.max(flows))?;
     let (mut empty, mut driven_empty, mut driven) = (Vec::new(), Vec::new(), Vec::new());
@@ -202,35 +204,51 @@ pub(crate) fn total(
     Ok(median(&mut empty) + median(&mut driven) - median(&mut driven_empty))
 }
 
-/// Nanoseconds that a bare program takes more for many flows than for one, when it reads as many lines of structures as
-/// large as ours does, each read waiting for the one before: the caches' share.
+/// What of a packet's time is the caches' share.
+pub(crate) struct Share {
+    /// Nanoseconds that a bare program takes more for many flows than for one, when it reads as many lines of structures
+    /// as large as ours does, each read waiting for the one before.
+    pub(crate) share: f64,
+    /// Nanoseconds that are left of ours when that is taken off.
+    pub(crate) without: f64,
+}
+
+/// Measures both side by side: memory is a matter of neighbours, too, and they come and go.
 pub(crate) fn share(
     driver: &mut Driver,
     kind: &Kind,
     touches: Touches,
     rounds: usize,
-) -> anyhow::Result<f64> {
+) -> anyhow::Result<Share> {
+    let frame = kind.frame.bytes();
     let load = |flows, servers| Load {
-        frame: kind.frame.bytes(),
+        frame: frame.clone(),
         client: kind.frame.source,
         server: kind.frame.destination,
         flows,
-        sequences: false,
+        sequences: kind.sequences,
         servers,
         touches,
+        interface: 0,
     };
     let (one, many) = (load(1, Spread::ONE), load(MANY, kind.servers));
     driver.driven(Target::Touch, &many, MANY)?;
-    let (mut alone, mut spread) = (Vec::new(), Vec::new());
-    let (mut alone_empty, mut spread_empty) = (Vec::new(), Vec::new());
+    driver.driven(kind.target, &many, MANY)?;
+    let (mut shares, mut left) = (Vec::new(), Vec::new());
     for _ in 0..rounds {
-        alone_empty.push(driver.driven(Target::Empty, &one, BATCH)?);
-        alone.push(driver.driven(Target::Touch, &one, BATCH)?);
-        spread_empty.push(driver.driven(Target::Empty, &many, BATCH)?);
-        spread.push(driver.driven(Target::Touch, &many, BATCH)?);
+        let empty = driver.driven(Target::Empty, &one, BATCH)?;
+        let alone = driver.driven(Target::Touch, &one, BATCH)? - empty;
+        let empty = driver.driven(Target::Empty, &many, BATCH)?;
+        let spread = driver.driven(Target::Touch, &many, BATCH)? - empty;
+        let ours = driver.driven(kind.target, &many, BATCH)? - empty;
+        let share = spread - alone;
+        shares.push(share);
+        left.push(driver.empty(&frame, BATCH)? + ours - share);
     }
-    let spread = median(&mut spread) - median(&mut spread_empty);
-    Ok(spread - (median(&mut alone) - median(&mut alone_empty)))
+    Ok(Share {
+        share: median(&mut shares),
+        without: median(&mut left),
+    })
 }
 
 /// Nanoseconds, one value a round.

@@ -14,7 +14,7 @@ use switcher_tests::town::{CLIENT, GROUP, State};
 
 use crate::drive::{Driver, LINES, Servers, Target, Touches, UNTOUCHED};
 use crate::memory::{MIB, memlock};
-use crate::packets::{Kind, MANY, packet, prepare, share, stay_on_this_cpu, tagged, total};
+use crate::packets::{Kind, MANY, Share, packet, prepare, share, stay_on_this_cpu, tagged, total};
 use crate::report::Report;
 
 /// A power of two, for the driver's sake, of the 10,000.
@@ -47,7 +47,7 @@ pub(crate) fn measure(rounds: usize, report: &mut Report) -> anyhow::Result<()> 
                 u32::from(services)
             };
             let done = packet(&mut driver, &kind.packets(name, driven), rounds, report)?;
-            let share = share(
+            let Share { share, without } = share(
                 &mut driver,
                 &kind.packets(name, driven),
                 kind.touches(services, endpoints),
@@ -57,6 +57,7 @@ pub(crate) fn measure(rounds: usize, report: &mut Report) -> anyhow::Result<()> 
                 one: done.one.total,
                 many: done.many.total,
                 share,
+                without,
             };
             report.packets.push(done);
             anyhow::Ok(cost)
@@ -101,12 +102,13 @@ pub(crate) fn measure(rounds: usize, report: &mut Report) -> anyhow::Result<()> 
     })?
 }
 
-/// Nanoseconds for a packet of one flow, and of a million, and how much of the latter a bare program would take that
-/// reads as many lines of as much memory.
+/// Nanoseconds for a packet of one flow, and of a million; how much of the latter a bare program would take that reads as
+/// many lines of as much memory, and what is left without.
 struct Cost {
     one: f64,
     many: f64,
     share: f64,
+    without: f64,
 }
 
 /// Large for small: with warm caches, with cold ones, and with the caches' share taken off.
@@ -115,7 +117,7 @@ fn compare(name: &'static str, large: &Cost, small: &Cost, report: &mut Report) 
     times(name, large.one / small.one, Some(GOAL));
     let name = "  a million flows over all of them";
     times(name, large.many / small.many, None);
-    let without = (large.many - large.share) / (small.many - small.share);
+    let without = large.without / small.without;
     times("  the same without the caches' share", without, Some(GOAL));
     let name = "  a bare program that reads as many lines of as much";
     report.figure(name, large.share, "ns", None);
@@ -136,16 +138,19 @@ fn tags(
     // A bucket's head, and of two entries (every other one has another before it in its bucket) two lines.
     let entries = lines(u64::from(MANY) * ENTRY);
     let touches = touches(&[lines(u64::from(MANY) * HEAD), entries, entries]);
+    let Share { share, without } = share(driver, &kind, touches, rounds)?;
     let (small, large) = (
         Cost {
             one: alone,
             many: alone,
             share: 0.0,
+            without: alone,
         },
         Cost {
             one: warm,
             many: cold,
-            share: share(driver, &kind, touches, rounds)?,
+            share,
+            without,
         },
     );
     compare(

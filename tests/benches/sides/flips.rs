@@ -87,8 +87,9 @@ fn run(site: &Site, product: Product, loaded: bool, flips: usize) -> Result<[f64
     let mut seen: Vec<Seen> = Vec::new();
     for (number, flip) in done.iter().enumerate() {
         let end = done.get(number + 1).map(|next| next.begun);
+        // One that was still on its way when the next switch began may have come to either.
         let within =
-            |probe: &&Probe| probe.begun >= flip.begun && end.is_none_or(|end| probe.begun < end);
+            |probe: &&Probe| probe.begun >= flip.begun && end.is_none_or(|end| probe.ended < end);
         seen.extend(Seen::new(flip, probes.iter().filter(within)));
     }
     let failures = probes.iter().filter(|probe| probe.place.is_none()).count();

@@ -21,6 +21,8 @@ pub struct Plan {
     pub addresses: u32,
     /// The same, by port.
     pub ports: u32,
+    /// Where `across` sends the frame.
+    pub interface: u32,
     /// Client port of the first flow, in network order.
     pub client_port: u16,
     /// Where the frame goes, in network order.

@@ -3,8 +3,9 @@
 #![no_main]
 
 use aya_ebpf::bindings::{TC_ACT_OK, xdp_action};
+use aya_ebpf::helpers::generated::bpf_redirect;
 use aya_ebpf::macros::{classifier, map, xdp};
-use aya_ebpf::maps::{Array, ProgramArray};
+use aya_ebpf::maps::{Array, PerCpuArray, ProgramArray};
 use aya_ebpf::programs::{TcContext, XdpContext};
 use switcher_tests_ebpf::{self as abi, ENDPOINT, Plan, SERVICE, TOUCHES};
 
@@ -30,15 +31,39 @@ const STRIDE: u32 = 0x9e37_79b1;
 #[map]
 static PLAN: Array<Plan> = Array::with_max_entries(1, 0);
 #[map]
-static TARGETS: ProgramArray = ProgramArray::with_max_entries(4, 0);
+static TARGETS: ProgramArray = ProgramArray::with_max_entries(5, 0);
 /// As large as the bench wants it: what is touched to see what that costs. An element is a line of the cache.
 #[map]
 static LINES: Array<[u64; 8]> = Array::with_max_entries(1, 0);
+
+/// Frames that [`swallow`] has seen.
+#[map]
+static SWALLOWED: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
 
 /// The least a program can do.
 #[xdp(frags)]
 fn empty(_context: XdpContext) -> u32 {
     xdp_action::XDP_PASS
+}
+
+/// The least that a program can do that sends frames elsewhere.
+#[xdp(frags)]
+fn across(_context: XdpContext) -> u32 {
+    let Some(plan) = PLAN.get(0) else {
+        return xdp_action::XDP_ABORTED;
+    };
+    // SAFETY: a helper without pointers; an interface that is not there drops the frame.
+    unsafe { bpf_redirect(plan.interface, 0) as u32 }
+}
+
+/// Counts what arrives at the other end of a link.
+#[xdp(frags)]
+fn swallow(_context: XdpContext) -> u32 {
+    if let Some(count) = SWALLOWED.get_ptr_mut(0) {
+        // SAFETY: this CPU's own.
+        unsafe { *count += 1 };
+    }
+    xdp_action::XDP_DROP
 }
 
 /// Somebody on the egress hook who lets everything pass, and nobody else have a look.
