@@ -1,10 +1,10 @@
 //! A hundred switches under load, in every combination: nothing is lost, and new connections are on the
 //! new colour from the first that begins after the command returned.
 
-use std::net::UdpSocket;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use switcher_harness::agent::binary;
 use switcher_harness::config::{GROUP, Settings};
 use switcher_harness::flips::{judge, switch};
@@ -72,6 +72,7 @@ short! {
     local_tc_v6_without_offloads: Local "tc" v6 true offloads false;
     routed_tc_v6_with_offloads: Routed "tc" v6 true offloads true;
     routed_tc_without_offloads: Routed "tc" v6 false offloads false;
+    dsr_v6_without_offloads: Dsr "native" v6 true offloads false;
     dsr_tc_with_offloads: Dsr "tc" v6 false offloads true;
 }
 
@@ -89,34 +90,44 @@ fn routed_native_in_front_of_tc() {
 
 #[test]
 fn jumbo_frames_local() {
-    alone("jumbo_frames_local", || jumbo(Mode::Local));
+    alone("jumbo_frames_local", || jumbo(Mode::Local, false));
 }
 
 #[test]
 fn jumbo_frames_routed() {
-    alone("jumbo_frames_routed", || jumbo(Mode::Routed));
+    alone("jumbo_frames_routed", || jumbo(Mode::Routed, false));
 }
 
 #[test]
 fn jumbo_frames_masquerade() {
-    alone("jumbo_frames_masquerade", || jumbo(Mode::Masquerade));
+    alone("jumbo_frames_masquerade", || jumbo(Mode::Masquerade, false));
 }
 
 #[test]
 fn jumbo_frames_dsr() {
-    alone("jumbo_frames_dsr", || jumbo(Mode::Dsr));
+    alone("jumbo_frames_dsr", || jumbo(Mode::Dsr, false));
 }
 
 #[test]
 fn jumbo_frames_ipip() {
-    alone("jumbo_frames_ipip", || jumbo(Mode::Ipip));
+    alone("jumbo_frames_ipip", || jumbo(Mode::Ipip, false));
+}
+
+#[test]
+fn jumbo_frames_in_v6() {
+    alone("jumbo_frames_in_v6", || {
+        [Mode::Local, Mode::Routed, Mode::Masquerade, Mode::Dsr]
+            .into_iter()
+            .try_for_each(|mode| jumbo(mode, true).with_context(|| format!("{mode}")))
+    });
 }
 
 /// Frames of more than a page, which native XDP sees in parts: TCP segments of downloads, and datagrams both
 /// ways.
-fn jumbo(mode: Mode) -> Result<()> {
+fn jumbo(mode: Mode, v6: bool) -> Result<()> {
     let settings = Settings {
         mtu: 9000,
+        v6,
         agent: match mode {
             Mode::Masquerade => "[agent.masquerade]\nports = \"10000-19999\"",
             Mode::Local | Mode::Routed | Mode::Dsr | Mode::Ipip => "",
@@ -127,7 +138,11 @@ fn jumbo(mode: Mode) -> Result<()> {
     let receivers = Receivers::attach(&stand.topology)?;
     let text = "x".repeat(8800);
     let answer = stand.topology.client.inside(|| -> Result<String> {
-        let socket = UdpSocket::bind("0.0.0.0:0")?;
+        let any: IpAddr = match v6 {
+            true => Ipv6Addr::UNSPECIFIED.into(),
+            false => Ipv4Addr::UNSPECIFIED.into(),
+        };
+        let socket = UdpSocket::bind((any, 0))?;
         socket.set_read_timeout(Some(PATIENCE))?;
         socket.send_to(text.as_bytes(), stand.topology.echo())?;
         let mut buffer = vec![0; 9000];

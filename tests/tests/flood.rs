@@ -45,13 +45,20 @@ fn run(mode: Mode) -> Result<()> {
 
     std::thread::scope(|scope| {
         let flip = scope.spawn(|| stand.agent.cli(&["flip", GROUP, "--json"])?.expect(0));
-        // While armed, open, and on into draining.
-        syns(SYNS)?;
+        if mode == Mode::Routed {
+            arming(&stand)?;
+            syns(SYNS)?;
+            let status = status(&stand)?;
+            let phase = &status["groups"][0]["window"]["phase"];
+            ensure!(phase == "arming", "they came too late: {status}");
+        }
         match flip.join() {
             Ok(flipped) => flipped.map(drop),
             Err(panic) => std::panic::resume_unwind(panic),
         }
     })?;
+    // Open, and on into draining.
+    syns(SYNS)?;
     // How many it takes is a matter of time: a CPU makes only so many tags a second.
     let drains = until(
         &stand,
@@ -88,7 +95,8 @@ fn run(mode: Mode) -> Result<()> {
 /// `learn` is never over in this test: a flow map that is filling up ends it.
 fn settings() -> Settings {
     Settings {
-        arm: Duration::from_secs(1),
+        // As long as a million take.
+        arm: Duration::from_secs(40),
         learn: Duration::from_secs(300),
         agent: FLOWS,
         health: "none",
@@ -112,6 +120,19 @@ fn plan() -> Plan {
 
 fn status(stand: &Stand) -> Result<Value> {
     stand.agent.cli(&["status", "--json"])?.expect(0)?.json()
+}
+
+/// Waits until the flip has begun.
+fn arming(stand: &Stand) -> Result<()> {
+    until(
+        stand,
+        || {
+            std::thread::sleep(Duration::from_millis(20));
+            Ok(())
+        },
+        |status| status["groups"][0]["window"]["phase"] == "arming",
+    )
+    .map(drop)
 }
 
 /// Floods on until the status is as it should be.

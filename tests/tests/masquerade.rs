@@ -1,7 +1,7 @@
 //! Endpoints that have no way to clients but through the address they see: what is switched and what
 //! becomes of the agent is nothing to flows.
 
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
@@ -21,6 +21,11 @@ const WHILE: Duration = Duration::from_millis(100);
 const PORTS: &str = "[agent.masquerade]\nports = \"10000-19999\"";
 /// Ports for three flows to each endpoint.
 const FEW: &str = "[agent.masquerade]\nports = \"10000-10002\"\nclosing = \"1s\"";
+
+/// A datagram's flow ends before this test does, a connection doesn't.
+const SHORT: &str = "[agent.masquerade]\nports = \"10000-19999\"\nudp = \"2s\"";
+/// As said there.
+const SILENCE: Duration = Duration::from_secs(2);
 
 macro_rules! tests {
     ($($name:ident: $test:expr;)+) => {
@@ -43,6 +48,7 @@ tests! {
     a_hard_rollback_ends_what_the_colour_has: super::a_hard_rollback_ends_what_the_colour_has();
     a_deadline_ends_what_is_left_and_nothing_else: super::a_deadline_ends_what_is_left_and_nothing_else();
     a_flow_too_many_is_refused_and_seen: super::a_flow_too_many_is_refused_and_seen();
+    a_flow_is_forgotten_after_its_own_silence: super::a_flow_is_forgotten_after_its_own_silence();
     drained_when_the_last_connection_has_ended: super::drained_when_the_last_connection_has_ended();
 }
 
@@ -210,6 +216,42 @@ fn a_flow_too_many_is_refused_and_seen() -> Result<()> {
             Err(_) => {}
         }
     }
+}
+
+/// A datagram's flow soon, and a connection not at all; whoever comes back after that is served as new.
+fn a_flow_is_forgotten_after_its_own_silence() -> Result<()> {
+    let stand = stand("native", false, SHORT)?;
+    let mut connection = connect(&stand, stand.topology.web())?;
+    ask(&mut connection, "blue")?;
+    let echo = stand.topology.echo();
+    let socket = stand.topology.client.inside(|| -> Result<UdpSocket> {
+        let socket = UdpSocket::bind("0.0.0.0:0")?;
+        socket.connect(echo)?;
+        socket.set_read_timeout(Some(Duration::from_secs(5)))?;
+        Ok(socket)
+    })??;
+    let talk = |colour: &str| -> Result<()> {
+        socket.send(b"hello")?;
+        let mut answer = [0; 100];
+        let length = socket.recv(&mut answer)?;
+        let answer = String::from_utf8_lossy(&answer[..length]);
+        ensure!(answer.contains(&format!("colour={colour}")), "{answer}");
+        Ok(())
+    };
+    let flows = |count: u64| stand.until(|it| it["colours"]["blue"]["flows"] == count);
+    talk("blue")?;
+    flows(2).context("both are remembered")?;
+    stand.agent.cli(&["flip", GROUP])?.expect(0)?;
+    // It is not silent.
+    let begun = Instant::now();
+    while begun.elapsed() < 2 * SILENCE {
+        talk("blue")?;
+        std::thread::sleep(SILENCE / 10);
+    }
+    flows(2).context("both still are")?;
+    flows(1).context("one was silent for too long")?;
+    talk("green")?;
+    ask(&mut connection, "blue")
 }
 
 /// The window ends with the last flow of the old colour, not with the deadline.

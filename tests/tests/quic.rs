@@ -1,7 +1,7 @@
 //! QUIC through the switch: quinn's server and client. Connections stay where they began, new ones go to the
 //! new colour, and no handshake fails, with Retry and without, and with questions in the first packets (0-RTT).
 
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::time::{Duration, Instant};
@@ -28,23 +28,31 @@ const WHILE: Duration = Duration::from_millis(700);
 #[test]
 fn connections_stay_and_new_ones_follow_local() {
     alone("connections_stay_and_new_ones_follow_local", || {
-        follow(Mode::Local)
+        follow(Mode::Local, false)
     });
 }
 
 #[test]
 fn connections_stay_and_new_ones_follow_routed() {
     alone("connections_stay_and_new_ones_follow_routed", || {
-        follow(Mode::Routed)
+        follow(Mode::Routed, false)
     });
 }
 
-fn follow(mode: Mode) -> Result<()> {
+#[test]
+fn connections_stay_and_new_ones_follow_in_v6() {
+    alone("connections_stay_and_new_ones_follow_in_v6", || {
+        follow(Mode::Local, true)?;
+        follow(Mode::Routed, true)
+    });
+}
+
+fn follow(mode: Mode, v6: bool) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()?;
-    let mut stand = Stand::without_agent(mode, false, settings(), &binary()?)?;
+    let mut stand = Stand::without_agent(mode, false, settings(v6), &binary()?)?;
     let vip = SocketAddr::new(stand.topology.web().ip(), PORT);
     let servers = servers(&stand, mode)?;
     let config = stand.settings.render(&stand.topology, stand.agent.place());
@@ -153,7 +161,11 @@ impl Guest<'_> {
     fn endpoint(&self) -> Result<Endpoint> {
         // None that somebody else has had: tags keep what comes from one socket together.
         static NEXT: AtomicU16 = AtomicU16::new(10_000);
-        let own = (Ipv4Addr::UNSPECIFIED, NEXT.fetch_add(1, Ordering::Relaxed));
+        let any: IpAddr = match self.vip {
+            SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+            SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+        };
+        let own = (any, NEXT.fetch_add(1, Ordering::Relaxed));
         let socket = self.namespace.inside(|| UdpSocket::bind(own))??;
         let _inside = self.runtime.enter();
         let (config, runtime) = (EndpointConfig::default(), Arc::new(TokioRuntime));
@@ -331,8 +343,9 @@ fn service(mode: Mode, vip: SocketAddr, [blue, green]: &[SocketAddr; 2]) -> Stri
     )
 }
 
-fn settings() -> Settings {
+fn settings(v6: bool) -> Settings {
     Settings {
+        v6,
         arm: Duration::from_millis(200),
         learn: Duration::from_secs(3),
         ..Settings::default()
