@@ -27,6 +27,7 @@ mod notes;
 mod notices;
 mod orders;
 mod outbox;
+mod owed;
 mod pause;
 mod programs;
 mod recall;

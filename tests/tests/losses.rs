@@ -10,6 +10,7 @@ mod clock;
 mod disk;
 
 use std::fs;
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
@@ -32,6 +33,7 @@ use disk::{
     a_full_disk_blocks_flips_and_nothing_else, a_record_that_is_damaged_inside_moves_no_traffic,
     a_state_directory_that_was_removed_moves_no_traffic,
     an_agent_that_starts_on_a_full_disk_goes_back, on_a_full_disk_people_confirm_and_abort,
+    what_a_full_disk_did_not_take_is_recorded_once_there_is_room,
 };
 
 /// For what the agent notices by itself. It looks every two seconds.
@@ -53,6 +55,7 @@ macro_rules! losses {
 
 losses! {
     programs_that_were_taken_off_come_back;
+    a_client_that_sees_an_endpoint_is_told_of;
     an_interface_that_was_made_anew_is_steered;
     pins_that_were_removed_are_made_anew;
     after_a_boot_all_is_as_it_was;
@@ -65,6 +68,7 @@ losses! {
     a_full_disk_blocks_flips_and_nothing_else;
     an_agent_that_starts_on_a_full_disk_goes_back;
     on_a_full_disk_people_confirm_and_abort;
+    what_a_full_disk_did_not_take_is_recorded_once_there_is_room;
     a_record_that_is_damaged_inside_moves_no_traffic;
     a_state_directory_that_was_removed_moves_no_traffic;
     nobody_healthy_changes_nothing;
@@ -95,6 +99,21 @@ fn programs_that_were_taken_off_come_back() -> Result<()> {
     let repairs = audit.stdout.matches("repair what was changed").count();
     ensure!(repairs == 2, "{}", audit.stdout);
     Ok(())
+}
+
+/// Nobody translates what servers say, until the agent has looked.
+fn a_client_that_sees_an_endpoint_is_told_of() -> Result<()> {
+    let stand = stand()?;
+    let web = stand.topology.web();
+    let pin = Pins::new(stand.agent.place().bpffs()).egress(INTERFACE);
+    until("the agent tells", || {
+        let _there_already = fs::remove_file(&pin);
+        let client = &stand.topology.client;
+        let _in_vain =
+            client.inside(|| TcpStream::connect_timeout(&web, Duration::from_millis(300)))?;
+        let log = stand.agent.log();
+        Ok(log.contains("a client saw this endpoint's own address"))
+    })
 }
 
 fn an_interface_that_was_made_anew_is_steered() -> Result<()> {

@@ -271,8 +271,8 @@ impl Runner {
         let recorded = record.clone().map(|it| (it.live, it.previous, it.revision));
         let (state, effects) = resume(found, recorded, intents, timing, id, self.clock.now());
         let is_new = record.is_none();
-        let (since, by) = match record {
-            Some(record) => (record.since, record.by),
+        let (since, by) = match &record {
+            Some(record) => (record.since, record.by.clone()),
             None => (now, "the configuration".to_owned()),
         };
         info!(
@@ -294,6 +294,7 @@ impl Runner {
                 .into_iter()
                 .map(|record| (record.id.clone(), record))
                 .collect(),
+            owed: std::collections::BTreeMap::new(),
             waiting: std::collections::BTreeMap::new(),
             drilled: self.journal.history(Some(&name), 10).is_ok_and(|all| {
                 let drills = all.iter().filter_map(|it| it.receipt.drill.as_ref());
@@ -317,6 +318,9 @@ impl Runner {
             warn!(group = name, "{error:#}");
         }
         self.groups.insert(name.clone(), group);
+        if let Some(record) = &record {
+            self.miss_pause(&name, record);
+        }
         let unfinished = self.journal.unfinished_calls(&name);
         for effect in effects {
             if let Some(event) = self.carry_out_about(&name, None, effect) {

@@ -38,6 +38,7 @@ impl Runner {
         degraded.extend(self.unrepaired());
         let lost = self.lost_record.iter();
         degraded.extend(lost.map(|why| format!("the record may be lost: {why}")));
+        degraded.extend(group.unrecorded());
         degraded
     }
 

@@ -125,7 +125,7 @@ impl Runner {
         let why = drill.why.join("; ");
         info!(group, cutover, verdict, why, "the drill is over");
         record.receipt.drill = Some(drill);
-        self.journal.put_cutover(&record, None)
+        self.commit(name, &record, false, Vec::new())
     }
 
     fn loss(&self, name: &str, record: &CutoverRecord, drill: &DrillRecord) -> Loss {

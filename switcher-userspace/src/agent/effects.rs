@@ -153,14 +153,21 @@ impl Runner {
         );
         let occasion = hooks::told(&record, "started", &group.state.releases, &self.host);
         let events = outbox::outgoing(&self.config, std::slice::from_ref(&occasion));
+        self.record_what_is_owed_by(name);
         match self.journal.begin_cutover(&record, once.as_ref(), &events) {
             Ok(()) => {}
             Err(error) if recorded => return Err(error),
-            Err(error) => warn!(
-                cutover = cutover.id,
-                "not recorded, carried out anyway: {error:#}"
-            ),
+            Err(error) => {
+                warn!(
+                    cutover = cutover.id,
+                    "not recorded, carried out anyway: {error:#}"
+                );
+                self.owe(name, &record, events, &error);
+            }
         }
+        let Some(group) = self.groups.get_mut(name) else {
+            return Ok(());
+        };
         self.told.occasions.push(occasion);
         group.drilled |= cutover.terms.drill;
         group.records.insert(cutover.id.clone(), record);

@@ -179,5 +179,6 @@ pub(super) fn gates_record(gates: &Gates) -> GatesRecord {
             colour: it.colour.clone(),
             since: Clock.wall(it.since),
         }),
+        paused: None,
     }
 }

@@ -9,13 +9,15 @@ use switcher_common::abi::Counters;
 use tokio::sync::oneshot;
 
 use super::automatic::Automatic;
+use super::clock::Clock;
 use super::gates::gates_record;
 use super::hooks::Running;
+use super::owed::Owed;
 use super::rollout::Steps;
 use crate::api::model::{ChangeAnswer, ChangeRequest};
 use crate::datapath::{Flows, GroupIndex};
 use crate::exit::Failure;
-use crate::journal::{CutoverRecord, GroupRecord, Once, Who};
+use crate::journal::{CutoverRecord, GatesRecord, GroupRecord, Once, Who};
 use crate::release::{GroupState, Millis};
 
 /// What the runner keeps of a group.
@@ -36,6 +38,8 @@ pub(super) struct Group {
     pub(super) gate: Option<Gate>,
     /// Cut-overs that aren't over.
     pub(super) records: BTreeMap<String, CutoverRecord>,
+    /// What could not be recorded of cut-overs.
+    pub(super) owed: BTreeMap<String, Owed>,
     /// Who waits for which answer.
     pub(super) waiting: BTreeMap<String, Waiting>,
     /// A drill has begun, and there is no report of it yet.
@@ -134,7 +138,10 @@ impl Group {
             since: self.since,
             by: self.by.clone(),
             releases: state.releases.clone(),
-            gates: gates_record(&state.gates),
+            gates: GatesRecord {
+                paused: state.paused_until().map(|until| Clock.wall(until)),
+                ..gates_record(&state.gates)
+            },
         }
     }
 }

@@ -285,6 +285,7 @@ impl Runner {
             confirm_by,
             baked_at: None,
             steps,
+            warnings: Vec::new(),
         })
     }
 
@@ -374,6 +375,7 @@ impl Group {
             confirm_by: record.and_then(CutoverRecord::to_confirm),
             baked_at: record.and_then(CutoverRecord::watched_until),
             steps: Vec::new(),
+            warnings: self.unrecorded().collect(),
         }
     }
 }

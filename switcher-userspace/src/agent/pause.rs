@@ -2,15 +2,20 @@
 
 use std::time::Duration;
 
-use tracing::info;
+use tracing::{info, warn};
 
 use super::Runner;
+use super::audit::asked_entry;
 use super::failed::failure;
+use super::group::Group;
 use super::orders::Asked;
 use super::terms::duration;
 use crate::api::model::PauseAnswer;
 use crate::exit::{Exit, Failure};
+use crate::journal::{GroupRecord, Who};
 use crate::release::{Effect, Event, Order, Outcome, step};
+use jiff::Timestamp;
+use serde_json::json;
 
 /// The longest pause. Clients that get no answer for two minutes give up.
 const LONGEST: Duration = Duration::from_secs(600);
@@ -78,6 +83,11 @@ impl Runner {
             other => return Err(failure(other)),
         }
         let group = self.group(name)?;
+        if outcome == Outcome::Held && !request.dry_run {
+            // The kernel holds them whether or not it is recorded.
+            let recorded = self.journal.put_group(&group.record(), None);
+            recorded.unwrap_or_else(|error| warn!(group = name, "{error:#}"));
+        }
         let until = group.state.paused_until();
         Ok(PauseAnswer {
             group: name.clone(),
@@ -87,6 +97,35 @@ impl Runner {
             unchanged: outcome == Outcome::Unchanged,
             dry_run: request.dry_run,
         })
+    }
+
+    /// Says of a pause that was recorded, and that the kernel knows nothing of, that it is over.
+    pub(super) fn miss_pause(&self, name: &str, record: &GroupRecord) {
+        let held = |group: &Group| group.state.paused_until().is_some();
+        let now = Timestamp::now();
+        let (Some(until), Some(group)) = (record.gates.paused, self.groups.get(name)) else {
+            return;
+        };
+        if until <= now || held(group) {
+            return;
+        }
+        let why = format!(
+            "new connections are let in again before {until:.0}: the kernel knows of no pause any more, as after a \
+             boot"
+        );
+        warn!(group = name, "the pause is over: {why}");
+        let who = Who {
+            actor: "agent".to_owned(),
+            reason: Some(why),
+        };
+        let (old, new) = (json!({ "paused_until": until }), self.portrait(name));
+        let what = format!("end the pause of {name}");
+        self.audit(
+            asked_entry(Some(name), &who, what, (&(), old, new)),
+            &Ok(()),
+        );
+        let recorded = self.journal.put_group(&group.record(), None);
+        recorded.unwrap_or_else(|error| warn!(group = name, "{error:#}"));
     }
 
     /// Has an event answered that needs nobody's answer itself.

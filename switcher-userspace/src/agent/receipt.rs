@@ -157,8 +157,15 @@ impl Runner {
         let occasion = drained(&record, colour, &group.state.releases, &self.host);
         let events = outgoing(&self.config, std::slice::from_ref(&occasion));
         self.told.occasions.push(occasion);
-        self.journal
-            .tell_drained((&record, colour), window.as_ref(), &events)
+        let told = (&record, colour);
+        let written = self.journal.tell_drained(told, window.as_ref(), &events);
+        if let Err(error) = &written {
+            self.owe(name, &record, events, error);
+            if let Some(current) = &window {
+                self.owe(name, current, Vec::new(), error);
+            }
+        }
+        written
     }
 
     /// It is over.

@@ -70,9 +70,9 @@ impl Runner {
             group.since = record.stored.unwrap_or(now);
             group.by.clone_from(&record.actor);
         }
-        let (record, state) = (record.clone(), group.record());
+        let record = record.clone();
         let events = self.events(name, &record, &[outbox::switched(record.kind)]);
-        let written = self.journal.tell_cutover(&record, Some(&state), &events);
+        let written = self.commit(name, &record, true, events);
         if record.receipt.bake.is_some() || record.receipt.policy {
             self.begin_bake(name, &record.to);
         }
@@ -90,7 +90,6 @@ impl Runner {
         };
         // A deadline that took flows has begun an epoch. While the next switch is made, its record has all.
         let calm = group.state.stage == Stage::Idle;
-        let state = calm.then(|| group.record());
         record.stage = journal::Stage::Ended;
         record.result = Some(end);
         record.ended = Some(Timestamp::now());
@@ -113,7 +112,7 @@ impl Runner {
             record.to,
             end.name()
         );
-        self.journal.tell_cutover(&record, state.as_ref(), &events)
+        self.commit(name, &record, calm, events)
     }
 
     /// It was made without the agent.
@@ -135,9 +134,8 @@ impl Runner {
         group.since = now;
         group.by.clone_from(&record.actor);
         group.records.insert(cutover.id.clone(), record.clone());
-        let state = group.record();
         let events = self.events(name, &record, &[outbox::switched(record.kind)]);
-        self.journal.tell_cutover(&record, Some(&state), &events)
+        self.commit(name, &record, true, events)
     }
 
     /// It stays.
@@ -150,7 +148,7 @@ impl Runner {
         info!(group = name, cutover = id, "{} is confirmed", record.to);
         let record = record.clone();
         let events = self.events(name, &record, &["confirmed"]);
-        self.journal.tell_cutover(&record, None, &events)
+        self.commit(name, &record, false, events)
     }
 
     /// Somebody has more time to confirm it.
@@ -175,7 +173,8 @@ impl Runner {
             return Ok(());
         };
         change(record);
-        self.journal.put_cutover(record, None)
+        let record = record.clone();
+        self.commit(name, &record, false, Vec::new())
     }
 
     /// What others hear of a cut-over. It has happened, recorded or not.

@@ -316,6 +316,7 @@ impl Runner {
             return;
         }
         self.keep_record();
+        self.record_what_is_owed();
         let words: Vec<_> = self
             .groups
             .values()

@@ -104,7 +104,8 @@ impl Runner {
         if group.records.contains_key(id) {
             return Some(group.answer(id, false));
         }
-        let record = self.journal.cutover(id).ok().flatten()?;
+        let owed = group.owed.get(id).map(|it| it.record().clone());
+        let record = owed.or_else(|| self.journal.cutover(id).ok().flatten())?;
         let revision = record.revision.unwrap_or(group.state.revision);
         Some(ChangeAnswer {
             revision,

@@ -64,6 +64,12 @@ pub(super) fn written(duration: Duration) -> String {
 }
 
 pub(super) fn describe(verb: &str, answer: &ChangeAnswer) -> String {
+    let warnings = answer.warnings.iter();
+    let warnings: String = warnings.map(|it| format!("\n  {it}")).collect();
+    done(verb, answer) + &warnings
+}
+
+fn done(verb: &str, answer: &ChangeAnswer) -> String {
     let ChangeAnswer {
         group,
         from,
@@ -244,6 +250,7 @@ mod tests {
             confirm_by: None,
             baked_at: None,
             steps: Vec::new(),
+            warnings: Vec::new(),
         }
     }
 }

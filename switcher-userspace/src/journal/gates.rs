@@ -17,6 +17,9 @@ pub struct GatesRecord {
     pub declined: BTreeSet<String>,
     /// A canary that goes on by itself.
     pub rollout: Option<RolloutRecord>,
+    /// Until when new flows are held; only the kernel knows whether they are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub paused: Option<Timestamp>,
 }
 
 impl GatesRecord {
@@ -29,6 +32,7 @@ impl GatesRecord {
         if let Some(rollout) = &mut gates.rollout {
             rollout.since = Timestamp::default();
         }
+        gates.paused = None;
         gates
     }
 }

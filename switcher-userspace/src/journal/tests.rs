@@ -418,6 +418,7 @@ fn group() -> GroupRecord {
                 colour: "green".into(),
                 since: at(4),
             }),
+            paused: Some(at(5)),
         },
     }
 }

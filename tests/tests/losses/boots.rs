@@ -126,6 +126,9 @@ fn booted(midst: &Midst) -> Result<()> {
     let history = stand.agent.json(&["history", GROUP])?;
     ensure!(came_out(&history, midst.history), "{history:#}");
     stand.agent.cli(&["audit", "verify"])?.expect(0)?;
+    if midst.phase == "paused" {
+        tells_of_the_pause(&mut stand)?;
+    }
     stand.agent.cli(&["drift"])?.expect(0)?;
 
     // Nothing of it is in the way of what comes next.
@@ -147,6 +150,23 @@ fn came_out(history: &Value, expected: &[(&str, &str)]) -> bool {
         kind == its_kind && (result == its_result || *its_result == ANYHOW)
     };
     found.len() == expected.len() && found.iter().zip(expected).all(is_so)
+}
+
+/// Once, however often the agent starts: nobody else could have said that connections are let in before their time.
+fn tells_of_the_pause(stand: &mut Stand) -> Result<()> {
+    stand.agent.kill()?;
+    stand.agent.start()?;
+    let log = stand.agent.log();
+    ensure!(log.matches("the pause is over").count() == 1, "{log}");
+    let audit = stand.agent.json(&["audit", "--group", GROUP])?;
+    let records = audit.as_array().into_iter().flatten();
+    let told: Vec<_> = records
+        .filter(|it| it["what"] == format!("end the pause of {GROUP}"))
+        .collect();
+    let why = told.first().and_then(|it| it["reason"].as_str());
+    let says = why.is_some_and(|it| it.contains("let in again") && it.contains("boot"));
+    ensure!(told.len() == 1 && says, "{audit:#}");
+    Ok(())
 }
 
 /// As long as this is there, hooks don't end.

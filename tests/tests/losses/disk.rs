@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use serde_json::json;
 use switcher_harness::agent::binary;
 use switcher_harness::config::GROUP;
 use switcher_harness::{Load, Mode, Plan, Stand, netns};
 
-use super::{reached, settings, stand, unharmed, until};
+use super::{boot, reached, settings, stand, unharmed, until};
 
 /// Of the state file.
 const PAGE: usize = 4096;
@@ -101,6 +102,51 @@ pub(super) fn on_a_full_disk_people_confirm_and_abort() -> Result<()> {
     disk.empty()?;
     stand.agent.stop()?;
     unharmed(load)
+}
+
+/// Whoever decided is told what a boot would make of it; the record is complete once there is room.
+pub(super) fn what_a_full_disk_did_not_take_is_recorded_once_there_is_room() -> Result<()> {
+    let (mut stand, disk) = on_small_disk()?;
+    let load = Load::start(&stand.topology, &Plan::default())?;
+    let unconfirmed = ["flip", GROUP, "green", "--confirm-within", "10m"];
+    stand.agent.cli(&unconfirmed)?.expect(0)?;
+    disk.fill()?;
+    let confirmed = stand.agent.cli(&["confirm", GROUP])?.expect(0)?;
+    owes(&stand, &confirmed.stdout)?;
+    disk.empty()?;
+    stand.until(|group| group["degraded"] == json!([]))?;
+    unharmed(load)?;
+    boot(&mut stand)?;
+    reached(&stand, "green").context("it was confirmed")?;
+
+    let load = Load::start(&stand.topology, &Plan::default())?;
+    disk.fill()?;
+    let back = ["rollback", GROUP, "--reason", "it does badly"];
+    owes(&stand, &stand.agent.cli(&back)?.expect(0)?.stdout)?;
+    reached(&stand, "blue")?;
+    disk.empty()?;
+    stand.until(|group| group["degraded"] == json!([]))?;
+    unharmed(load)?;
+    boot(&mut stand)?;
+    reached(&stand, "blue").context("it was rolled back")?;
+    let history = stand.agent.json(&["history", GROUP])?;
+    let told: Vec<_> = history.as_array().into_iter().flatten().collect();
+    ensure!(told.len() == 2, "{history:#}");
+    ensure!(told[0]["reason"] == "it does badly", "{history:#}");
+    ensure!(!told[1]["confirmed"].is_null(), "{history:#}");
+    stand.agent.cli(&["audit", "verify"])?.expect(0)?;
+    Ok(())
+}
+
+/// In the answer and for whoever asks later.
+fn owes(stand: &Stand, answer: &str) -> Result<()> {
+    let says = |it: &str| it.contains("could not be recorded") && it.contains("full");
+    ensure!(says(answer), "{answer}");
+    let group = stand.agent.status()?;
+    let degraded = group["degraded"].as_array().into_iter().flatten();
+    let told = degraded.filter_map(|it| it.as_str()).filter(|it| says(it));
+    ensure!(told.count() == 1, "{group:#}");
+    Ok(())
 }
 
 /// A page of it, each in turn. Some hold nothing that a start needs.

@@ -149,6 +149,9 @@ pub struct ChangeAnswer {
     pub baked_at: Option<Timestamp>,
     /// For a dry run: what would be done, in order.
     pub steps: Vec<String>,
+    /// What somebody should know of it.
+    #[serde(default)]
+    pub warnings: Vec<String>,
 }
 
 /// The answer to a pause and to its end.
