@@ -337,11 +337,25 @@ pub struct Settings {
     pub tags: u32,
     /// The endpoint id that was given last: the next one is the first free one above, and around, so that
     /// an id comes back as late as possible. A flow may still be remembered with it.
-    pub last_endpoint: u32,
+    pub last_endpoint: u16,
+    /// SYNs have one tag in so many of those, so that a flood leaves room for flows that are learnt, however long it is
+    /// armed; 0 and 1 for all.
+    pub syn_share: u16,
     /// A masqueraded UDP flow that was idle for more ticks is forgotten.
     pub nat_udp_idle: u32,
 }
 const _: () = assert!(size_of::<Settings>() == 24);
+
+impl Settings {
+    /// How many tags like this one a CPU may make in a tick; 0 for any number.
+    #[inline(always)]
+    pub fn tags_like(&self, tag: &Tag) -> u32 {
+        if tag.from_syn == 1 && self.syn_share > 1 && self.tags > 0 {
+            return (self.tags / u32::from(self.syn_share)).max(1);
+        }
+        self.tags
+    }
+}
 
 /// Element of `GROUPS`, read off the fast path.
 #[repr(C)]

@@ -211,7 +211,7 @@ impl Tables for Memory {
 
     fn may_tag(&self, tag: &Tag) -> bool {
         let mut budget = self.tag_budget.get();
-        let may = budget.spend(tag, self.settings.tags);
+        let may = budget.spend(tag, self.settings.tags_like(tag));
         self.tag_budget.set(budget);
         may
     }

@@ -223,7 +223,7 @@ impl Tables for Maps {
 
     #[inline(always)]
     fn may_tag(&self, tag: &Tag) -> bool {
-        let most = self.settings().tags;
+        let most = self.settings().tags_like(tag);
         match TAG_BUDGET.get_ptr_mut(0) {
             // SAFETY: this CPU's element.
             Some(budget) => unsafe { &mut *budget }.spend(tag, most),

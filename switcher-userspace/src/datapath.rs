@@ -322,6 +322,10 @@ pub trait Datapath: Send {
     /// When the kernel refuses; what was done before stays and is consistent.
     fn apply(&mut self, change: &Change) -> anyhow::Result<()>;
 
+    /// How long a group may be armed at most: floods of SYNs get so many tags that most of a flow map is left for
+    /// flows that are learnt afterwards.
+    fn set_arming(&mut self, longest: Duration);
+
     /// A group's word, as the program sees it.
     fn word(&self, group: GroupIndex) -> Word;
 

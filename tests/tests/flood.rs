@@ -24,13 +24,48 @@ fn beside_real_connections() {
         return;
     }
     netns::sweep();
-    for mode in [Mode::Routed, Mode::Local] {
-        run(mode).unwrap_or_else(|error| panic!("{mode}: {error:#}"));
+    for flood in &FLOODS {
+        let Flood { mode, arm, .. } = flood;
+        run(flood).unwrap_or_else(|error| panic!("{mode}, {arm:?}: {error:#}"));
     }
 }
 
-fn run(mode: Mode) -> Result<()> {
-    let stand = Stand::new(mode, false, settings(), &binary()?)?;
+/// A flip under a flood.
+struct Flood {
+    mode: Mode,
+    arm: Duration,
+    learn: Duration,
+    /// It goes on in each phase for a million SYNs, and not only until the window drains.
+    all: bool,
+}
+
+const FLOODS: [Flood; 3] = [
+    // As long as a million take.
+    Flood {
+        mode: Mode::Routed,
+        arm: Duration::from_secs(30),
+        learn: Duration::from_secs(10),
+        all: true,
+    },
+    // `learn` is never over: a flow map that is filling up ends it.
+    Flood {
+        mode: Mode::Routed,
+        arm: Duration::from_secs(1),
+        learn: Duration::from_secs(300),
+        all: false,
+    },
+    // Nothing is remembered.
+    Flood {
+        mode: Mode::Local,
+        arm: Duration::ZERO,
+        learn: Duration::from_secs(10),
+        all: true,
+    },
+];
+
+fn run(flood: &Flood) -> Result<()> {
+    let &Flood { mode, arm, all, .. } = flood;
+    let stand = Stand::new(mode, false, settings(flood), &binary()?)?;
     flood::prepare(&stand.topology)?;
     let load = Load::start(&stand.topology, &plan())?;
     let mut chance = Chance::new();
@@ -38,16 +73,17 @@ fn run(mode: Mode) -> Result<()> {
         let to = std::net::SocketAddrV4::new(VIP, WEB);
         flood::syns(&stand.topology.client, to, count, &mut chance)
     };
+    let each = if all { SYNS } else { 0 };
 
-    syns(SYNS)?;
+    syns(each)?;
     let steady = status(&stand)?;
     ensure!(steady["groups"][0]["window"].is_null(), "{steady}");
 
     std::thread::scope(|scope| {
         let flip = scope.spawn(|| stand.agent.cli(&["flip", GROUP, "--json"])?.expect(0));
-        if mode == Mode::Routed {
+        if mode == Mode::Routed && all {
             arming(&stand)?;
-            syns(SYNS)?;
+            syns(each)?;
             let status = status(&stand)?;
             let phase = &status["groups"][0]["window"]["phase"];
             ensure!(phase == "arming", "they came too late: {status}");
@@ -58,7 +94,7 @@ fn run(mode: Mode) -> Result<()> {
         }
     })?;
     // Open, and on into draining.
-    syns(SYNS)?;
+    syns(each)?;
     // How many it takes is a matter of time: a CPU makes only so many tags a second.
     let drains = until(
         &stand,
@@ -68,10 +104,14 @@ fn run(mode: Mode) -> Result<()> {
             window.is_null() || window["phase"] == "draining"
         },
     )?;
-    syns(SYNS)?;
+    syns(each)?;
     let after = status(&stand)?;
     let report = load.stop()?;
-    println!("{mode}: {}; {}", report.summary(), after["reasons"]);
+    println!(
+        "{mode}, {arm:?}: {}; {}",
+        report.summary(),
+        after["reasons"]
+    );
 
     let failures = report.failures();
     ensure!(failures.is_empty(), "{failures:#?}");
@@ -92,12 +132,10 @@ fn run(mode: Mode) -> Result<()> {
     Ok(())
 }
 
-/// `learn` is never over in this test: a flow map that is filling up ends it.
-fn settings() -> Settings {
+fn settings(flood: &Flood) -> Settings {
     Settings {
-        // As long as a million take.
-        arm: Duration::from_secs(40),
-        learn: Duration::from_secs(300),
+        arm: flood.arm,
+        learn: flood.learn,
         agent: FLOWS,
         health: "none",
         ..Settings::default()

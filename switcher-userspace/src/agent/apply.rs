@@ -120,6 +120,8 @@ impl Runner {
     pub(super) fn take(&mut self, config: Config, source: Option<&str>) {
         let before = std::mem::replace(&mut self.config, config);
         self.taken.send_replace(Arc::new(self.config.agent.clone()));
+        let arms = self.config.groups.values().map(|it| it.drain.arm);
+        self.datapath.set_arming(arms.max().unwrap_or_default());
         self.sync_outbox(&before);
         match self.journal.count_config(&self.config.digest, source) {
             Ok(revision) => self.config_revision = revision,

@@ -26,8 +26,10 @@ pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), 
 
 /// After this long a UDP flow without packets is forgotten.
 const UDP_IDLE: Duration = Duration::from_secs(60);
-/// All CPUs together may fill a window's flow map in this many ticks.
+/// All CPUs together may fill a window's flow map in this many ticks,
 const FILLED_IN: u32 = 16;
+/// and SYNs alone one in so many of it while a group is armed.
+const ARMED: u32 = 4;
 
 /// The agent's hold of the kernel. Dropping it changes nothing for traffic.
 pub struct KernelDatapath {
@@ -176,6 +178,12 @@ pub(super) fn ticks_of(duration: Duration) -> u32 {
     u32::try_from(duration.as_nanos() >> TICK_SHIFT).unwrap_or(u32::MAX - 1) + 1
 }
 
+/// One tag in how many SYNs may have, if a group is armed for so long.
+fn syn_share(arm: Duration) -> u16 {
+    let share = (ARMED.saturating_mul(ticks_of(arm).saturating_add(1))).div_ceil(FILLED_IN);
+    u16::try_from(share).unwrap_or(u16::MAX)
+}
+
 /// How many tags of a kind a CPU may make in a tick, for a flow map of this size.
 fn tags(flows: u32) -> u32 {
     let cpus = std::thread::available_parallelism().map_or(1, |cpus| cpus.get() as u32);
@@ -255,6 +263,15 @@ impl Datapath for KernelDatapath {
         prepared
             .and_then(|()| self.pinned.apply(change))
             .with_context(|| format!("can't be done: {change}"))
+    }
+
+    fn set_arming(&mut self, longest: Duration) {
+        let settings = &self.pinned.maps.settings;
+        let changed = Settings {
+            syn_share: syn_share(longest),
+            ..settings.get(0)
+        };
+        settings.set(0, &changed);
     }
 
     fn word(&self, group: GroupIndex) -> Word {

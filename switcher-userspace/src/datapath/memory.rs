@@ -43,6 +43,8 @@ pub struct Memory {
     pub notices: Vec<Notice>,
     /// What [`Datapath::hold_until`] was given.
     pub held: BTreeMap<GroupIndex, Duration>,
+    /// What [`Datapath::set_arming`] was given.
+    pub arming: Duration,
     /// What [`Datapath::attachments`] answers.
     pub attachments: Vec<Attachment>,
     /// What [`Datapath::is_pinned`] answers, denied.
@@ -221,6 +223,10 @@ impl Datapath for Memory {
         }
         self.change(change);
         Ok(())
+    }
+
+    fn set_arming(&mut self, longest: Duration) {
+        self.arming = longest;
     }
 
     fn word(&self, group: GroupIndex) -> Word {

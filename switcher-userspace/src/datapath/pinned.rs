@@ -87,7 +87,7 @@ impl Pinned {
             endpoints,
             addresses,
             tables: BTreeMap::new(),
-            last_endpoint: self.maps.settings.get(0).last_endpoint as u16,
+            last_endpoint: self.maps.settings.get(0).last_endpoint,
         };
         for table in have.tables_in_use().collect::<Vec<_>>() {
             have.tables.insert(table.0, self.buckets(table)?);

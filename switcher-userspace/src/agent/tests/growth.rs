@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
-use super::stand::probed_seldom;
+use super::stand::{probed_seldom, routed};
 use super::*;
 use crate::health::{Report, Standing, Target};
 
@@ -97,4 +97,18 @@ endpoints.green = ["10.0.0.1:{green}"]
         .expect("a string takes all");
     }
     text
+}
+
+#[tokio::test]
+async fn floods_are_bounded_by_the_longest_arming() {
+    let armed = |arm: &str| {
+        let text = routed();
+        let changed = text.replacen("arm = \"50ms\"", &format!("arm = \"{arm}\""), 1);
+        assert_ne!(text, changed);
+        changed
+    };
+    let stand = Stand::new(&armed("2s"));
+    assert_eq!(stand.kernel.lock().arming, Duration::from_secs(2));
+    apply(&stand, &armed("40s")).await.expect("is taken");
+    assert_eq!(stand.kernel.lock().arming, Duration::from_secs(40));
 }

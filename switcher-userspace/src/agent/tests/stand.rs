@@ -286,6 +286,10 @@ impl Datapath for Kernel {
         self.lock().apply(change)
     }
 
+    fn set_arming(&mut self, longest: Duration) {
+        self.lock().set_arming(longest);
+    }
+
     fn word(&self, group: GroupIndex) -> Word {
         self.lock().word(group)
     }

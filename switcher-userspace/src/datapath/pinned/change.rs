@@ -97,7 +97,7 @@ impl Pinned {
         self.maps.endpoints.set(id.into(), &endpoint);
         if endpoint.has(endpoint_flags::PRESENT) && !old.has(endpoint_flags::PRESENT) {
             let settings = Settings {
-                last_endpoint: id.into(),
+                last_endpoint: id,
                 ..self.maps.settings.get(0)
             };
             self.maps.settings.set(0, &settings);
