@@ -42,6 +42,14 @@ impl FlowMap {
     }
 }
 
+fn touch(maps: &RefCell<BTreeMap<u16, FlowMap>>, group: u16, key: &FlowKey, seen: u32) {
+    let mut maps = maps.borrow_mut();
+    let flow = maps.get_mut(&group).and_then(|map| map.flows.get_mut(key));
+    if let Some(tag) = flow {
+        tag.seen = seen;
+    }
+}
+
 /// All maps. Fields that a packet can change are cells, as in the kernel.
 #[derive(Clone, Debug, Default)]
 pub struct Memory {
@@ -209,6 +217,10 @@ impl Tables for Memory {
             .is_some_and(|window| window.set(key, tag))
     }
 
+    fn touch_tag(&self, group: u16, key: &FlowKey, seen: u32) {
+        touch(&self.windows, group, key, seen);
+    }
+
     fn may_tag(&self, tag: &Tag) -> bool {
         let mut budget = self.tag_budget.get();
         let may = budget.spend(tag, self.settings.tags_like(tag));
@@ -235,6 +247,10 @@ impl Tables for Memory {
         flows
             .get_mut(&group)
             .is_some_and(|flows| flows.set(key, tag))
+    }
+
+    fn touch_udp_flow(&self, group: u16, key: &FlowKey, seen: u32) {
+        touch(&self.udp_flows, group, key, seen);
     }
 
     fn note(&self, key: &FlowKey) -> Option<Note> {

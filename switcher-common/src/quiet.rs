@@ -84,6 +84,9 @@ impl<T: Tables> Tables for Quiet<'_, T> {
     }
 
     #[inline(always)]
+    fn touch_tag(&self, _: u16, _: &FlowKey, _: u32) {}
+
+    #[inline(always)]
     fn may_tag(&self, _: &Tag) -> bool {
         false
     }
@@ -105,6 +108,9 @@ impl<T: Tables> Tables for Quiet<'_, T> {
     fn set_udp_flow(&self, _: u16, _: &FlowKey, _: Tag) -> bool {
         false
     }
+
+    #[inline(always)]
+    fn touch_udp_flow(&self, _: u16, _: &FlowKey, _: u32) {}
 
     #[inline(always)]
     fn note(&self, key: &FlowKey) -> Option<Note> {

@@ -531,7 +531,7 @@ impl<T: Tables> Flows for TcpFlow<'_, T> {
 
     #[inline(always)]
     fn refresh(&self, tag: Tag) {
-        let _kept_anyway = self.tables.set_tag(self.group, &self.key, tag);
+        self.tables.touch_tag(self.group, &self.key, tag.seen);
     }
 
     #[inline(always)]
@@ -559,7 +559,7 @@ impl<T: Tables> Flows for UdpFlow<'_, T> {
 
     #[inline(always)]
     fn refresh(&self, tag: Tag) {
-        let _kept_anyway = self.tables.set_udp_flow(self.group, &self.key, tag);
+        self.tables.touch_udp_flow(self.group, &self.key, tag.seen);
     }
 
     #[inline(always)]

@@ -44,6 +44,8 @@ pub trait Tables {
     fn tag(&self, group: u16, key: &FlowKey) -> Option<Tag>;
     /// Sets a tag; false if there is no window or its map refuses.
     fn set_tag(&self, group: u16, key: &FlowKey, tag: Tag) -> bool;
+    /// Notes in a tag, if it is there, when its flow's last packet came.
+    fn touch_tag(&self, group: u16, key: &FlowKey, seen: u32);
     /// Whether this CPU may make one more tag in the tick that the tag is of: a flood of SYNs is not to fill the
     /// flow map faster than the agent looks at it. SYNs and flows that are learnt count apart.
     fn may_tag(&self, tag: &Tag) -> bool;
@@ -55,6 +57,8 @@ pub trait Tables {
     fn udp_flow(&self, group: u16, key: &FlowKey) -> Option<Tag>;
     /// Sets a UDP flow's tag; false if its map refuses.
     fn set_udp_flow(&self, group: u16, key: &FlowKey, tag: Tag) -> bool;
+    /// The same as [`touch_tag`](Self::touch_tag) for a UDP flow.
+    fn touch_udp_flow(&self, group: u16, key: &FlowKey, seen: u32);
 
     /// What is noted of a direct or preview flow.
     fn note(&self, key: &FlowKey) -> Option<Note>;

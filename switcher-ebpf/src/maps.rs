@@ -222,6 +222,13 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
+    fn touch_tag(&self, group: u16, key: &FlowKey, seen: u32) {
+        if let Some(window) = WINDOWS.get(u32::from(group)) {
+            touch(window.get_ptr_mut(key), seen);
+        }
+    }
+
+    #[inline(always)]
     fn may_tag(&self, tag: &Tag) -> bool {
         let most = self.settings().tags_like(tag);
         match TAG_BUDGET.get_ptr_mut(0) {
@@ -258,6 +265,13 @@ impl Tables for Maps {
         match UDP_FLOWS_OF.get(u32::from(group)) {
             Some(flows) => flows.insert(key, tag, 0).is_ok(),
             None => false,
+        }
+    }
+
+    #[inline(always)]
+    fn touch_udp_flow(&self, group: u16, key: &FlowKey, seen: u32) {
+        if let Some(flows) = UDP_FLOWS_OF.get(u32::from(group)) {
+            touch(flows.get_ptr_mut(key), seen);
         }
     }
 
@@ -393,4 +407,13 @@ fn notice(kind: u32, group: u32, id: u32, mark: u32) {
         id,
     };
     let _full = NOTICES.output(notice, 0);
+}
+
+/// In place, which takes no lock and no new entry. One that another flow gets at this moment lives a little longer.
+#[inline(always)]
+fn touch(tag: Option<*mut Tag>, seen: u32) {
+    if let Some(tag) = tag {
+        // SAFETY: an aligned word of an entry; nobody expects it to stay as it is.
+        unsafe { (&raw mut (*tag).seen).write_volatile(seen) };
+    }
 }
