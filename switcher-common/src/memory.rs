@@ -42,14 +42,6 @@ impl FlowMap {
     }
 }
 
-fn touch(maps: &RefCell<BTreeMap<u16, FlowMap>>, group: u16, key: &FlowKey, seen: u32) {
-    let mut maps = maps.borrow_mut();
-    let flow = maps.get_mut(&group).and_then(|map| map.flows.get_mut(key));
-    if let Some(tag) = flow {
-        tag.seen = seen;
-    }
-}
-
 /// All maps. Fields that a packet can change are cells, as in the kernel.
 #[derive(Clone, Debug, Default)]
 pub struct Memory {
@@ -161,6 +153,9 @@ pub fn port_entry_code(
 }
 
 impl Tables for Memory {
+    /// Whether it is a UDP flow's, its group and flow.
+    type Place = (bool, u16, FlowKey);
+
     fn known(&self, port: Port) -> bool {
         self.port(port) != PortEntry::default()
     }
@@ -206,8 +201,9 @@ impl Tables for Memory {
         self.settings
     }
 
-    fn tag(&self, group: u16, key: &FlowKey) -> Option<Tag> {
-        self.windows.borrow().get(&group)?.flows.get(key).copied()
+    fn tag(&self, group: u16, key: &FlowKey) -> Option<(Tag, Self::Place)> {
+        let tag = *self.windows.borrow().get(&group)?.flows.get(key)?;
+        Some((tag, (false, group, *key)))
     }
 
     fn set_tag(&self, group: u16, key: &FlowKey, tag: Tag) -> bool {
@@ -217,8 +213,17 @@ impl Tables for Memory {
             .is_some_and(|window| window.set(key, tag))
     }
 
-    fn touch_tag(&self, group: u16, key: &FlowKey, seen: u32) {
-        touch(&self.windows, group, key, seen);
+    fn touch(&self, (is_udp, group, key): Self::Place, seen: u32) {
+        let maps = if is_udp {
+            &self.udp_flows
+        } else {
+            &self.windows
+        };
+        let mut maps = maps.borrow_mut();
+        let map = maps.get_mut(&group);
+        if let Some(tag) = map.and_then(|map| map.flows.get_mut(&key)) {
+            tag.seen = seen;
+        }
     }
 
     fn may_tag(&self, tag: &Tag) -> bool {
@@ -238,8 +243,9 @@ impl Tables for Memory {
         }
     }
 
-    fn udp_flow(&self, group: u16, key: &FlowKey) -> Option<Tag> {
-        self.udp_flows.borrow().get(&group)?.flows.get(key).copied()
+    fn udp_flow(&self, group: u16, key: &FlowKey) -> Option<(Tag, Self::Place)> {
+        let tag = *self.udp_flows.borrow().get(&group)?.flows.get(key)?;
+        Some((tag, (true, group, *key)))
     }
 
     fn set_udp_flow(&self, group: u16, key: &FlowKey, tag: Tag) -> bool {
@@ -247,10 +253,6 @@ impl Tables for Memory {
         flows
             .get_mut(&group)
             .is_some_and(|flows| flows.set(key, tag))
-    }
-
-    fn touch_udp_flow(&self, group: u16, key: &FlowKey, seen: u32) {
-        touch(&self.udp_flows, group, key, seen);
     }
 
     fn note(&self, key: &FlowKey) -> Option<Note> {

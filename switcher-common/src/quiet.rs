@@ -18,6 +18,8 @@ use crate::word::Word;
 pub(crate) struct Quiet<'a, T>(pub(crate) &'a T);
 
 impl<T: Tables> Tables for Quiet<'_, T> {
+    type Place = ();
+
     #[inline(always)]
     fn known(&self, port: Port) -> bool {
         self.0.known(port)
@@ -74,8 +76,8 @@ impl<T: Tables> Tables for Quiet<'_, T> {
     }
 
     #[inline(always)]
-    fn tag(&self, group: u16, key: &FlowKey) -> Option<Tag> {
-        self.0.tag(group, key)
+    fn tag(&self, group: u16, key: &FlowKey) -> Option<(Tag, ())> {
+        self.0.tag(group, key).map(|(tag, _)| (tag, ()))
     }
 
     #[inline(always)]
@@ -84,7 +86,7 @@ impl<T: Tables> Tables for Quiet<'_, T> {
     }
 
     #[inline(always)]
-    fn touch_tag(&self, _: u16, _: &FlowKey, _: u32) {}
+    fn touch(&self, (): (), _: u32) {}
 
     #[inline(always)]
     fn may_tag(&self, _: &Tag) -> bool {
@@ -100,17 +102,14 @@ impl<T: Tables> Tables for Quiet<'_, T> {
     fn remove_tag(&self, _: u16, _: &FlowKey) {}
 
     #[inline(always)]
-    fn udp_flow(&self, group: u16, key: &FlowKey) -> Option<Tag> {
-        self.0.udp_flow(group, key)
+    fn udp_flow(&self, group: u16, key: &FlowKey) -> Option<(Tag, ())> {
+        self.0.udp_flow(group, key).map(|(tag, _)| (tag, ()))
     }
 
     #[inline(always)]
     fn set_udp_flow(&self, _: u16, _: &FlowKey, _: Tag) -> bool {
         false
     }
-
-    #[inline(always)]
-    fn touch_udp_flow(&self, _: u16, _: &FlowKey, _: u32) {}
 
     #[inline(always)]
     fn note(&self, key: &FlowKey) -> Option<Note> {

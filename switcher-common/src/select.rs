@@ -1,5 +1,7 @@
 //! Which endpoint a packet of a service goes to: tables, word and window brought together.
 
+use core::cell::Cell;
+
 use crate::abi::notice::notice_kind;
 use crate::abi::{FlowKey, Note, Service, TCP, Tag, flow_space, note_kind, service_flags};
 use crate::parse::Packet;
@@ -252,6 +254,7 @@ impl<T: Tables, S: Stack> Windowed<'_, T, S> {
             tables: self.tables,
             group: self.service.group,
             key: flow_key(self.packet, self.index, flow_space::WINDOW),
+            place: Cell::new(None),
         }
     }
 
@@ -346,6 +349,7 @@ pub(crate) fn remembered<T: Tables>(
         tables,
         group: service.group,
         key,
+        place: Cell::new(None),
     };
     let floor = tables.udp_floor(service.group);
     let idle = tables.settings().udp_idle;
@@ -512,16 +516,20 @@ const fn flow_key(packet: &Packet, id: u16, space: u32) -> FlowKey {
     }
 }
 
-struct TcpFlow<'a, T> {
+struct TcpFlow<'a, T: Tables> {
     tables: &'a T,
     group: u16,
     key: FlowKey,
+    /// Where its tag was found.
+    place: Cell<Option<T::Place>>,
 }
 
 impl<T: Tables> Flows for TcpFlow<'_, T> {
     #[inline(always)]
     fn get(&self) -> Option<Tag> {
-        self.tables.tag(self.group, &self.key)
+        let (tag, place) = self.tables.tag(self.group, &self.key)?;
+        self.place.set(Some(place));
+        Some(tag)
     }
 
     #[inline(always)]
@@ -531,7 +539,9 @@ impl<T: Tables> Flows for TcpFlow<'_, T> {
 
     #[inline(always)]
     fn refresh(&self, tag: Tag) {
-        self.tables.touch_tag(self.group, &self.key, tag.seen);
+        if let Some(place) = self.place.get() {
+            self.tables.touch(place, tag.seen);
+        }
     }
 
     #[inline(always)]
@@ -540,16 +550,20 @@ impl<T: Tables> Flows for TcpFlow<'_, T> {
     }
 }
 
-struct UdpFlow<'a, T> {
+struct UdpFlow<'a, T: Tables> {
     tables: &'a T,
     group: u16,
     key: FlowKey,
+    /// Where its tag was found.
+    place: Cell<Option<T::Place>>,
 }
 
 impl<T: Tables> Flows for UdpFlow<'_, T> {
     #[inline(always)]
     fn get(&self) -> Option<Tag> {
-        self.tables.udp_flow(self.group, &self.key)
+        let (tag, place) = self.tables.udp_flow(self.group, &self.key)?;
+        self.place.set(Some(place));
+        Some(tag)
     }
 
     #[inline(always)]
@@ -559,7 +573,9 @@ impl<T: Tables> Flows for UdpFlow<'_, T> {
 
     #[inline(always)]
     fn refresh(&self, tag: Tag) {
-        self.tables.touch_udp_flow(self.group, &self.key, tag.seen);
+        if let Some(place) = self.place.get() {
+            self.tables.touch(place, tag.seen);
+        }
     }
 
     #[inline(always)]

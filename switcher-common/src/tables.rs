@@ -17,6 +17,9 @@ use crate::word::Word;
 /// The maps, as one packet needs them. Methods take `&self`: the kernel's maps are shared by all CPUs,
 /// and a write of one packet is visible to the others at once.
 pub trait Tables {
+    /// Where a tag was found.
+    type Place: Copy;
+
     /// Whether anybody might be concerned by a packet with this port.
     fn known(&self, port: Port) -> bool;
     /// Who might be concerned by a packet with this port.
@@ -41,11 +44,11 @@ pub trait Tables {
     fn settings(&self) -> Settings;
 
     /// A flow's tag in its group's window; nothing if no window is open.
-    fn tag(&self, group: u16, key: &FlowKey) -> Option<Tag>;
+    fn tag(&self, group: u16, key: &FlowKey) -> Option<(Tag, Self::Place)>;
     /// Sets a tag; false if there is no window or its map refuses.
     fn set_tag(&self, group: u16, key: &FlowKey, tag: Tag) -> bool;
-    /// Notes in a tag, if it is there, when its flow's last packet came.
-    fn touch_tag(&self, group: u16, key: &FlowKey, seen: u32);
+    /// Notes in a tag when its flow's last packet came, a UDP flow's included: no other look-up.
+    fn touch(&self, place: Self::Place, seen: u32);
     /// Whether this CPU may make one more tag in the tick that the tag is of: a flood of SYNs is not to fill the
     /// flow map faster than the agent looks at it. SYNs and flows that are learnt count apart.
     fn may_tag(&self, tag: &Tag) -> bool;
@@ -54,11 +57,9 @@ pub trait Tables {
     /// Removes a tag.
     fn remove_tag(&self, group: u16, key: &FlowKey);
     /// A UDP flow's tag.
-    fn udp_flow(&self, group: u16, key: &FlowKey) -> Option<Tag>;
+    fn udp_flow(&self, group: u16, key: &FlowKey) -> Option<(Tag, Self::Place)>;
     /// Sets a UDP flow's tag; false if its map refuses.
     fn set_udp_flow(&self, group: u16, key: &FlowKey, tag: Tag) -> bool;
-    /// The same as [`touch_tag`](Self::touch_tag) for a UDP flow.
-    fn touch_udp_flow(&self, group: u16, key: &FlowKey, seen: u32);
 
     /// What is noted of a direct or preview flow.
     fn note(&self, key: &FlowKey) -> Option<Note>;

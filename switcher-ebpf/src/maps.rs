@@ -115,6 +115,8 @@ pub(crate) static EGRESS_STAGES: ProgramArray<1> = ProgramArray::new();
 pub(crate) struct Maps;
 
 impl Tables for Maps {
+    type Place = *mut Tag;
+
     #[inline(always)]
     fn known(&self, port: Port) -> bool {
         let (word, bit) = known_port(port.number());
@@ -207,10 +209,11 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
-    fn tag(&self, group: u16, key: &FlowKey) -> Option<Tag> {
+    fn tag(&self, group: u16, key: &FlowKey) -> Option<(Tag, *mut Tag)> {
         let window = WINDOWS.get(u32::from(group))?;
+        let place = window.get_ptr_mut(key)?;
         // SAFETY: copied at once; an entry that is replaced meanwhile is freed after a grace period.
-        unsafe { window.get(key) }.copied()
+        Some((unsafe { place.read() }, place))
     }
 
     #[inline(always)]
@@ -222,10 +225,10 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
-    fn touch_tag(&self, group: u16, key: &FlowKey, seen: u32) {
-        if let Some(window) = WINDOWS.get(u32::from(group)) {
-            touch(window.get_ptr_mut(key), seen);
-        }
+    fn touch(&self, place: *mut Tag, seen: u32) {
+        // SAFETY: an aligned word of an entry, written in place, which takes no lock and no new entry. One that another
+        // flow gets at this moment lives a little longer.
+        unsafe { (&raw mut (*place).seen).write_volatile(seen) };
     }
 
     #[inline(always)]
@@ -253,11 +256,12 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
-    fn udp_flow(&self, group: u16, key: &FlowKey) -> Option<Tag> {
+    fn udp_flow(&self, group: u16, key: &FlowKey) -> Option<(Tag, *mut Tag)> {
         let flows = UDP_FLOWS_OF.get(u32::from(group))?;
+        let place = flows.get_ptr_mut(key)?;
         // SAFETY: copied at once. An eviction in between can hand over another flow's tag for one
         // datagram, which is what LRU maps are.
-        unsafe { flows.get(key) }.copied()
+        Some((unsafe { place.read() }, place))
     }
 
     #[inline(always)]
@@ -265,13 +269,6 @@ impl Tables for Maps {
         match UDP_FLOWS_OF.get(u32::from(group)) {
             Some(flows) => flows.insert(key, tag, 0).is_ok(),
             None => false,
-        }
-    }
-
-    #[inline(always)]
-    fn touch_udp_flow(&self, group: u16, key: &FlowKey, seen: u32) {
-        if let Some(flows) = UDP_FLOWS_OF.get(u32::from(group)) {
-            touch(flows.get_ptr_mut(key), seen);
         }
     }
 
@@ -407,13 +404,4 @@ fn notice(kind: u32, group: u32, id: u32, mark: u32) {
         id,
     };
     let _full = NOTICES.output(notice, 0);
-}
-
-/// In place, which takes no lock and no new entry. One that another flow gets at this moment lives a little longer.
-#[inline(always)]
-fn touch(tag: Option<*mut Tag>, seen: u32) {
-    if let Some(tag) = tag {
-        // SAFETY: an aligned word of an entry; nobody expects it to stay as it is.
-        unsafe { (&raw mut (*tag).seen).write_volatile(seen) };
-    }
 }

@@ -308,11 +308,13 @@ impl Request<'_> {
                 .map(|note| note.id);
         }
         let tag = if self.service.has_connections() {
-            memory
-                .tag(group, &key(flow_space::WINDOW))
+            let found = memory.tag(group, &key(flow_space::WINDOW));
+            found
+                .map(|(tag, _)| tag)
                 .filter(|tag| word.phase() != Phase::Steady && tag.epoch == word.epoch())
         } else {
-            memory.udp_flow(group, &key(flow_space::UDP)).filter(|tag| {
+            let found = memory.udp_flow(group, &key(flow_space::UDP));
+            found.map(|(tag, _)| tag).filter(|tag| {
                 let (floor, idle) = (memory.udp_floor(group), memory.settings().udp_idle);
                 steer::is_flow(*tag, floor, stack.now(), idle)
             })

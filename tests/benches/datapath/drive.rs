@@ -57,10 +57,36 @@ const LIVE_BATCH: u32 = 64;
 
 /// What is read for a frame, one line of the cache after the other: of each structure one, which has so many
 /// lines. Zero where nothing more is read, else a power of two, [`LINES`] at most.
-pub(crate) type Touches = [u32; TOUCHES as usize];
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Touches {
+    lines: [u32; TOUCHES as usize],
+    /// Which of them are written, too: a bit for each.
+    writes: u32,
+}
 
 /// Nothing is read.
-pub(crate) const UNTOUCHED: Touches = [0; TOUCHES as usize];
+pub(crate) const UNTOUCHED: Touches = Touches {
+    lines: [0; TOUCHES as usize],
+    writes: 0,
+};
+
+impl Touches {
+    /// Reads from structures with so many lines each, in this order.
+    pub(crate) fn of(structures: &[u32]) -> Self {
+        let mut touches = UNTOUCHED;
+        touches.lines[..structures.len()].copy_from_slice(structures);
+        touches
+    }
+
+    /// The last of them is written, too.
+    pub(crate) fn written(self) -> Self {
+        let read = self.lines.iter().take_while(|lines| **lines > 0).count();
+        Self {
+            writes: 1 << read.saturating_sub(1),
+            ..self
+        }
+    }
+}
 
 /// Services that flows are spread over; both are powers of two.
 #[derive(Clone, Copy, Debug)]
@@ -91,6 +117,7 @@ struct Plan {
     destination: u32,
     addresses: u32,
     ports: u32,
+    writes: u32,
     interface: u32,
     client_port: u16,
     destination_port: u16,
@@ -205,10 +232,11 @@ impl Driver {
             destination: u32::from_ne_bytes(load.server.ip().octets()),
             addresses: load.servers.addresses - 1,
             ports: load.servers.ports - 1,
+            writes: load.touches.writes,
             interface: load.interface,
             client_port: load.client.port().to_be(),
             destination_port: load.server.port().to_be(),
-            touches: load.touches,
+            touches: load.touches.lines,
         };
         self.driven = self.driven.wrapping_add(repeat);
         Ok(Array::try_from(map)?.set(0, plan, 0)?)

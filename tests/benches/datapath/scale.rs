@@ -12,7 +12,7 @@ use switcher_tests::kernel::Kernel;
 use switcher_tests::site;
 use switcher_tests::town::{CLIENT, GROUP, State};
 
-use crate::drive::{Driver, LINES, Servers, Target, Touches, UNTOUCHED};
+use crate::drive::{Driver, LINES, Servers, Target, Touches};
 use crate::memory::{MIB, memlock};
 use crate::packets::{Kind, MANY, Share, packet, prepare, share, stay_on_this_cpu, tagged, total};
 use crate::report::Report;
@@ -135,9 +135,10 @@ fn tags(
     let alone = total(driver, &kind, 1, rounds)?;
     let cold = total(driver, &kind, MANY, rounds)?;
     let warm = total(driver, &kind, 1, rounds)?;
-    // A bucket's head, and of two entries (every other one has another before it in its bucket) two lines.
+    // A bucket's head, of which there are as many as the map has room, and of two entries (some have another before them in
+    // their bucket, and most are in two lines) a line each; when the flow was last seen is written.
     let entries = lines(u64::from(MANY) * ENTRY);
-    let touches = touches(&[lines(u64::from(MANY) * HEAD), entries, entries]);
+    let touches = Touches::of(&[lines(2 * u64::from(MANY) * HEAD), entries, entries]).written();
     let Share { share, without } = share(driver, &kind, touches, rounds)?;
     let (small, large) = (
         Cost {
@@ -171,12 +172,6 @@ fn lines(bytes: u64) -> u32 {
     1 << lines.clamp(1, LINES).ilog2()
 }
 
-fn touches(lines: &[u32]) -> Touches {
-    let mut touches = UNTOUCHED;
-    touches[..lines.len()].copy_from_slice(lines);
-    touches
-}
-
 /// How services are told apart.
 #[derive(Clone, Copy)]
 enum Layout {
@@ -208,7 +203,7 @@ impl Layout {
         let counters = [of(size_of::<u64>()), of(size_of::<Counters>())];
         let service = of(size_of::<Service>());
         let found = match self {
-            _ if services <= 2 => return touches(&table),
+            _ if services <= 2 => return Touches::of(&table),
             // An element of `PORTS`, whose stride is that of arrays.
             Self::Ports => vec![of(size_of::<u64>()), service],
             // A bucket's head of `ADDRESSES`, which is far larger, so that each is in a line of its own; and an entry,
@@ -218,7 +213,7 @@ impl Layout {
                 vec![of(LINE as usize), entry, entry, service]
             }
         };
-        touches(&[&found[..], &table, &counters].concat())
+        Touches::of(&[&found[..], &table, &counters].concat())
     }
 
     fn packets(self, name: &'static str, driven: u32) -> Kind {

@@ -21,6 +21,8 @@ pub struct Plan {
     pub addresses: u32,
     /// The same, by port.
     pub ports: u32,
+    /// Which of its reads `touch` also writes: a bit for each.
+    pub writes: u32,
     /// Where `across` sends the frame.
     pub interface: u32,
     /// Client port of the first flow, in network order.
