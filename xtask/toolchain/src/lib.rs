@@ -10,6 +10,8 @@ use std::process::Command;
 use anyhow::Context as _;
 pub use aya_build::Package;
 use aya_build::Toolchain;
+use object::build::elf;
+use object::elf::SHT_STRTAB;
 
 /// The rustup name that `cargo xtask setup` gives to the distribution's compiler.
 pub const DISTRIBUTION: &str = "switcher-bpf";
@@ -44,7 +46,41 @@ pub fn build(package: Package<'_>) -> anyhow::Result<()> {
         unsafe { std::env::set_var(name, value) };
     }
     aya_build::build_ebpf([package], Toolchain::Custom(name))
-        .with_context(|| format!("building the kernel object with rustup toolchain `{name}`"))
+        .with_context(|| format!("building the kernel object with rustup toolchain `{name}`"))?;
+    for built in std::fs::read_dir(&out_dir)? {
+        let path = built?.path();
+        if path.is_file() {
+            lighten(&path).with_context(|| format!("lightening {}", path.display()))?;
+        }
+    }
+    Ok(())
+}
+
+/// Takes DWARF out of an object, which is most of it: what the kernel wants to know of its source is BTF.
+fn lighten(path: &Path) -> anyhow::Result<()> {
+    let whole = std::fs::read(path)?;
+    let mut object = elf::Builder::read(&*whole)?;
+    let mut lost = Vec::new();
+    for section in &mut object.sections {
+        let name = section.name.to_string();
+        let of = name.strip_prefix(".rel").unwrap_or(&name);
+        if of.starts_with(".debug_") {
+            section.delete = true;
+            lost.push(section.id());
+        }
+    }
+    for symbol in &mut object.symbols {
+        symbol.delete |= symbol.section.is_some_and(|it| lost.contains(&it));
+    }
+    // LLVM has one table for names of symbols and sections, which is the symbols' here.
+    let names = object.sections.add();
+    names.name = b".shstrtab"[..].into();
+    names.sh_type = SHT_STRTAB;
+    names.sh_addralign = 1;
+    names.data = elf::SectionData::SectionString;
+    let mut light = Vec::new();
+    object.write(&mut light)?;
+    Ok(std::fs::write(path, light)?)
 }
 
 /// Lets all build scripts of a target directory use one directory for BPF.
