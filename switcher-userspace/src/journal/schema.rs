@@ -109,6 +109,14 @@ const ADDED: [&str; VERSION as usize - 1] = [
 ",
 ];
 
+/// Whether commits wait until they are on the disk. Without that, those after it still come after it there (SQLite's
+/// write-ahead log).
+pub(super) fn flush(db: &Connection, waits: bool) -> anyhow::Result<()> {
+    let level = if waits { "FULL" } else { "NORMAL" };
+    db.pragma_update(None, "synchronous", level)
+        .context("set how the record is flushed")
+}
+
 /// Makes the tables in a new file, brings those of earlier versions up to date.
 pub(super) fn prepare(db: &Connection) -> anyhow::Result<()> {
     let damaged =
@@ -138,7 +146,7 @@ pub(super) fn prepare(db: &Connection) -> anyhow::Result<()> {
     );
     db.pragma_update(None, "journal_mode", "WAL")
         .context(damaged)?;
-    db.pragma_update(None, "synchronous", "FULL")?;
+    flush(db, true)?;
     db.busy_timeout(std::time::Duration::from_secs(2))?;
     if version < VERSION {
         let tables = if version == 0 { TABLES } else { "" };
