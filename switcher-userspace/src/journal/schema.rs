@@ -146,6 +146,8 @@ pub(super) fn prepare(db: &Connection) -> anyhow::Result<()> {
     );
     db.pragma_update(None, "journal_mode", "WAL")
         .context(damaged)?;
+    // KiB, if negative: what is asked for again and again is little.
+    db.pragma_update(None, "cache_size", -512)?;
     flush(db, true)?;
     db.busy_timeout(std::time::Duration::from_secs(2))?;
     if version < VERSION {
