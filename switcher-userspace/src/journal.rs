@@ -262,9 +262,7 @@ impl Journal {
         })
     }
 
-    /// Commits the intent, with the key of the change that it is: whoever kills the agent finds it. It reaches the disk
-    /// with the next commit, which comes before anybody is answered; a host that loses power before that has lost the
-    /// switch as well.
+    /// Commits the intent, with the key of the change that it is.
     ///
     /// # Errors
     /// When the file can't be written.
@@ -274,16 +272,13 @@ impl Journal {
         once: Option<&Once>,
         events: &[Outgoing],
     ) -> anyhow::Result<()> {
-        schema::flush(&self.db, false)?;
-        let written = self.write_cutover(cutover, |transaction| {
+        self.write_cutover(cutover, |transaction| {
             if let Some(once) = once {
                 once.begins(&cutover.id)
                     .write(transaction, &once.key, Timestamp::now())?;
             }
             outbox::put(transaction, events)
-        });
-        schema::flush(&self.db, true)?;
-        written
+        })
     }
 
     fn write_cutover(

@@ -109,14 +109,6 @@ const ADDED: [&str; VERSION as usize - 1] = [
 ",
 ];
 
-/// Whether commits wait until they are on the disk. Without that, those after it still come after it there (SQLite's
-/// write-ahead log).
-pub(super) fn flush(db: &Connection, waits: bool) -> anyhow::Result<()> {
-    let level = if waits { "FULL" } else { "NORMAL" };
-    db.pragma_update(None, "synchronous", level)
-        .context("set how the record is flushed")
-}
-
 /// Makes the tables in a new file, brings those of earlier versions up to date.
 pub(super) fn prepare(db: &Connection) -> anyhow::Result<()> {
     let damaged =
@@ -148,7 +140,7 @@ pub(super) fn prepare(db: &Connection) -> anyhow::Result<()> {
         .context(damaged)?;
     // KiB, if negative: what is asked for again and again is little.
     db.pragma_update(None, "cache_size", -512)?;
-    flush(db, true)?;
+    db.pragma_update(None, "synchronous", "FULL")?;
     db.busy_timeout(std::time::Duration::from_secs(2))?;
     if version < VERSION {
         let tables = if version == 0 { TABLES } else { "" };

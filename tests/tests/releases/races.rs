@@ -142,6 +142,10 @@ fn race(stand: &Stand) -> Result<Outcomes> {
             "round {round}: {} is said to be live, and {colour} is",
             after.live
         );
+        if after.live != before.live {
+            // Else the next abort could mean this flip, as long as it drains.
+            runtime.block_on(order(&client, "rollback"))?;
+        }
     }
     Ok(outcomes)
 }
