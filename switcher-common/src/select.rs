@@ -1,14 +1,15 @@
 //! Which endpoint a packet of a service goes to: tables, word and window brought together.
 
-use core::cell::Cell;
+mod flows;
 
 use crate::abi::notice::notice_kind;
-use crate::abi::{FlowKey, Note, Service, TCP, Tag, flow_space, note_kind, service_flags};
+use crate::abi::{FlowKey, Note, Service, TCP, flow_space, note_kind, service_flags};
 use crate::parse::Packet;
-use crate::steer::{self, Choice, Flows, How, Ownership, Segment};
+use crate::steer::{self, Choice, How, Ownership, Segment};
 use crate::tables::{Stack, Tables};
 use crate::verdict::Reason;
 use crate::word::{Phase, Word, flags};
+use flows::{TcpFlow, UdpFlow};
 
 /// Where a packet of a service goes.
 ///
@@ -250,12 +251,8 @@ impl<T: Tables, S: Stack> Windowed<'_, T, S> {
 
     #[inline(always)]
     fn flow(&self) -> TcpFlow<'_, T> {
-        TcpFlow {
-            tables: self.tables,
-            group: self.service.group,
-            key: flow_key(self.packet, self.index, flow_space::WINDOW),
-            place: Cell::new(None),
-        }
+        let key = flow_key(self.packet, self.index, flow_space::WINDOW);
+        TcpFlow::new(self.tables, self.service.group, key)
     }
 
     /// The endpoint of the colour before.
@@ -345,12 +342,7 @@ pub(crate) fn remembered<T: Tables>(
     tables: &T,
     now: u32,
 ) -> Steered {
-    let flow = UdpFlow {
-        tables,
-        group: service.group,
-        key,
-        place: Cell::new(None),
-    };
+    let flow = UdpFlow::new(tables, service.group, key);
     let floor = tables.udp_floor(service.group);
     let idle = tables.settings().udp_idle;
     let ((endpoint, how), begins) = steer::flow(word, floor, new, now, idle, &flow);
@@ -513,73 +505,5 @@ const fn flow_key(packet: &Packet, id: u16, space: u32) -> FlowKey {
         port: packet.source_port,
         id,
         space,
-    }
-}
-
-struct TcpFlow<'a, T: Tables> {
-    tables: &'a T,
-    group: u16,
-    key: FlowKey,
-    /// Where its tag was found.
-    place: Cell<Option<T::Place>>,
-}
-
-impl<T: Tables> Flows for TcpFlow<'_, T> {
-    #[inline(always)]
-    fn get(&self) -> Option<Tag> {
-        let (tag, place) = self.tables.tag(self.group, &self.key)?;
-        self.place.set(Some(place));
-        Some(tag)
-    }
-
-    #[inline(always)]
-    fn put(&self, tag: Tag) -> bool {
-        self.tables.may_tag(&tag) && self.tables.set_tag(self.group, &self.key, tag)
-    }
-
-    #[inline(always)]
-    fn refresh(&self, tag: Tag) {
-        if let Some(place) = self.place.get() {
-            self.tables.touch(place, tag.seen);
-        }
-    }
-
-    #[inline(always)]
-    fn remove(&self) {
-        self.tables.remove_tag(self.group, &self.key);
-    }
-}
-
-struct UdpFlow<'a, T: Tables> {
-    tables: &'a T,
-    group: u16,
-    key: FlowKey,
-    /// Where its tag was found.
-    place: Cell<Option<T::Place>>,
-}
-
-impl<T: Tables> Flows for UdpFlow<'_, T> {
-    #[inline(always)]
-    fn get(&self) -> Option<Tag> {
-        let (tag, place) = self.tables.udp_flow(self.group, &self.key)?;
-        self.place.set(Some(place));
-        Some(tag)
-    }
-
-    #[inline(always)]
-    fn put(&self, tag: Tag) -> bool {
-        self.tables.set_udp_flow(self.group, &self.key, tag)
-    }
-
-    #[inline(always)]
-    fn refresh(&self, tag: Tag) {
-        if let Some(place) = self.place.get() {
-            self.tables.touch(place, tag.seen);
-        }
-    }
-
-    #[inline(always)]
-    fn remove(&self) {
-        // UDP flows are only ever replaced.
     }
 }

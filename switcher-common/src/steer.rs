@@ -54,8 +54,8 @@ pub trait Flows {
     /// Sets the tag of a flow that is not known yet, or not as this. False if the map refuses: full, or over
     /// the rate cap, which counts SYNs apart from what is learnt.
     fn put(&self, tag: Tag) -> bool;
-    /// Changes the tag of a known flow, as well as it can.
-    fn refresh(&self, tag: Tag);
+    /// Notes in the tag that [`get`](Self::get) has found when the flow's last packet came, as well as it can.
+    fn refresh(&self, seen: u32);
     /// Forgets the flow.
     fn remove(&self);
 }
@@ -192,7 +192,7 @@ pub fn quic(
 #[inline(always)]
 fn refresh(tag: Tag, now: u32, flows: &impl Flows) {
     if silent_for(tag, now) > 0 {
-        flows.refresh(Tag { seen: now, ..tag });
+        flows.refresh(now);
     }
 }
 

@@ -8,6 +8,7 @@
 
 mod about;
 mod apply;
+mod asked;
 mod audit;
 mod automatic;
 mod bake;
@@ -48,8 +49,8 @@ pub(crate) mod tests;
 mod tunnels;
 mod wait;
 
+pub use asked::{Asked, Verb};
 pub use handle::Handle;
-pub use orders::{Asked, Verb};
 pub use recall::Recalled;
 pub use runner::{Ended, IsOwn, Runner};
 pub use shown::Shown;

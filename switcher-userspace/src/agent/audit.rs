@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tracing::warn;
 
 use super::Runner;
-use super::orders::Asked;
+use super::asked::Asked;
 use crate::exit::{Exit, Failure};
 use crate::journal::{AuditRecord, Entry, Who};
 use crate::release::GroupState;

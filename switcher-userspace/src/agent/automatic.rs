@@ -7,7 +7,7 @@ use tokio::sync::oneshot::error::TryRecvError;
 use tracing::warn;
 
 use super::Runner;
-use super::orders::{Asked, Verb};
+use super::asked::{Asked, Verb};
 use crate::api::model::{ChangeAnswer, ChangeRequest};
 use crate::exit::{Exit, Failure};
 use crate::journal::Who;

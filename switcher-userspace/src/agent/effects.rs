@@ -162,7 +162,9 @@ impl Runner {
                     cutover = cutover.id,
                     "not recorded, carried out anyway: {error:#}"
                 );
-                self.owe(name, &record, events, &error);
+                if let Some(group) = self.groups.get_mut(name) {
+                    group.owe(&record, events, &error);
+                }
             }
         }
         let Some(group) = self.groups.get_mut(name) else {

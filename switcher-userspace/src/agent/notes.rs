@@ -4,9 +4,9 @@ use jiff::Timestamp;
 use tracing::info;
 
 use super::Runner;
+use super::asked::{Asked, Verb};
 use super::audit::portrait;
 use super::failed::failure;
-use super::orders::{Asked, Verb};
 use crate::api::misleads;
 use crate::api::model::NoteAnswer;
 use crate::exit::{Exit, Failure};

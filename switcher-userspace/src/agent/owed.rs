@@ -10,7 +10,7 @@ use crate::journal::{CutoverRecord, Outgoing};
 pub(super) struct Owed {
     record: CutoverRecord,
     /// Its group's record, too.
-    state: bool,
+    with_group: bool,
     /// What others have not heard of it.
     events: Vec<Outgoing>,
     /// Why, when it was last tried.
@@ -30,53 +30,21 @@ impl Runner {
         &mut self,
         name: &str,
         record: &CutoverRecord,
-        state: bool,
+        with_group: bool,
         events: Vec<Outgoing>,
     ) -> anyhow::Result<()> {
         let Some(group) = self.groups.get_mut(name) else {
             return Ok(());
         };
-        let before = group.owed.remove(&record.id);
-        let state = state || before.as_ref().is_some_and(|it| it.state);
-        let events: Vec<_> = before
-            .into_iter()
-            .flat_map(|it| it.events)
-            .chain(events)
-            .collect();
-        let known = state.then(|| group.record());
-        let written = self.journal.tell_cutover(record, known.as_ref(), &events);
+        let owed = group.all_owed(record, with_group, events);
+        let known = owed.with_group.then(|| group.record());
+        let written = self
+            .journal
+            .tell_cutover(record, known.as_ref(), &owed.events);
         if let Err(error) = &written {
-            let owed = Owed {
-                record: record.clone(),
-                state,
-                events,
-                why: format!("{error:#}"),
-            };
-            group.owed.insert(record.id.clone(), owed);
+            group.keep(owed, error);
         }
         written
-    }
-
-    /// It was not committed in another way.
-    pub(super) fn owe(
-        &mut self,
-        name: &str,
-        record: &CutoverRecord,
-        events: Vec<Outgoing>,
-        error: &anyhow::Error,
-    ) {
-        let Some(group) = self.groups.get_mut(name) else {
-            return;
-        };
-        let owed = group.owed.entry(record.id.clone()).or_insert_with(|| Owed {
-            record: record.clone(),
-            state: false,
-            events: Vec::new(),
-            why: String::new(),
-        });
-        owed.record = record.clone();
-        owed.events.extend(events);
-        owed.why = format!("{error:#}");
     }
 
     /// Tries again, the oldest first.
@@ -107,6 +75,43 @@ impl Runner {
 }
 
 impl Group {
+    /// It could not be committed.
+    pub(super) fn owe(
+        &mut self,
+        record: &CutoverRecord,
+        events: Vec<Outgoing>,
+        error: &anyhow::Error,
+    ) {
+        let owed = self.all_owed(record, false, events);
+        self.keep(owed, error);
+    }
+
+    /// This, and what was owed of the same cut-over before.
+    fn all_owed(
+        &mut self,
+        record: &CutoverRecord,
+        with_group: bool,
+        events: Vec<Outgoing>,
+    ) -> Owed {
+        let before = self.owed.remove(&record.id);
+        Owed {
+            record: record.clone(),
+            with_group: with_group || before.as_ref().is_some_and(|it| it.with_group),
+            events: before
+                .into_iter()
+                .flat_map(|it| it.events)
+                .chain(events)
+                .collect(),
+            why: String::new(),
+        }
+    }
+
+    fn keep(&mut self, owed: Owed, error: &anyhow::Error) {
+        let why = format!("{error:#}");
+        let id = owed.record.id.clone();
+        self.owed.insert(id, Owed { why, ..owed });
+    }
+
     /// What somebody should know as long as something is not recorded.
     pub(super) fn unrecorded(&self) -> impl Iterator<Item = String> {
         self.owed.values().map(|owed| {

@@ -5,10 +5,10 @@ use std::time::Duration;
 use tracing::{info, warn};
 
 use super::Runner;
+use super::asked::Asked;
 use super::audit::asked_entry;
 use super::failed::failure;
 use super::group::Group;
-use super::orders::Asked;
 use super::terms::duration;
 use crate::api::model::PauseAnswer;
 use crate::exit::{Exit, Failure};

@@ -160,9 +160,9 @@ impl Runner {
         let told = (&record, colour);
         let written = self.journal.tell_drained(told, window.as_ref(), &events);
         if let Err(error) = &written {
-            self.owe(name, &record, events, error);
+            group.owe(&record, events, error);
             if let Some(current) = &window {
-                self.owe(name, current, Vec::new(), error);
+                group.owe(current, Vec::new(), error);
             }
         }
         written

@@ -196,9 +196,9 @@ impl Flows for Entry {
         self.fits
     }
 
-    fn refresh(&self, tag: Tag) {
+    fn refresh(&self, seen: u32) {
         if self.fits {
-            self.tag.set(Some(tag));
+            self.tag.set(self.get().map(|tag| Tag { seen, ..tag }));
         }
     }
 

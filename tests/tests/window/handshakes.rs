@@ -84,8 +84,8 @@ impl Flows for Entry {
         true
     }
 
-    fn refresh(&self, tag: Tag) {
-        self.0.set(Some(tag));
+    fn refresh(&self, seen: u32) {
+        self.0.set(self.get().map(|tag| Tag { seen, ..tag }));
     }
 
     fn remove(&self) {

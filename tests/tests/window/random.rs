@@ -331,8 +331,9 @@ impl Flows for Entry<'_> {
         true
     }
 
-    fn refresh(&self, tag: Tag) {
-        self.world.tags.borrow_mut().insert(self.flow, tag);
+    fn refresh(&self, seen: u32) {
+        let mut tags = self.world.tags.borrow_mut();
+        tags.entry(self.flow).and_modify(|tag| tag.seen = seen);
     }
 
     fn remove(&self) {

@@ -181,8 +181,8 @@ impl Flows for Entry {
         !self.1.get()
     }
 
-    fn refresh(&self, tag: Tag) {
-        let _kept_anyway = self.put(tag);
+    fn refresh(&self, seen: u32) {
+        self.0.set(self.get().map(|tag| Tag { seen, ..tag }));
     }
 
     fn remove(&self) {

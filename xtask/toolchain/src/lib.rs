@@ -69,6 +69,9 @@ fn lighten(path: &Path) -> anyhow::Result<()> {
             lost.push(section.id());
         }
     }
+    if lost.is_empty() {
+        return Ok(());
+    }
     for symbol in &mut object.symbols {
         symbol.delete |= symbol.section.is_some_and(|it| lost.contains(&it));
     }
