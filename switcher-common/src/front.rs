@@ -1,7 +1,7 @@
 //! The front of the pipeline: what is frequent, decided in few instructions.
 //!
 //! That is TCP over plain IPv4, to an endpoint on this host or one whose next hop is known, while nothing is being
-//! switched, or within a connection of which nothing has to be remembered; and whatever is nobody's business. Where
+//! switched, or within a connection whose tag is there, or that needs none; and whatever is nobody's business. Where
 //! things are in such a packet is known beforehand, so that little is left of the very functions that the whole
 //! pipeline consists of. What it decides, [`pipeline::ingress`](crate::pipeline::ingress) would decide alike;
 //! everything else it leaves to that, untouched and uncounted.

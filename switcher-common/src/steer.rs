@@ -128,7 +128,7 @@ pub fn tagged(
     }
 }
 
-/// What [`tagged`] says of a segment within a connection, if nothing is to be remembered of it. Nothing for all
+/// What [`tagged`] says of a segment within a connection, if there is no tag to be made for it. Nothing for all
 /// others.
 #[inline(always)]
 pub fn known(word: Word, new: u16, now: u32, flows: &impl Flows) -> Option<Choice> {
@@ -138,7 +138,8 @@ pub fn known(word: Word, new: u16, now: u32, flows: &impl Flows) -> Option<Choic
     };
     let tag = flows.get().unwrap_or(none);
     if tag.epoch == word.epoch() {
-        return (silent_for(tag, now) == 0).then_some((tag.endpoint, How::Tag));
+        refresh(tag, now, flows);
+        return Some((tag.endpoint, How::Tag));
     }
     (word.phase() == Phase::Draining).then_some((new, How::Current))
 }

@@ -146,6 +146,7 @@ fn without_front(before: &State, after: &State, frame: &[u8], (verdict, ours): (
     assert_eq!(ours.counters, theirs.counters, "with the front and without");
     assert_eq!(ours.reasons, theirs.reasons, "with the front and without");
     assert_eq!(ours.notes, theirs.notes, "with the front and without");
+    assert_eq!(ours.windows, theirs.windows, "with the front and without");
 }
 
 fn run(state: &State, hook: Hook, frame: &mut Vec<u8>) -> Verdict {

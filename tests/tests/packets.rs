@@ -3,14 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddrV4;
 
-use switcher_common::abi::Counters;
 use switcher_common::abi::notice::notice_kind::{EXPIRED, FIRST, FULL, LEAK};
-use switcher_common::pipeline;
+use switcher_common::abi::{Counters, Tag};
 use switcher_common::quic::V1;
 use switcher_common::rewrite::Hop;
 use switcher_common::tables::Route;
 use switcher_common::verdict::{Reason, Verdict};
 use switcher_common::word::Phase;
+use switcher_common::{front, pipeline};
 use switcher_tests::cases::{self, Case, Hook, Remembered};
 use switcher_tests::cave::{CAVE, WELL};
 use switcher_tests::frame::{Build, flag, sound};
@@ -39,6 +39,22 @@ fn sentences_are_unique() {
     }
     seen.retain(|_, times| *times > 2);
     assert!(seen.is_empty(), "{seen:?}");
+}
+
+/// The front itself notes that a flow is alive: flows of less than a packet a tick don't need the whole pipeline.
+#[test]
+fn the_front_notes_that_a_flow_is_alive() {
+    let silent = Tag {
+        seen: NOW - 5,
+        ..flow_tag(id(CELL, 0))
+    };
+    let state = State::new(cases::open()).tag(CLIENT, CELL, silent);
+    let mut frame = Build::tcp(CLIENT, CELL, flag::ACK).bytes();
+    let verdict = front::ingress(&mut frame, &state.memory, &state.told);
+    assert_eq!(verdict, Verdict::Deliver);
+    let windows = state.memory.windows.borrow();
+    let tag = windows[&GROUP].flows[&window_key(CLIENT, CELL)];
+    assert_eq!(tag, flow_tag(id(CELL, 0)));
 }
 
 /// What the first fragment of a packet leaves behind is what the others need.

@@ -32,6 +32,8 @@ pub(crate) enum Target {
     Touch = 3,
     /// Sends the frame on as it is.
     Across = 4,
+    /// Knows every flow, and does nothing else.
+    LookUp = 5,
 }
 
 /// What is sent.
@@ -60,14 +62,11 @@ const LIVE_BATCH: u32 = 64;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Touches {
     lines: [u32; TOUCHES as usize],
-    /// Which of them are written, too: a bit for each.
-    writes: u32,
 }
 
 /// Nothing is read.
 pub(crate) const UNTOUCHED: Touches = Touches {
     lines: [0; TOUCHES as usize],
-    writes: 0,
 };
 
 impl Touches {
@@ -76,15 +75,6 @@ impl Touches {
         let mut touches = UNTOUCHED;
         touches.lines[..structures.len()].copy_from_slice(structures);
         touches
-    }
-
-    /// The last of them is written, too.
-    pub(crate) fn written(self) -> Self {
-        let read = self.lines.iter().take_while(|lines| **lines > 0).count();
-        Self {
-            writes: 1 << read.saturating_sub(1),
-            ..self
-        }
     }
 }
 
@@ -117,7 +107,6 @@ struct Plan {
     destination: u32,
     addresses: u32,
     ports: u32,
-    writes: u32,
     interface: u32,
     client_port: u16,
     destination_port: u16,
@@ -142,7 +131,9 @@ impl Driver {
         let mut baseline = loader.map_max_entries("LINES", LINES).load(BASELINE)?;
         let targets = baseline.take_map("TARGETS").context("no TARGETS")?;
         let mut targets = ProgramArray::try_from(targets)?;
-        for name in ["empty", "minimal", "touch", "across", "swallow", "drive"] {
+        for name in [
+            "empty", "minimal", "touch", "across", "look_up", "swallow", "drive",
+        ] {
             let program: &mut Xdp = baseline.program_mut(name).context(name)?.try_into()?;
             program.load().with_context(|| format!("loading {name}"))?;
         }
@@ -150,6 +141,7 @@ impl Driver {
         targets.set(Target::Minimal as u32, descriptor(&baseline, "minimal")?, 0)?;
         targets.set(Target::Touch as u32, descriptor(&baseline, "touch")?, 0)?;
         targets.set(Target::Across as u32, descriptor(&baseline, "across")?, 0)?;
+        targets.set(Target::LookUp as u32, descriptor(&baseline, "look_up")?, 0)?;
         let ours = descriptor(kernel.ebpf(), INGRESS)?;
         targets.set(Target::Switcher as u32, ours, 0)?;
         Ok(Self {
@@ -232,7 +224,6 @@ impl Driver {
             destination: u32::from_ne_bytes(load.server.ip().octets()),
             addresses: load.servers.addresses - 1,
             ports: load.servers.ports - 1,
-            writes: load.touches.writes,
             interface: load.interface,
             client_port: load.client.port().to_be(),
             destination_port: load.server.port().to_be(),

@@ -206,18 +206,17 @@ pub(crate) fn total(
 
 /// What of a packet's time is the caches' share.
 pub(crate) struct Share {
-    /// Nanoseconds that a bare program takes more for many flows than for one, when it reads as many lines of structures
-    /// as large as ours does, each read waiting for the one before.
+    /// Nanoseconds that a bare program takes more for many flows than for one, when it touches as much memory as ours does.
     pub(crate) share: f64,
     /// Nanoseconds that are left of ours when that is taken off.
     pub(crate) without: f64,
 }
 
-/// Measures both side by side: memory is a matter of neighbours, too, and they come and go.
+/// Measures ours and a bare one side by side: memory is a matter of neighbours, too, and they come and go.
 pub(crate) fn share(
     driver: &mut Driver,
     kind: &Kind,
-    touches: Touches,
+    (bare, touches): (Target, Touches),
     rounds: usize,
 ) -> anyhow::Result<Share> {
     let frame = kind.frame.bytes();
@@ -232,14 +231,14 @@ pub(crate) fn share(
         interface: 0,
     };
     let (one, many) = (load(1, Spread::ONE), load(MANY, kind.servers));
-    driver.driven(Target::Touch, &many, MANY)?;
+    driver.driven(bare, &many, MANY)?;
     driver.driven(kind.target, &many, MANY)?;
     let (mut shares, mut left) = (Vec::new(), Vec::new());
     for _ in 0..rounds {
         let empty = driver.driven(Target::Empty, &one, BATCH)?;
-        let alone = driver.driven(Target::Touch, &one, BATCH)? - empty;
+        let alone = driver.driven(bare, &one, BATCH)? - empty;
         let empty = driver.driven(Target::Empty, &many, BATCH)?;
-        let spread = driver.driven(Target::Touch, &many, BATCH)? - empty;
+        let spread = driver.driven(bare, &many, BATCH)? - empty;
         let ours = driver.driven(kind.target, &many, BATCH)? - empty;
         let share = spread - alone;
         shares.push(share);

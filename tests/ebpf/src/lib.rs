@@ -21,8 +21,6 @@ pub struct Plan {
     pub addresses: u32,
     /// The same, by port.
     pub ports: u32,
-    /// Which of its reads `touch` also writes: a bit for each.
-    pub writes: u32,
     /// Where `across` sends the frame.
     pub interface: u32,
     /// Client port of the first flow, in network order.
@@ -37,6 +35,23 @@ pub struct Plan {
 pub const TOUCHES: u32 = 12;
 /// The most lines that it may choose from: an array of 256 MiB.
 pub const LINES: u32 = 1 << 22;
+
+/// Flows that `look_up` has room for.
+pub const FLOWS: u32 = 1 << 21;
+
+/// A flow as `look_up` knows it, as large as Switcher's `FlowKey`.
+#[repr(C, align(8))]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Flow {
+    /// The client's address, in network order.
+    pub client: [u32; 4],
+    /// Its port, in network order.
+    pub port: u16,
+    /// Zero, as all that follows.
+    pub id: u16,
+    /// See `id`.
+    pub space: u32,
+}
 
 /// What `minimal` looks for: 192.0.2.80:80.
 pub const SERVICE: ([u8; 4], u16) = ([192, 0, 2, 80], 80);

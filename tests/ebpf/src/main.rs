@@ -2,12 +2,12 @@
 #![no_std]
 #![no_main]
 
-use aya_ebpf::bindings::{TC_ACT_OK, xdp_action};
+use aya_ebpf::bindings::{BPF_F_NO_PREALLOC, TC_ACT_OK, xdp_action};
 use aya_ebpf::helpers::generated::bpf_redirect;
 use aya_ebpf::macros::{classifier, map, xdp};
-use aya_ebpf::maps::{Array, PerCpuArray, ProgramArray};
+use aya_ebpf::maps::{Array, HashMap, PerCpuArray, ProgramArray};
 use aya_ebpf::programs::{TcContext, XdpContext};
-use switcher_tests_ebpf::{self as abi, ENDPOINT, Plan, SERVICE, TOUCHES};
+use switcher_tests_ebpf::{self as abi, ENDPOINT, Flow, Plan, SERVICE, TOUCHES};
 
 /// Offsets of Ethernet frames with IPv4 headers without options.
 mod at {
@@ -31,10 +31,14 @@ const STRIDE: u32 = 0x9e37_79b1;
 #[map]
 static PLAN: Array<Plan> = Array::with_max_entries(1, 0);
 #[map]
-static TARGETS: ProgramArray = ProgramArray::with_max_entries(5, 0);
+static TARGETS: ProgramArray = ProgramArray::with_max_entries(6, 0);
 /// As large as the bench wants it: what is touched to see what that costs. An element is a line of the cache.
 #[map]
 static LINES: Array<[u64; 8]> = Array::with_max_entries(1, 0);
+
+/// What [`look_up`] remembers, in a map of the kind and the size that Switcher's windows are.
+#[map]
+static FLOWS: HashMap<Flow, [u32; 4]> = HashMap::with_max_entries(abi::FLOWS, BPF_F_NO_PREALLOC);
 
 /// Frames that [`swallow`] has seen.
 #[map]
@@ -124,19 +128,41 @@ fn touch(context: XdpContext) -> u32 {
         place = place.wrapping_add(1).wrapping_mul(STRIDE);
         // Structures lie beside each other, as far as there is room.
         let line = ((place >> 7) & (lines - 1)) + (turn as u32) * (abi::LINES / TOUCHES);
-        if let Some(line) = LINES.get_ptr_mut(line & (abi::LINES - 1)) {
-            // SAFETY: the bench runs this program on one CPU.
-            let line = unsafe { &mut *line };
+        if let Some(line) = LINES.get(line & (abi::LINES - 1)) {
             // Zero, which nobody but us knows.
             place ^= line[0] as u32;
-            if plan.writes & 1 << turn != 0 {
-                line[1] = u64::from(place);
-            }
         }
     }
     match place {
         0 => xdp_action::XDP_DROP,
         _ => xdp_action::XDP_PASS,
+    }
+}
+
+/// The least that a program can do that knows every flow: finds what it remembers of this one, and notes that it was seen.
+#[xdp(frags)]
+fn look_up(context: XdpContext) -> u32 {
+    // SAFETY: `headers` has compared the offsets.
+    let key = unsafe {
+        let Some(frame) = headers(&context) else {
+            return xdp_action::XDP_ABORTED;
+        };
+        Flow {
+            client: [0, 0, 0, read(frame, at::SOURCE)],
+            port: read(frame, at::SOURCE_PORT),
+            ..Flow::default()
+        }
+    };
+    match FLOWS.get_ptr_mut(&key) {
+        Some(known) => {
+            // SAFETY: the bench runs this program on one CPU.
+            unsafe { (*known)[3] = (*known)[3].wrapping_add(1) };
+            xdp_action::XDP_PASS
+        }
+        None => match FLOWS.insert(&key, &[0; 4], 0) {
+            Ok(()) => xdp_action::XDP_PASS,
+            Err(_) => xdp_action::XDP_ABORTED,
+        },
     }
 }
 

@@ -6,7 +6,9 @@ use switcher_common::word::Word;
 
 use super::{Case, arming, draining, open};
 use crate::frame::{Build, SEQUENCE, flag};
-use crate::town::{CELL, CLIENT, EPOCH, INSIDE, NOW, SHOP, State, endpoint, flow_tag, id, syn_tag};
+use crate::town::{
+    CELL, CLIENT, EPOCH, INSIDE, LONG_SILENT, NOW, SHOP, State, endpoint, flow_tag, id, syn_tag,
+};
 
 pub(super) fn cases() -> Vec<Case> {
     [armed(), opened(), repeated(), drained(), refused()].concat()
@@ -46,6 +48,16 @@ fn opened() -> Vec<Case> {
             "open, a tag decides",
             open(),
             flow_tag(id(CELL, 1)),
+            false,
+            1,
+        ),
+        tagged(
+            "open, a tag decides that has not been needed for some time",
+            open(),
+            Tag {
+                seen: NOW - LONG_SILENT.cast_unsigned(),
+                ..flow_tag(id(CELL, 1))
+            },
             false,
             1,
         ),

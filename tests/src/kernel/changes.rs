@@ -13,9 +13,9 @@ use switcher_common::verdict::Reason;
 
 use super::fill::FILLER;
 use super::{Kernel, Plain, nat, now};
-use crate::town::NOW;
+use crate::town::{LONG_SILENT, NOW};
 
-/// What programs change in their maps. Times are left out: the clock goes on.
+/// What programs change in their maps. Times are left out, since the clock goes on, but for whether a tag is fresh.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Changes {
     windows: BTreeMap<u16, BTreeMap<FlowKey, Tag>>,
@@ -62,7 +62,11 @@ impl Changes {
     fn tidy(&mut self) {
         let windows = self.windows.values_mut().flat_map(BTreeMap::values_mut);
         let udp = self.udp_flows.values_mut().flat_map(BTreeMap::values_mut);
-        windows.chain(udp).for_each(|tag| tag.seen = 0);
+        // Whether a packet may have touched it: the clock goes on, but not for minutes.
+        let is_fresh = |tag: &Tag| NOW.wrapping_sub(tag.seen).cast_signed() < LONG_SILENT / 2;
+        windows
+            .chain(udp)
+            .for_each(|tag| tag.seen = u32::from(is_fresh(tag)));
         let fragments = self.fragments.values_mut();
         fragments.for_each(|said| said.seen = 0);
         self.nat.forget_times();

@@ -35,6 +35,8 @@ pub const COLOURS: [&str; 3] = ["blue", "green", "red"];
 pub const EPOCH: u32 = 5;
 /// The tick at which cases happen.
 pub const NOW: u32 = 1000;
+/// Ticks since a flow was last heard of: far more than any test takes.
+pub const LONG_SILENT: i32 = 900;
 /// The nanosecond of `CLOCK_BOOTTIME` at which cases happen.
 pub const CLOCK: u64 = 5_000 * SECOND;
 /// In nanoseconds.

@@ -280,15 +280,15 @@ impl World {
             refused: Cell::new(false),
         };
         let tag = || self.tags.borrow().get(&flow).copied();
-        let before = tag();
         let short = known(word, new, segment, self.now, &entry).filter(|_| !self.start.quic);
+        let touched = tag();
         let (went, how) = match word.phase() {
             Phase::Steady => (new, How::Current),
             _ if self.start.quic => steer::quic(word, || old, new, segment, self.now, IDLE, &entry),
             _ => steer::tagged(word, || old, new, segment, self.now, &entry),
         };
         let tag = tag();
-        assert!(short.is_none_or(|short| (short, before) == ((went, how), tag)));
+        assert!(short.is_none_or(|short| (short, touched) == ((went, how), tag)));
         Met {
             word,
             old,
