@@ -6,6 +6,7 @@
 //! agent when the flow has ended ([`has_ended`]) or is given up, or by the flow that takes their place.
 
 mod begin;
+mod inherit;
 mod life;
 mod place;
 mod sight;
@@ -28,6 +29,7 @@ use begin::begin;
 use sight::{Sight, goes_on};
 
 pub use begin::TRIES;
+pub use inherit::HEIRLOOMS;
 pub use life::{Idle, has_ended, is_closing, is_older, may_have_ended};
 pub use place::{Place, place};
 
@@ -49,6 +51,12 @@ pub trait NatTables: Tables {
     fn tell_nat_client(&self, key: &NatPort, client: Activity);
     /// Takes a port that nobody has.
     fn take_nat_port(&self, key: &NatPort, client: &NatClient) -> Taken;
+    /// Keeps a port, which its client has already, for another flow of that. False if it has it no more.
+    fn keep_nat_port(&self, key: &NatPort, client: &NatClient) -> bool;
+    /// Whether a port is the caller's to give back, which `may` says of who has it: of all that want it at this moment it is
+    /// one's. It counts as seen at the tick `now`.
+    fn claim_nat_port(&self, key: &NatPort, now: u32, may: impl FnOnce(&NatClient) -> bool)
+    -> bool;
     /// Gives a port back.
     fn release_nat_port(&self, key: &NatPort);
     /// Remembers a flow; one that is there already only if it is to be replaced.

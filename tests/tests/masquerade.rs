@@ -1,6 +1,7 @@
 //! Endpoints that have no way to clients but through the address they see: what is switched and what
 //! becomes of the agent is nothing to flows.
 
+use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
 
@@ -48,6 +49,8 @@ tests! {
     a_hard_rollback_ends_what_the_colour_has: super::a_hard_rollback_ends_what_the_colour_has();
     a_deadline_ends_what_is_left_and_nothing_else: super::a_deadline_ends_what_is_left_and_nothing_else();
     a_flow_too_many_is_refused_and_seen: super::a_flow_too_many_is_refused_and_seen();
+    ports_go_on_without_the_agent: super::ports_go_on_without_the_agent();
+    whoever_comes_again_keeps_its_port: super::whoever_comes_again_keeps_its_port();
     a_flow_is_forgotten_after_its_own_silence: super::a_flow_is_forgotten_after_its_own_silence();
     drained_when_the_last_connection_has_ended: super::drained_when_the_last_connection_has_ended();
 }
@@ -218,6 +221,57 @@ fn a_flow_too_many_is_refused_and_seen() -> Result<()> {
     }
 }
 
+/// Three ports serve any number of connections, one after the other, though nobody gives any back.
+fn ports_go_on_without_the_agent() -> Result<()> {
+    let mut stand = stand("native", false, FEW)?;
+    let web = stand.topology.web();
+    let mut lasting = connect(&stand, web)?;
+    ask(&mut lasting, "blue")?;
+    stand.agent.kill()?;
+    let deadline = Instant::now() + Duration::from_secs(40);
+    let (mut served, mut refused) = (0, 0);
+    while served < 8 {
+        match connect(&stand, web) {
+            Ok(mut it) => {
+                ask(&mut it, "blue")?;
+                served += 1;
+            }
+            Err(error) if Instant::now() > deadline => {
+                return Err(error.context(format!("{served} served, {refused} refused")));
+            }
+            // A connection that has just ended keeps its port for the sake of stragglers.
+            Err(_) => refused += 1,
+        }
+    }
+    ask(&mut lasting, "blue").context("the one that has not ended")?;
+    stand.agent.start()?;
+    ask(&mut lasting, "blue").context("with a new agent")
+}
+
+/// The server closes first, and remembers where the connection came from: what comes next from there is newer.
+fn whoever_comes_again_keeps_its_port() -> Result<()> {
+    let stand = stand("native", false, PORTS)?;
+    let web = stand.topology.web();
+    for number in 0..10 {
+        let mut connection = connect_from(&stand, 45_000, web)?;
+        connection.write_all(b"GET /once HTTP/1.1\r\nHost: shop\r\n\r\n")?;
+        let mut answer = String::new();
+        connection.read_to_string(&mut answer)?;
+        ensure!(answer.contains("blue"), "{number}: {answer}");
+    }
+    // The answer to a last FIN may be under way.
+    let server = stand.topology.host(COLOURS[0]);
+    let deadline = Instant::now() + Duration::from_secs(5);
+    loop {
+        let left = server.run("ss", &["-Htan", "state", "time-wait"])?;
+        if left.lines().count() == 1 {
+            return Ok(());
+        }
+        ensure!(Instant::now() < deadline, "ten connections left:\n{left}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
 /// A datagram's flow soon, and a connection not at all; whoever comes back after that is served as new.
 fn a_flow_is_forgotten_after_its_own_silence() -> Result<()> {
     let stand = stand("native", false, SHORT)?;
@@ -280,9 +334,31 @@ fn connect(stand: &Stand, to: SocketAddr) -> Result<TcpStream> {
     Ok(connection)
 }
 
+/// The same from this port, which may have had another connection just now.
+fn connect_from(stand: &Stand, port: u16, to: SocketAddr) -> Result<TcpStream> {
+    use nix::sys::socket::{
+        AddressFamily, SockFlag, SockType, SockaddrStorage, bind, connect, setsockopt, socket,
+        sockopt,
+    };
+    use nix::sys::time::{TimeVal, TimeValLike as _};
+    use std::os::fd::AsRawFd as _;
+    let patience = TimeVal::milliseconds(700);
+    let connection = stand.topology.client.inside(|| -> Result<TcpStream> {
+        let flags = SockFlag::SOCK_CLOEXEC;
+        let made = socket(AddressFamily::Inet, SockType::Stream, flags, None)?;
+        setsockopt(&made, sockopt::ReuseAddr, &true)?;
+        setsockopt(&made, sockopt::SendTimeout, &patience)?;
+        let any = SocketAddr::from(([0, 0, 0, 0], port));
+        bind(made.as_raw_fd(), &SockaddrStorage::from(any))?;
+        connect(made.as_raw_fd(), &SockaddrStorage::from(to)).context("connecting again")?;
+        Ok(TcpStream::from(made))
+    })??;
+    connection.set_read_timeout(Some(Duration::from_secs(5)))?;
+    Ok(connection)
+}
+
 /// Asks for the colour on a connection that stays open.
 fn ask(connection: &mut TcpStream, colour: &str) -> Result<()> {
-    use std::io::{Read as _, Write as _};
     connection.write_all(b"GET / HTTP/1.1\r\nHost: shop\r\n\r\n")?;
     let mut answer = Vec::new();
     let mut buffer = [0; 4096];

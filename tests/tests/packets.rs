@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddrV4;
 
+use switcher_common::abi::nat::NatClient;
+use switcher_common::abi::nat::activity::{FIN, SPEAKS, TALKS};
 use switcher_common::abi::notice::notice_kind::{EXPIRED, FIRST, FULL, LEAK};
 use switcher_common::abi::{Counters, Tag};
 use switcher_common::quic::V1;
@@ -55,6 +57,27 @@ fn the_front_notes_that_a_flow_is_alive() {
     let windows = state.memory.windows.borrow();
     let tag = windows[&GROUP].flows[&window_key(CLIENT, CELL)];
     assert_eq!(tag, flow_tag(id(CELL, 0)));
+}
+
+/// Whoever inherits a port leaves nothing of the flow that had it, and changes nothing about another.
+#[test]
+fn what_is_inherited_is_left_to_nobody_else() {
+    let port = 40_000;
+    let fin = SPEAKS | TALKS | FIN;
+    let blue = Masked::at(id(AWAY, 0), port);
+    let ended = blue.client(fin).server(fin).silent(2, 2);
+    let (old, other) = (CLIENT, SocketAddrV4::new(*CLIENT.ip(), CLIENT.port() + 1));
+    let state = State::new(cases::steady()).masks(port, 1);
+    let state = state.masked(old, AWAY, ended);
+    let mut frame = Build::tcp(other, AWAY, flag::SYN).bytes();
+    let verdict = pipeline::run(&mut frame, &state.memory, &state.told);
+    assert!(matches!(verdict, Verdict::Redirect(_)), "{verdict:?}");
+    let nat = &state.memory.nat;
+    let flows: Vec<_> = nat.flows.borrow().keys().copied().collect();
+    assert_eq!(flows, [nat_key(other, AWAY)]);
+    let ports = nat.ports.borrow();
+    let holders: Vec<_> = ports.values().map(NatClient::flow).collect();
+    assert_eq!(holders, flows);
 }
 
 /// What the first fragment of a packet leaves behind is what the others need.

@@ -82,6 +82,34 @@ impl NatTables for Memory {
         Taken::Yes
     }
 
+    fn keep_nat_port(&self, key: &NatPort, client: &NatClient) -> bool {
+        let mut ports = self.nat.ports.borrow_mut();
+        match ports.get_mut(key) {
+            Some(holder) if holder.flow() == client.flow() => {
+                *holder = *client;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn claim_nat_port(
+        &self,
+        key: &NatPort,
+        now: u32,
+        may: impl FnOnce(&NatClient) -> bool,
+    ) -> bool {
+        let holder = self.nat.ports.borrow().get(key).copied();
+        if !holder.is_some_and(|holder| may(&holder)) {
+            return false;
+        }
+        let mut ports = self.nat.ports.borrow_mut();
+        ports.entry(*key).and_modify(|holder| {
+            holder.server = Activity::new(now, holder.server.state());
+        });
+        true
+    }
+
     fn release_nat_port(&self, key: &NatPort) {
         self.nat.ports.borrow_mut().remove(key);
     }

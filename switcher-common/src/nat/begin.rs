@@ -1,8 +1,9 @@
 //! The first packet of a flow, which takes a port of this host for it.
 
+use super::inherit::{inherit, keep};
 use super::sight::Sight;
 use super::{Found, NatTables, Taken, present};
-use crate::abi::nat::{Activity, NatClient, NatFlow, NatPort};
+use crate::abi::nat::{Activity, NatClient, NatFlow, NatPort, NatSource};
 use crate::abi::{FlowKey, Port, Service, endpoint_flags};
 use crate::parse::Packet;
 use crate::select;
@@ -38,7 +39,7 @@ pub(super) fn begin<T: NatTables, S: Stack>(
     if endpoint.has(endpoint_flags::UNTOUCHED) {
         if begins && old.exists {
             tables.remove_nat_flow(key);
-            tables.release_nat_port(&old.entry.back());
+            give_back(&old.entry.back(), None, key, sight.now, tables);
         }
         if begins {
             select::tell_first(word, service, id, tables);
@@ -57,7 +58,7 @@ pub(super) fn begin<T: NatTables, S: Stack>(
         client: sight.after(Activity::default()),
         server: Activity::new(sight.now, 0),
     };
-    let port = take_port(id, &client, sight.segment.sequence, tables)?;
+    let port = take_port(id, &client, old.exists, tables)?;
     let flow = NatFlow {
         source: port.source,
         port: port.port,
@@ -83,9 +84,26 @@ pub(super) fn begin<T: NatTables, S: Stack>(
     select::tell_first(word, service, id, tables);
     // Datagrams that the old endpoint has yet to send may still come back; the agent frees their port.
     if old.exists && sight.tcp {
-        tables.release_nat_port(&old.entry.back());
+        give_back(&old.entry.back(), Some(&port), key, sight.now, tables);
     }
     Ok(flow)
+}
+
+/// Gives a flow's port back, unless it is kept, or another flow has inherited it meanwhile.
+#[inline(never)]
+fn give_back<T: NatTables>(
+    port: &NatPort,
+    kept: Option<&NatPort>,
+    key: &FlowKey,
+    now: u32,
+    tables: &T,
+) {
+    if kept == Some(port) {
+        return;
+    }
+    if tables.claim_nat_port(port, now, |holder| holder.flow() == *key) {
+        tables.release_nat_port(port);
+    }
 }
 
 /// A port of this host for a new flow to an endpoint.
@@ -93,16 +111,16 @@ pub(super) fn begin<T: NatTables, S: Stack>(
 fn take_port<T: NatTables>(
     id: u16,
     client: &NatClient,
-    sequence: u32,
+    renews: bool,
     tables: &T,
 ) -> Result<NatPort, Reason> {
     let source = tables.nat_source(id).ok_or(Reason::NatSource)?;
-    // Read once: they are shared with the agent.
-    let (count, first, ports) = (source.count, source.first, u32::from(source.ports));
-    if count == 0 || ports == 0 {
+    let count = source.count;
+    if count == 0 || source.ports == 0 {
         return Err(Reason::NatSource);
     }
-    let seed = tables.settings().seed ^ (u64::from(sequence) << 32 | u64::from(id));
+    // Always the same for a client's address and port: what its server remembers there is its own.
+    let seed = tables.settings().seed ^ u64::from(id);
     let hash = steer::hash(seed, client.address, client.port.0);
     let address = source
         .addresses
@@ -113,20 +131,65 @@ fn take_port<T: NatTables>(
         endpoint: id,
         reserved: 0,
     };
-    // Of few ports each is tried. Of many, steps of a flow's own keep it out of queues.
-    let stride = if ports <= TRIES { 1 } else { hash >> 16 | 1 };
-    let mut place = hash % ports;
-    for _ in 0..TRIES {
-        taken.port = Port::new(first.wrapping_add(place as u16));
+    if renews && keep(&mut taken, client, tables) {
+        return Ok(taken);
+    }
+    let places = Places::of(source, hash);
+    let mut refused = Reason::NatExhausted;
+    for turn in 0..TRIES {
+        taken.port = places.port(turn);
         // To a service's port of this very address no reply could be told from a request.
         if !tables.known(taken.port) {
             match tables.take_nat_port(&taken, client) {
                 Taken::Yes => return Ok(taken),
                 Taken::Already => {}
-                Taken::Full => return Err(Reason::NatFull),
+                Taken::Full => {
+                    refused = Reason::NatFull;
+                    break;
+                }
             }
         }
-        place = place.wrapping_add(stride) % ports;
     }
-    Err(Reason::NatExhausted)
+    if inherit(&mut taken, client, hash, tables) {
+        Ok(taken)
+    } else {
+        Err(refused)
+    }
+}
+
+/// Ports in the order in which a flow tries them.
+#[derive(Clone, Copy)]
+pub(super) struct Places {
+    first: u16,
+    ports: u32,
+    stride: u32,
+    start: u32,
+}
+
+impl Places {
+    /// By a flow's hash, and read once: what an endpoint's flows come from is shared with the agent.
+    #[inline(always)]
+    pub(super) const fn of(source: &NatSource, hash: u32) -> Self {
+        let ports = source.ports as u32;
+        Self {
+            first: source.first,
+            ports,
+            // Of few ports each is tried. Of many, steps of a flow's own keep it out of queues.
+            stride: if ports <= TRIES { 1 } else { hash >> 16 | 1 },
+            start: match hash.checked_rem(ports) {
+                Some(start) => start,
+                None => 0,
+            },
+        }
+    }
+
+    #[inline(always)]
+    pub(super) const fn port(&self, turn: u32) -> Port {
+        let place = self.start.wrapping_add(turn.wrapping_mul(self.stride));
+        let place = match place.checked_rem(self.ports) {
+            Some(place) => place,
+            None => 0,
+        };
+        Port::new(self.first.wrapping_add(place as u16))
+    }
 }

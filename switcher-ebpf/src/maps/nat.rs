@@ -1,6 +1,8 @@
 //! Masqueraded flows.
 
-use aya_ebpf::bindings::{BPF_F_NO_PREALLOC, BPF_NOEXIST};
+use core::arch::asm;
+
+use aya_ebpf::bindings::{BPF_EXIST, BPF_F_NO_PREALLOC, BPF_NOEXIST};
 use aya_ebpf::btf_maps::HashMap;
 use aya_ebpf::macros::btf_map;
 use switcher_common::abi::FlowKey;
@@ -94,6 +96,36 @@ impl NatTables for Maps {
     }
 
     #[inline(always)]
+    fn keep_nat_port(&self, key: &NatPort, client: &NatClient) -> bool {
+        // SAFETY: an entry is freed after a grace period; whose it is never changes in place.
+        let holder = unsafe { NAT_PORTS.get(key) };
+        holder.is_some_and(|holder| holder.flow() == client.flow())
+            && NAT_PORTS.insert(key, client, u64::from(BPF_EXIST)).is_ok()
+    }
+
+    #[inline(always)]
+    fn claim_nat_port(
+        &self,
+        key: &NatPort,
+        now: u32,
+        may: impl FnOnce(&NatClient) -> bool,
+    ) -> bool {
+        let Some(place) = NAT_PORTS.get_ptr_mut(key) else {
+            return false;
+        };
+        // SAFETY: as in `nat_flow`; what has changed when the port is claimed is seen there.
+        let was = unsafe { (&raw const (*place).server).read_volatile() };
+        // SAFETY: likewise.
+        if !may(unsafe { &*place }) {
+            return false;
+        }
+        let seen = Activity::new(now, was.state());
+        // Whoever comes second finds another word. SAFETY: an aligned word of an entry, as all that write it do.
+        let found = unsafe { exchange((&raw mut (*place).server).cast(), was.0, seen.0) };
+        found == was.0
+    }
+
+    #[inline(always)]
     fn release_nat_port(&self, key: &NatPort) {
         let _gone = NAT_PORTS.remove(key);
     }
@@ -108,6 +140,26 @@ impl NatTables for Maps {
     fn remove_nat_flow(&self, key: &FlowKey) {
         let _gone = NAT_FLOWS.remove(key);
     }
+}
+
+/// What was at `place`; if that is `was`, it is `next` from now on. The target says that it has no such instruction, but
+/// the kernel has it since 5.12.
+///
+/// # Safety
+/// `place` is an aligned word of a map's entry.
+#[inline(always)]
+unsafe fn exchange(place: *mut u64, was: u64, next: u64) -> u64 {
+    let found;
+    // SAFETY: the caller's promise.
+    unsafe {
+        asm!(
+            "r0 = cmpxchg_64({place} + 0, r0, {next})",
+            place = in(reg) place,
+            next = in(reg) next,
+            inout("r0") was => found,
+        );
+    }
+    found
 }
 
 #[inline(always)]

@@ -41,11 +41,13 @@ impl Switch for Switcher<'_> {
     }
 }
 
-/// For a network whose round trips take microseconds, and clients who are silent for less than a second.
+/// For a network whose round trips take microseconds, and clients who are silent for less than a second. One client opens all
+/// connections: others have the ports from 1024 on for it, too.
 fn config(site: &Site, place: &Place, xdp: &str) -> String {
     let topology = &site.topology;
     let mut text = format!(
         "[agent]\ninterfaces = {:?}\nxdp = \"{xdp}\"\nsocket = {:?}\nstate_dir = {:?}\nbpffs = {:?}\n\
+         [agent.masquerade]\nports = \"1024-32767\"\n\
          [groups.shop]\ninitial = \"{}\"\n[groups.shop.health]\nkind = \"tcp\"\n\
          [groups.shop.drain]\narm = \"20ms\"\nlearn = \"1s\"\n",
         topology.interfaces(),

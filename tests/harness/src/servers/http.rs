@@ -140,6 +140,10 @@ fn serve(mut stream: TcpStream, shared: &Shared) -> IoResult<()> {
                 "200 OK",
                 &format!("{}\n", shared.identity),
             )?,
+            Request::Once => {
+                let text = format!("{}\n", shared.identity);
+                return answer(&mut stream, shared, "200 OK", &text);
+            }
             Request::Health if shared.seen.unhealthy.load(Ordering::Relaxed) => {
                 answer(
                     &mut stream,
@@ -163,7 +167,7 @@ fn serve(mut stream: TcpStream, shared: &Shared) -> IoResult<()> {
                 &mut stream,
                 shared,
                 "404 Not Found",
-                "try / /healthz /long\n",
+                "try / /once /healthz /long\n",
             )?,
         }
     }

@@ -7,6 +7,8 @@ use std::io::{BufRead, Error, ErrorKind, Result};
 pub(super) enum Request {
     /// `GET /`: who are you?
     Identity,
+    /// `GET /once`: the same, and the server ends the connection.
+    Once,
     /// `GET /healthz`.
     Health,
     /// `GET /long?seconds=S&bytes=N&seed=K`: a pattern of N bytes, spread over S seconds.
@@ -63,6 +65,7 @@ fn parse(first: &str) -> Request {
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     match (verb, path) {
         ("GET", "/") => Request::Identity,
+        ("GET", "/once") => Request::Once,
         ("GET", "/healthz") => Request::Health,
         ("GET", "/long") => Request::Long {
             seconds: parameter(query, "seconds"),
@@ -97,6 +100,7 @@ mod tests {
     fn requests_are_understood() {
         let cases = [
             ("GET / HTTP/1.1\r\nHost: x\r\n\r\n", Request::Identity),
+            ("GET /once HTTP/1.1\r\n\r\n", Request::Once),
             ("GET /healthz HTTP/1.1\r\n\r\n", Request::Health),
             (
                 "GET /long?seconds=1.5&bytes=10 HTTP/1.1\r\n\r\n",

@@ -2,27 +2,29 @@
 
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 
-use switcher_common::abi::Address;
-use switcher_common::abi::nat::NatPort;
-use switcher_common::nat::TRIES;
+use switcher_common::abi::nat::{Activity, NatPort, activity};
+use switcher_common::abi::{Address, Port};
+use switcher_common::nat::{HEIRLOOMS, TRIES, is_closing};
 use switcher_common::pipeline;
 use switcher_common::verdict::{Reason, Verdict};
 
 use super::masked;
 use crate::cases::{Case, steady};
-use crate::frame::{Build, flag};
+use crate::frame::{Build, SEQUENCE, flag};
 use crate::town::{
     AWAY, CLIENT, GATEWAY, INSIDE, MASK, Masked, OUTSIDE, State, endpoint, id, link_of, nat_key,
 };
 
 /// More ports than are tried for a flow.
 const PORTS: u16 = 64;
+/// Another one.
+const OWN: u16 = 30_000;
 /// This host's other address inside.
 const OTHER: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 2);
 
 /// Other ports are tried in IPv6, whose addresses have other hashes.
 pub(super) fn cases() -> Vec<Case> {
-    let cases = [tried(), addresses()].concat();
+    let cases = [tried(), inherited(), addresses()].concat();
     cases.into_iter().map(Case::only_v4).collect()
 }
 
@@ -59,6 +61,125 @@ fn tried() -> Vec<Case> {
         goes_on("of few ports the last one is found", few.clone()),
         refused("of few ports none is left", taken(few, TRIES as u16)),
     ]
+}
+
+/// All ports that are tried are taken, and of one the flow is over, or nearly.
+fn inherited() -> Vec<Case> {
+    let said = activity::SPEAKS | activity::TALKS;
+    let fin = said | activity::FIN;
+    let blue = |port| Masked::at(id(AWAY, 0), port);
+    let closed = move |port| blue(port).client(fin).server(fin).silent(2, 2);
+    let goes_on = |sentence, state: State| {
+        let mask = taken_next(&state, CLIENT).expect("a port that is inherited");
+        let syn = Build::tcp(CLIENT, AWAY, flag::SYN);
+        let verdict = Verdict::Redirect(INSIDE.index);
+        Case::incoming(sentence, state, &syn, verdict, &masked(&syn, 0, mask)).masquerades(
+            CLIENT,
+            AWAY,
+            id(AWAY, 0),
+            mask.port(),
+        )
+    };
+    let refused = |sentence, state| {
+        let syn = Build::tcp(CLIENT, AWAY, flag::SYN);
+        let verdict = Verdict::Drop(Reason::NatExhausted);
+        Case::untouched(sentence, state, &syn, verdict).forgets_masquerade(CLIENT, AWAY)
+    };
+    let refused_again = |sentence, state| {
+        let syn = Build::tcp(CLIENT, AWAY, flag::SYN);
+        let verdict = Verdict::Drop(Reason::NatExhausted);
+        Case::untouched(sentence, state, &syn, verdict)
+    };
+    let last = HEIRLOOMS as u16;
+    // Of a connection whose SYN was another.
+    let own = Masked {
+        sequence: SEQUENCE + 1,
+        ..blue(OWN).client(fin).server(fin)
+    };
+    let full = || crowded(0, closed);
+    vec![
+        goes_on(
+            "no port is free: one of a connection that has ended is inherited",
+            crowded(1, closed),
+        ),
+        goes_on(
+            "or the last that is looked at",
+            crowded(last, move |port| {
+                blue(port).server(activity::RESET).silent(2, 2)
+            }),
+        ),
+        goes_on(
+            "a client keeps its own port rather than get another's",
+            crowded(1, closed).masked(CLIENT, AWAY, own),
+        ),
+        refused_again(
+            "but not for another endpoint",
+            full().masked(
+                CLIENT,
+                AWAY,
+                Masked {
+                    endpoint: id(AWAY, 1),
+                    ..own
+                },
+            ),
+        ),
+        goes_on(
+            "a client keeps its own port at once after it has closed",
+            full().masked(CLIENT, AWAY, own),
+        ),
+        goes_on(
+            "a port whose client has another by now is inherited alone",
+            moved(crowded(3, closed)),
+        ),
+        refused("none after that", crowded(last + 1, closed)),
+        refused(
+            "not while stragglers may come from the server",
+            crowded(3, move |port| closed(port).silent(2, 1)),
+        ),
+        refused(
+            "nor while they may come from the client",
+            crowded(3, move |port| closed(port).silent(1, 2)),
+        ),
+        refused(
+            "nor of a connection that is closed on one side",
+            crowded(3, move |port| blue(port).client(fin).silent(9, 9)),
+        ),
+        refused(
+            "nor if the client goes on after what looked like its reset",
+            reset_by_somebody(crowded(3, move |port| blue(port).silent(9, 9))),
+        ),
+    ]
+}
+
+/// All ports that are tried are taken, the one of this number by a flow as it is said.
+fn crowded(number: u16, as_said: impl Fn(u16) -> Masked) -> State {
+    let all = State::new(steady()).masks(MASK.port(), PORTS);
+    (1..=TRIES as u16).fold(all, |state, each| {
+        let port = taken_next(&state, CLIENT).expect("a port is left").port();
+        let masked = match each {
+            _ if each == number => as_said(port),
+            _ => Masked::at(id(AWAY, 0), port),
+        };
+        state.masked(client(each), AWAY, masked)
+    })
+}
+
+/// The flow of each client that has ended has another port by now, and the one it had is still remembered.
+fn moved(state: State) -> State {
+    for flow in state.memory.nat.flows.borrow_mut().values_mut() {
+        if is_closing(flow.client, flow.server) {
+            flow.port = Port::new(flow.port.number() + 1000);
+        }
+    }
+    state
+}
+
+/// Ports say that clients have reset their connections, and flows that they have not.
+fn reset_by_somebody(state: State) -> State {
+    for port in state.memory.nat.ports.borrow_mut().values_mut() {
+        port.client = Activity::new(port.client.seen(), activity::RESET);
+    }
+    state
 }
 
 fn addresses() -> Vec<Case> {
