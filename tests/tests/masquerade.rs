@@ -5,7 +5,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use switcher_harness::agent::{Output, binary};
 use switcher_harness::config::{GROUP, Settings};
 use switcher_harness::load::{Kind, Report};
@@ -51,6 +51,7 @@ tests! {
     a_flow_too_many_is_refused_and_seen: super::a_flow_too_many_is_refused_and_seen();
     ports_go_on_without_the_agent: super::ports_go_on_without_the_agent();
     whoever_comes_again_keeps_its_port: super::whoever_comes_again_keeps_its_port();
+    thousands_of_connections_meet_no_remains: super::thousands_of_connections_meet_no_remains();
     a_flow_is_forgotten_after_its_own_silence: super::a_flow_is_forgotten_after_its_own_silence();
     drained_when_the_last_connection_has_ended: super::drained_when_the_last_connection_has_ended();
 }
@@ -270,6 +271,46 @@ fn whoever_comes_again_keeps_its_port() -> Result<()> {
         ensure!(Instant::now() < deadline, "ten connections left:\n{left}");
         std::thread::sleep(Duration::from_millis(50));
     }
+}
+
+/// Far more connections than there are ports of the client, each closed by the server, which remembers it for a minute. None has
+/// to send its SYN twice.
+fn thousands_of_connections_meet_no_remains() -> Result<()> {
+    let stand = stand("native", false, PORTS)?;
+    let (client, web) = (&stand.topology.client, stand.topology.web());
+    client.run(
+        "sysctl",
+        &["-qw", "net.ipv4.ip_local_port_range=40000 40999"],
+    )?;
+    let end = Instant::now() + Duration::from_secs(4);
+    let begin = || {
+        let mut served = 0;
+        while Instant::now() < end {
+            let mut connection = connect(&stand, web)?;
+            connection.write_all(b"GET /once HTTP/1.1\r\nHost: shop\r\n\r\n")?;
+            let mut answer = String::new();
+            connection.read_to_string(&mut answer)?;
+            ensure!(answer.contains("blue"), "{answer}");
+            served += 1;
+        }
+        Ok(served)
+    };
+    let served = std::thread::scope(|scope| {
+        let clients: Vec<_> = (0..4).map(|_| scope.spawn(begin)).collect();
+        let served = clients
+            .into_iter()
+            .map(|it| it.join().map_err(|_| anyhow!("a panic"))?);
+        served.sum::<Result<u32>>()
+    })?;
+    let again = client.run("nstat", &["-az", "TcpExtTCPSynRetrans"])?;
+    let again = again.lines().find(|line| line.starts_with("TcpExt"));
+    let again = again.and_then(|line| line.split_whitespace().nth(1));
+    ensure!(served > 3000, "only {served} connections");
+    ensure!(
+        again == Some("0"),
+        "{again:?} SYNs of {served} were sent again"
+    );
+    Ok(())
 }
 
 /// A datagram's flow soon, and a connection not at all; whoever comes back after that is served as new.

@@ -16,7 +16,7 @@ const PRODUCTS: [&str; 4] = ["nftables", "haproxy", "nginx", "libnginx-mod-strea
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Parts: packets, live, memory, store, flip, scale, growth, throughput; sides and switch, which compare with other
+    /// Parts: packets, live, memory, store, flip, scale, growth, rate, throughput; sides and switch, which compare with other
     /// products; and --quick. All parts but the last two if none is named
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     args: Vec<String>,

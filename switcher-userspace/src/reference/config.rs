@@ -50,7 +50,7 @@ pub(super) const KEYS: &[Key] = &[
     ("agent.masquerade.flows", Is("262144"), "connections and UDP flows that can be remembered; takes effect when nothing is pinned"),
     ("agent.masquerade.established", Is("\"2h\""), "silence that ends a TCP connection"),
     ("agent.masquerade.opening", Is("\"30s\""), "silence that ends an attempt at one"),
-    ("agent.masquerade.closing", Is("\"30s\""), "silence that ends one that was closed or reset"),
+    ("agent.masquerade.closing", Is("\"30s\""), "silence that ends one that was closed or reset; a second or two where no other port is free"),
     ("agent.masquerade.udp", Is("\"60s\""), "silence that ends a UDP flow"),
     ("agent.api.listen", Nothing, "where the whole API is served, by mutual TLS only; TCP serves none of it if there is no `[agent.api]`"),
     ("agent.api.cert", Nothing, "the agent's certificate, with what leads to its authority (PEM)"),

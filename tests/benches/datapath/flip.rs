@@ -129,7 +129,13 @@ fn by_connection(stand: &Stand) -> anyhow::Result<Timestamp> {
     Ok(begun)
 }
 
-fn ask(connection: &mut UnixStream, verb: &str, path: &str, body: &str) -> anyhow::Result<()> {
+/// One request over a connection that stays open.
+pub(crate) fn ask(
+    connection: &mut UnixStream,
+    verb: &str,
+    path: &str,
+    body: &str,
+) -> anyhow::Result<()> {
     write!(
         connection,
         "{verb} {path} HTTP/1.1\r\nHost: switcher\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",

@@ -10,10 +10,13 @@ mod growth;
 mod live;
 mod memory;
 mod packets;
+mod rate;
 mod report;
 mod scale;
 mod store;
 mod throughput;
+
+use std::time::Duration;
 
 use switcher_harness::privilege::is_root;
 
@@ -52,6 +55,12 @@ fn main() -> anyhow::Result<()> {
     }
     if part("growth") {
         growth::measure(&mut report)?;
+    }
+    if part("rate") {
+        rate::measure(
+            Duration::from_secs(if has("--quick") { 5 } else { 60 }),
+            &mut report,
+        )?;
     }
     if part("throughput") {
         throughput::measure(if has("--quick") { 1 } else { 5 }, &mut report)?;
