@@ -45,7 +45,7 @@ fn decided<F: Frame + ?Sized, T: Tables, S: Stack>(
     let (index, service) =
         classify::front_at(packet.destination, packet.destination_port, TCP, tables)?;
     if !is_simple(service) {
-        return None;
+        return Some(Verdict::Continue(stage(service)));
     }
     let word = tables.word(service.group);
     if !word.is_lasting() {
@@ -93,6 +93,18 @@ fn plain<F: Frame + ?Sized>(frame: &F) -> Option<Packet> {
 const fn is_simple(service: &Service) -> bool {
     use service_flags::{BY_SOURCE, PRESENT, SOCKETS};
     service.flags & !(SOCKETS | BY_SOURCE) == PRESENT
+}
+
+/// Whose a packet to a service is that asks for more: where the whole pipeline would hand it on at once, that is left out.
+#[inline(always)]
+const fn stage(service: &Service) -> Stage {
+    if service.has(service_flags::KEEPS_VIP) {
+        Stage::Tunnel
+    } else if service.has(service_flags::MASQUERADE) {
+        Stage::Nat
+    } else {
+        Stage::Whole
+    }
 }
 
 /// Flags of an endpoint on this host, at an address that is not the VIP,

@@ -362,6 +362,9 @@ pub trait Datapath: Send {
     /// now on, and masqueraded ones are forgotten. Many of these take longer than the call does.
     fn give_up(&mut self, group: GroupIndex, epoch: u32);
 
+    /// Links have changed, and with them perhaps which addresses lead to endpoints.
+    fn links_changed(&mut self) {}
+
     /// Sets for how long from now a held word is obeyed at most.
     fn hold_until(&mut self, group: GroupIndex, at_most: Duration);
 

@@ -52,6 +52,7 @@ tests! {
     ports_go_on_without_the_agent: super::ports_go_on_without_the_agent();
     whoever_comes_again_keeps_its_port: super::whoever_comes_again_keeps_its_port();
     thousands_of_connections_meet_no_remains: super::thousands_of_connections_meet_no_remains();
+    a_link_that_was_down_is_used_again_at_once: super::a_link_that_was_down_is_used_again_at_once();
     a_flow_is_forgotten_after_its_own_silence: super::a_flow_is_forgotten_after_its_own_silence();
     drained_when_the_last_connection_has_ended: super::drained_when_the_last_connection_has_ended();
 }
@@ -220,6 +221,28 @@ fn a_flow_too_many_is_refused_and_seen() -> Result<()> {
             Err(_) => {}
         }
     }
+}
+
+/// While it was down there was no way to the endpoint; where its flows come from is known again with the link.
+fn a_link_that_was_down_is_used_again_at_once() -> Result<()> {
+    let stand = stand("native", false, PORTS)?;
+    let (switch, web) = (&stand.topology.switch, stand.topology.web());
+    let reached = || connect(&stand, web).and_then(|mut it| ask(&mut it, "blue"));
+    for _ in 0..2 {
+        reached()?;
+        switch.ip("link set be1 down")?;
+        // Longer than between two looks at addresses.
+        std::thread::sleep(Duration::from_millis(5500));
+        ensure!(reached().is_err(), "by what way?");
+        switch.ip("link set be1 up")?;
+        let deadline = Instant::now() + Duration::from_millis(1500);
+        while let Err(error) = reached() {
+            let why = "the link is up";
+            ensure!(Instant::now() < deadline, "{:#}", error.context(why));
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+    Ok(())
 }
 
 /// Three ports serve any number of connections, one after the other, though nobody gives any back.

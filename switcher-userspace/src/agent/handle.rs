@@ -81,7 +81,7 @@ impl Handle {
     /// Says that links have changed; whether anybody is there who is interested.
     #[must_use]
     pub fn links_changed(&self) -> bool {
-        let look = |runner: &mut Runner| runner.look_soon();
+        let look = |runner: &mut Runner| runner.links_changed();
         self.sender.send(Message::Do(Box::new(look))).is_ok()
     }
 

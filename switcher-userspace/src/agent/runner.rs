@@ -98,6 +98,8 @@ pub struct Runner {
     /// What becomes known of cut-overs elsewhere.
     pub(super) traces: Traces,
     pub(super) looked: Instant,
+    /// Links have changed since.
+    pub(super) links_changed: bool,
     /// What is counted as it happens.
     pub(super) meters: Meters,
     /// Nothing of it is pinned any more.
@@ -303,6 +305,12 @@ impl Runner {
             .fold(look, Ord::min)
     }
 
+    /// A link has changed, seldom alone.
+    pub(super) fn links_changed(&mut self) {
+        self.links_changed = true;
+        self.look_soon();
+    }
+
     /// Something has changed around here: looks sooner than in turn.
     pub(super) fn look_soon(&mut self) {
         let sooner = Instant::now().checked_sub(LOOK_EVERY.saturating_sub(LOOK_SOON));
@@ -314,6 +322,9 @@ impl Runner {
         self.bereft = !self.datapath.is_pinned();
         if self.bereft {
             return;
+        }
+        if std::mem::take(&mut self.links_changed) {
+            self.datapath.links_changed();
         }
         self.keep_record();
         self.record_what_is_owed();

@@ -126,6 +126,7 @@ fn runner(
         runtime,
         traces,
         looked: Instant::now(),
+        links_changed: false,
         meters: crate::listen::meters::Meters::default(),
         bereft: false,
         comparisons: super::drift::Comparisons::default(),

@@ -311,6 +311,10 @@ impl Datapath for KernelDatapath {
         }
     }
 
+    fn links_changed(&mut self) {
+        self.collecting.renew();
+    }
+
     fn hold_until(&mut self, group: GroupIndex, at_most: Duration) {
         let mut state = self.pinned.maps.groups.get(group.into());
         state.held_until = super::flows::ticks().wrapping_add(ticks_of(at_most));

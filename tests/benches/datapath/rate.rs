@@ -113,7 +113,7 @@ fn groups(stand: &Stand) -> String {
     let [blue, green] = [0, 1].map(|place| stand.topology.endpoints(1)[place].web.ip());
     let mut text = String::new();
     for group in 0..GROUPS {
-        let at = |ip, offset| SocketAddr::new(ip, PORT + 100 * offset + group);
+        let at = |ip, offset: u16| SocketAddr::new(ip, PORT + 100 * offset + group);
         let _ = writeln!(
             text,
             "[groups.g{group}]\ninitial = \"{}\"\n[groups.g{group}.health]\nkind = \"none\"\n\

@@ -190,16 +190,33 @@ impl Collector {
         }
     }
 
-    /// Addresses come and go, and so do routes.
+    /// Addresses come and go, and so do routes. Where there is none now, the last one stays: it is as good as none as long as there
+    /// is no way, and right when the way is back.
     fn renew_sources(&mut self) -> anyhow::Result<()> {
         for id in 0..self.endpoints.len() {
             let endpoint = self.endpoints.get(id);
             if endpoint.has(endpoint_flags::PRESENT | endpoint_flags::MASQUERADE) {
                 let wanted = source(endpoint.address.into(), &self.config);
-                self.maps.set_source(id as u16, &wanted)?;
+                if wanted.count > 0 {
+                    self.maps.set_source(id as u16, &wanted)?;
+                }
             }
         }
         Ok(())
+    }
+
+    fn renew(&mut self) {
+        if let Err(error) = self.renew_sources() {
+            tracing::warn!("{error:#}");
+        }
+    }
+
+    fn carry_out(&self, what: &GivenUp, done: &SyncSender<()>) {
+        match self.give_up(what) {
+            Ok(flows) => tracing::info!(flows, "masqueraded flows of other colours given up"),
+            Err(error) => tracing::warn!("{error:#}"),
+        }
+        let _waits_no_longer = done.send(());
     }
 
     /// Goes on by itself until what is returned is dropped.
@@ -213,8 +230,12 @@ impl Collector {
             let mut renewed = Instant::now();
             loop {
                 match ordered.recv_timeout(wait) {
-                    Ok(order) => {
-                        order.carry_out(&self);
+                    Ok(Order::GiveUp { what, done }) => {
+                        self.carry_out(&what, &done);
+                        continue;
+                    }
+                    Ok(Order::Renew) => {
+                        self.renew();
                         continue;
                     }
                     Err(RecvTimeoutError::Timeout) => {}
@@ -228,9 +249,7 @@ impl Collector {
                 wait = swept.pause(before.elapsed());
                 if renewed.elapsed() >= SOURCES_EVERY {
                     renewed = Instant::now();
-                    if let Err(error) = self.renew_sources() {
-                        tracing::warn!("{error:#}");
-                    }
+                    self.renew();
                 }
             }
         };
@@ -251,10 +270,17 @@ pub(crate) struct Collecting {
 }
 
 impl Collecting {
+    /// Has it looked which addresses lead to endpoints now.
+    pub(crate) fn renew(&self) {
+        if let Some(orders) = &self.orders {
+            let _ended = orders.send(Order::Renew);
+        }
+    }
+
     /// Has flows given up. Waits for that, but not for long: there may be a million.
     pub(crate) fn give_up(&self, what: GivenUp) {
         let (done, over) = sync_channel(1);
-        let order = Order { what, done };
+        let order = Order::GiveUp { what, done };
         let sent = self.orders.as_ref().map(|orders| orders.send(order));
         if !matches!(sent, Some(Ok(()))) || over.recv_timeout(PATIENCE).is_err() {
             tracing::warn!("masqueraded flows are still being given up");
@@ -262,20 +288,12 @@ impl Collecting {
     }
 }
 
-/// Flows to give up, and who waits for it.
-struct Order {
-    what: GivenUp,
-    done: SyncSender<()>,
-}
-
-impl Order {
-    fn carry_out(self, collector: &Collector) {
-        match collector.give_up(&self.what) {
-            Ok(flows) => tracing::info!(flows, "masqueraded flows of other colours given up"),
-            Err(error) => tracing::warn!("{error:#}"),
-        }
-        let _waits_no_longer = self.done.send(());
-    }
+/// What to do soon.
+enum Order {
+    /// Flows are given up, and somebody waits for it.
+    GiveUp { what: GivenUp, done: SyncSender<()> },
+    /// Other addresses may lead to endpoints.
+    Renew,
 }
 
 impl Drop for Collecting {
