@@ -222,6 +222,8 @@ impl Acts {
                 let seen = format!("{}: {}", waited.code, waited.stderr.trim());
                 self.judge.found("`wait --for idle`", "0, 8 or 10", seen);
             }
+            // What was set for later may have come meanwhile.
+            self.look()?;
         }
         let before = self.known.layout.clone();
         self.write(layout)?;
