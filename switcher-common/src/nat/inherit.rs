@@ -31,7 +31,7 @@ pub(super) fn keep<T: NatTables>(taken: &mut NatPort, client: &NatClient, tables
         return false;
     }
     taken.port = back.port;
-    tables.keep_nat_port(taken, client)
+    !tables.known(taken.port) && tables.keep_nat_port(taken, client)
 }
 
 /// Takes the first port that may be inherited; false if there is none, or somebody else has just taken it.
@@ -58,10 +58,13 @@ pub(super) fn inherit<T: NatTables>(
     found && clear(taken, now, tables) && matches!(tables.take_nat_port(taken, client), Taken::Yes)
 }
 
-/// Whether nothing but stragglers can come of the flow that has a port. The verifier walks what is looked at in a loop as
-/// often as the loop has turns, so there is no more of it than that.
+/// Whether nothing but stragglers can come of the flow that has a port, which is no service's by now. The verifier walks what
+/// is looked at in a loop as often as the loop has turns, so there is no more of it than that.
 #[inline(never)]
 fn is_left<T: NatTables>(port: &NatPort, now: u32, tables: &T) -> bool {
+    if tables.known(port.port) {
+        return false;
+    }
     let holder = tables.nat_client(port, |holder| holder.server);
     holder.exists && is_over(port, &holder.entry, now, tables)
 }

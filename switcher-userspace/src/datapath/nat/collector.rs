@@ -226,10 +226,10 @@ impl Collector {
     pub(crate) fn start(mut self) -> anyhow::Result<Collecting> {
         let (orders, ordered) = channel::<Order>();
         let run = move || {
-            let mut wait = EVERY;
+            let mut due = Instant::now() + EVERY;
             let mut renewed = Instant::now();
             loop {
-                match ordered.recv_timeout(wait) {
+                match ordered.recv_timeout(due.saturating_duration_since(Instant::now())) {
                     Ok(Order::GiveUp { what, done }) => {
                         self.carry_out(&what, &done);
                         continue;
@@ -246,7 +246,7 @@ impl Collector {
                     tracing::warn!("{error:#}");
                     Swept::default()
                 });
-                wait = swept.pause(before.elapsed());
+                due = Instant::now() + swept.pause(before.elapsed());
                 if renewed.elapsed() >= SOURCES_EVERY {
                     renewed = Instant::now();
                     self.renew();

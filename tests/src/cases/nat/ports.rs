@@ -123,6 +123,17 @@ fn inherited() -> Vec<Case> {
                 },
             ),
         ),
+        refused_again(
+            "nor if a service has it by now",
+            full().masked(
+                CLIENT,
+                AWAY,
+                Masked {
+                    port: AWAY.port(),
+                    ..own
+                },
+            ),
+        ),
         goes_on(
             "a client keeps its own port at once after it has closed",
             full().masked(CLIENT, AWAY, own),
