@@ -6,92 +6,97 @@ use crate::abi::{FlowKey, Tag};
 use crate::steer::Flows;
 use crate::tables::Tables;
 
-/// A TCP connection's, or a QUIC one's: in the group's window.
-pub(super) struct TcpFlow<'a, T: Tables> {
+/// One flow in one group's map, and where its tag was found.
+struct Entry<'a, T: Tables> {
     tables: &'a T,
     group: u16,
     key: FlowKey,
-    /// Where its tag was found.
     place: Cell<Option<T::Place>>,
 }
 
-impl<'a, T: Tables> TcpFlow<'a, T> {
+impl<'a, T: Tables> Entry<'a, T> {
     #[inline(always)]
-    pub(super) const fn new(tables: &'a T, group: u16, key: FlowKey) -> Self {
+    const fn new(tables: &'a T, group: u16, key: FlowKey) -> Self {
         Self {
             tables,
             group,
             key,
             place: Cell::new(None),
         }
+    }
+
+    #[inline(always)]
+    fn found(&self, (tag, place): (Tag, T::Place)) -> Tag {
+        self.place.set(Some(place));
+        tag
+    }
+
+    #[inline(always)]
+    fn touch(&self, seen: u32) {
+        if let Some(place) = self.place.get() {
+            self.tables.touch(place, seen);
+        }
+    }
+}
+
+/// A TCP connection's, or a QUIC one's: in the group's window.
+pub(super) struct TcpFlow<'a, T: Tables>(Entry<'a, T>);
+
+impl<'a, T: Tables> TcpFlow<'a, T> {
+    #[inline(always)]
+    pub(super) const fn new(tables: &'a T, group: u16, key: FlowKey) -> Self {
+        Self(Entry::new(tables, group, key))
     }
 }
 
 impl<T: Tables> Flows for TcpFlow<'_, T> {
     #[inline(always)]
     fn get(&self) -> Option<Tag> {
-        let (tag, place) = self.tables.tag(self.group, &self.key)?;
-        self.place.set(Some(place));
-        Some(tag)
+        let found = self.0.tables.tag(self.0.group, &self.0.key)?;
+        Some(self.0.found(found))
     }
 
     #[inline(always)]
     fn put(&self, tag: Tag) -> bool {
-        self.tables.may_tag(&tag) && self.tables.set_tag(self.group, &self.key, tag)
+        self.0.tables.may_tag(&tag) && self.0.tables.set_tag(self.0.group, &self.0.key, tag)
     }
 
     #[inline(always)]
     fn refresh(&self, seen: u32) {
-        if let Some(place) = self.place.get() {
-            self.tables.touch(place, seen);
-        }
+        self.0.touch(seen);
     }
 
     #[inline(always)]
     fn remove(&self) {
-        self.tables.remove_tag(self.group, &self.key);
+        self.0.tables.remove_tag(self.0.group, &self.0.key);
     }
 }
 
 /// A UDP flow's.
-pub(super) struct UdpFlow<'a, T: Tables> {
-    tables: &'a T,
-    group: u16,
-    key: FlowKey,
-    /// Where its tag was found.
-    place: Cell<Option<T::Place>>,
-}
+pub(super) struct UdpFlow<'a, T: Tables>(Entry<'a, T>);
 
 impl<'a, T: Tables> UdpFlow<'a, T> {
     #[inline(always)]
     pub(super) const fn new(tables: &'a T, group: u16, key: FlowKey) -> Self {
-        Self {
-            tables,
-            group,
-            key,
-            place: Cell::new(None),
-        }
+        Self(Entry::new(tables, group, key))
     }
 }
 
 impl<T: Tables> Flows for UdpFlow<'_, T> {
     #[inline(always)]
     fn get(&self) -> Option<Tag> {
-        let (tag, place) = self.tables.udp_flow(self.group, &self.key)?;
-        self.place.set(Some(place));
-        Some(tag)
+        let found = self.0.tables.udp_flow(self.0.group, &self.0.key)?;
+        Some(self.0.found(found))
     }
 
     #[inline(always)]
     fn put(&self, tag: Tag) -> bool {
-        self.tables.set_udp_flow(self.group, &self.key, tag)
+        self.0.tables.set_udp_flow(self.0.group, &self.0.key, tag)
     }
 
     #[inline(always)]
     fn refresh(&self, seen: u32) {
-        if let Some(place) = self.place.get() {
-            self.tables.touch(place, seen);
-        }
+        self.0.touch(seen);
     }
 
     #[inline(always)]

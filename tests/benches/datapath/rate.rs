@@ -19,32 +19,11 @@ use crate::report::Report;
 const GROUPS: u16 = 32;
 /// The port of the first group's service.
 const PORT: u16 = 20_000;
-/// Flips a second, of all groups together, with the names of what came of it.
-const ASKED: [(f64, [&str; 3]); 3] = [
-    (
-        10.0,
-        [
-            "10 flips a second asked, done",
-            "  agent's CPU",
-            "  agent's memory",
-        ],
-    ),
-    (
-        100.0,
-        [
-            "100 flips a second asked, done",
-            "  agent's CPU",
-            "  agent's memory",
-        ],
-    ),
-    (
-        1000.0,
-        [
-            "1,000 flips a second asked, done",
-            "  agent's CPU",
-            "  agent's memory",
-        ],
-    ),
+/// Flips a second, of all groups together, and what is said of them.
+const ASKED: [(f64, &str); 3] = [
+    (10.0, "10 flips a second asked, done"),
+    (100.0, "100 flips a second asked, done"),
+    (1000.0, "1,000 flips a second asked, done"),
 ];
 
 pub(crate) fn measure(time: Duration, report: &mut Report) -> anyhow::Result<()> {
@@ -60,13 +39,13 @@ pub(crate) fn measure(time: Duration, report: &mut Report) -> anyhow::Result<()>
     let file = stand.agent.place().config();
     let file = file.to_str().context("a path in UTF-8")?;
     stand.agent.cli(&["apply", file, "--quiet"])?.expect(0)?;
-    for (rate, [done_name, cpu_name, memory_name]) in ASKED {
+    for (rate, name) in ASKED {
         let before = worked(&stand.agent)?;
         let (done, seconds) = flips(stand.agent.place().socket().as_path(), rate, time)?;
         let cpu = 100.0 * (worked(&stand.agent)? - before) / seconds;
-        report.figure(done_name, done / seconds, "/s", None);
-        report.figure(cpu_name, cpu, "% of a core", None);
-        report.figure(memory_name, resident(&stand.agent)?, "MiB", None);
+        report.figure(name, done / seconds, "/s", None);
+        report.figure("  agent's CPU", cpu, "% of a core", None);
+        report.figure("  agent's memory", resident(&stand.agent)?, "MiB", None);
     }
     Ok(())
 }

@@ -29,26 +29,11 @@ pub(super) fn cases() -> Vec<Case> {
 }
 
 fn tried() -> Vec<Case> {
-    let syn = Build::tcp(CLIENT, AWAY, flag::SYN);
     let with = |ports| {
         let all = State::new(steady()).masks(MASK.port(), ports);
         (1..TRIES as u16).fold(all, taken)
     };
     let (many, few) = (with(PORTS), with(TRIES as u16));
-    let goes_on = |sentence, state: State| {
-        let mask = taken_next(&state, CLIENT).expect("one of the ports that are tried");
-        let verdict = Verdict::Redirect(INSIDE.index);
-        Case::incoming(sentence, state, &syn, verdict, &masked(&syn, 0, mask)).masquerades(
-            CLIENT,
-            AWAY,
-            id(AWAY, 0),
-            mask.port(),
-        )
-    };
-    let refused = |sentence, state| {
-        let verdict = Verdict::Drop(Reason::NatExhausted);
-        Case::untouched(sentence, state, &syn, verdict).forgets_masquerade(CLIENT, AWAY)
-    };
     vec![
         goes_on(
             "of many ports fifteen are taken: the sixteenth is found",
@@ -63,33 +48,36 @@ fn tried() -> Vec<Case> {
     ]
 }
 
+/// The client's connection goes on from the port that the core chooses.
+fn goes_on(sentence: &'static str, state: State) -> Case {
+    let mask = taken_next(&state, CLIENT).expect("a port");
+    let syn = Build::tcp(CLIENT, AWAY, flag::SYN);
+    let verdict = Verdict::Redirect(INSIDE.index);
+    let out = masked(&syn, 0, mask);
+    let case = Case::incoming(sentence, state, &syn, verdict, &out);
+    case.masquerades(CLIENT, AWAY, id(AWAY, 0), mask.port())
+}
+
+/// It goes on from its own port.
+fn keeps(sentence: &'static str, state: State) -> Case {
+    let mask = taken_next(&state, CLIENT).map(|mask| mask.port());
+    assert_eq!(mask, Some(OWN), "{sentence}");
+    goes_on(sentence, state)
+}
+
+/// No port is left for it.
+fn refused(sentence: &'static str, state: State) -> Case {
+    let syn = Build::tcp(CLIENT, AWAY, flag::SYN);
+    let verdict = Verdict::Drop(Reason::NatExhausted);
+    Case::untouched(sentence, state, &syn, verdict).forgets_masquerade(CLIENT, AWAY)
+}
+
 /// All ports that are tried are taken, and of one the flow is over, or nearly.
 fn inherited() -> Vec<Case> {
     let said = activity::SPEAKS | activity::TALKS;
     let fin = said | activity::FIN;
     let blue = |port| Masked::at(id(AWAY, 0), port);
     let closed = move |port| blue(port).client(fin).server(fin).silent(2, 2);
-    let goes_on = |sentence, state: State| {
-        let mask = taken_next(&state, CLIENT).expect("a port that is inherited");
-        let syn = Build::tcp(CLIENT, AWAY, flag::SYN);
-        let verdict = Verdict::Redirect(INSIDE.index);
-        Case::incoming(sentence, state, &syn, verdict, &masked(&syn, 0, mask)).masquerades(
-            CLIENT,
-            AWAY,
-            id(AWAY, 0),
-            mask.port(),
-        )
-    };
-    let refused = |sentence, state| {
-        let syn = Build::tcp(CLIENT, AWAY, flag::SYN);
-        let verdict = Verdict::Drop(Reason::NatExhausted);
-        Case::untouched(sentence, state, &syn, verdict).forgets_masquerade(CLIENT, AWAY)
-    };
-    let refused_again = |sentence, state| {
-        let syn = Build::tcp(CLIENT, AWAY, flag::SYN);
-        let verdict = Verdict::Drop(Reason::NatExhausted);
-        Case::untouched(sentence, state, &syn, verdict)
-    };
     let last = HEIRLOOMS as u16;
     // Of a connection whose SYN was another.
     let own = Masked {
@@ -108,11 +96,11 @@ fn inherited() -> Vec<Case> {
                 blue(port).server(activity::RESET).silent(2, 2)
             }),
         ),
-        goes_on(
+        keeps(
             "a client keeps its own port rather than get another's",
             crowded(1, closed).masked(CLIENT, AWAY, own),
         ),
-        refused_again(
+        refused(
             "but not for another endpoint",
             full().masked(
                 CLIENT,
@@ -122,8 +110,9 @@ fn inherited() -> Vec<Case> {
                     ..own
                 },
             ),
-        ),
-        refused_again(
+        )
+        .masquerades(CLIENT, AWAY, id(AWAY, 1), OWN),
+        refused(
             "nor if a service has it by now",
             full().masked(
                 CLIENT,
@@ -133,8 +122,9 @@ fn inherited() -> Vec<Case> {
                     ..own
                 },
             ),
-        ),
-        goes_on(
+        )
+        .masquerades(CLIENT, AWAY, id(AWAY, 0), AWAY.port()),
+        keeps(
             "a client keeps its own port at once after it has closed",
             full().masked(CLIENT, AWAY, own),
         ),
