@@ -2,9 +2,10 @@
 //!
 //! One thread, the [`Runner`], owns the data path and the journal. Requests, verdicts on health and timers
 //! reach it one after the other, so that there is nothing to lock and nothing can come in between a
-//! decision and what is done about it. Everything it does for one group takes milliseconds (a commit to
-//! disk, a grace period), and nothing waits on that thread: arming, learning, gates and draining are
-//! timers. Sockets and probes live on the tokio runtime, and ask by [`Handle`].
+//! decision and what is done about it. Everything it does for one group takes a millisecond (a commit to
+//! disk), and nothing waits on that thread: arming, learning, gates and draining are timers, and grace periods
+//! are waited for by another thread, one for all groups (`settler.rs`). Sockets and probes live on the tokio
+//! runtime, and ask by [`Handle`].
 
 mod about;
 mod apply;
@@ -20,6 +21,7 @@ mod drill;
 mod effects;
 mod events;
 mod failed;
+mod feed;
 mod gates;
 mod group;
 mod handle;
@@ -38,6 +40,7 @@ mod rollout;
 mod runner;
 mod sample;
 mod settings;
+mod settler;
 mod shown;
 mod slots;
 mod start;

@@ -308,6 +308,15 @@ impl Hold {
     }
 }
 
+/// Waits for RCU grace periods, on any thread.
+pub trait Grace: Send + Sync {
+    /// See [`Datapath::settle`].
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    fn wait(&self) -> anyhow::Result<Duration>;
+}
+
 /// What the agent may ask of the kernel.
 pub trait Datapath: Send {
     /// Reads everything back.
@@ -345,6 +354,12 @@ pub trait Datapath: Send {
     /// # Errors
     /// When the kernel refuses.
     fn settle(&mut self) -> anyhow::Result<Duration>;
+
+    /// The same for another thread; None where nobody has to wait.
+    fn grace(&self) -> Option<Arc<dyn Grace>>;
+
+    /// Flows are counted anew when they are asked for next: a grace period that another thread waited for has passed.
+    fn forget_counts(&self);
 
     /// Gives the group's window a fresh flow map of at most `flows` tags. Keeps an existing one.
     ///

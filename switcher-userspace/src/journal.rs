@@ -42,6 +42,17 @@ pub struct Journal {
     file: FileId,
 }
 
+/// Flushes commits again when it is dropped.
+struct Flushing<'a>(&'a Connection);
+
+impl Drop for Flushing<'_> {
+    fn drop(&mut self) {
+        if let Err(error) = schema::flush(self.0, true) {
+            tracing::error!("commits may not be flushed to the disk: {error:#}");
+        }
+    }
+}
+
 /// Device and inode.
 type FileId = (u64, u64);
 
@@ -264,6 +275,9 @@ impl Journal {
 
     /// Commits the intent, with the key of the change that it is.
     ///
+    /// It is for whoever starts after the process has died. With the host, the kernel's words die, so that nothing is
+    /// left of what was begun: it is not flushed to the disk, unless somebody is told of it or it is for later.
+    ///
     /// # Errors
     /// When the file can't be written.
     pub fn begin_cutover(
@@ -272,6 +286,8 @@ impl Journal {
         once: Option<&Once>,
         events: &[Outgoing],
     ) -> anyhow::Result<()> {
+        let promised = !events.is_empty() || cutover.at.is_some();
+        let _flushes_again = (!promised).then(|| self.without_flush()).transpose()?;
         self.write_cutover(cutover, |transaction| {
             if let Some(once) = once {
                 once.begins(&cutover.id)
@@ -279,6 +295,13 @@ impl Journal {
             }
             outbox::put(transaction, events)
         })
+    }
+
+    /// Until this is dropped, what is committed outlives this process and not the host. The next commit after that
+    /// flushes it too.
+    fn without_flush(&self) -> anyhow::Result<impl Drop> {
+        schema::flush(&self.db, false)?;
+        Ok(Flushing(&self.db))
     }
 
     fn write_cutover(

@@ -17,6 +17,7 @@ use switcher_harness::config::{GROUP, Settings};
 use switcher_harness::load::Connection;
 use switcher_harness::privilege::run;
 use switcher_harness::{Load, Mode, Plan, Stand};
+use switcher_tests::hooks::Hooks;
 
 /// More than a flip takes.
 const STEPS: u32 = 200;
@@ -83,6 +84,17 @@ fn flips(mode: Mode) -> Result<()> {
 fn start() -> Result<()> {
     let mut stand = stand(Mode::Local)?;
     let mut killer = Killer::new()?;
+    // An intent that somebody is told of is flushed to the disk before the word is stored.
+    let events = Hooks::listen(&stand.topology.switch, 202)?;
+    let text = stand.settings.render(&stand.topology, stand.agent.place());
+    let hook = format!(
+        "[[groups.{GROUP}.hooks]]\nname = \"event\"\non = \"event\"\nurl = \"{}\"\n",
+        events.url()
+    );
+    stand.agent.write_config(&(text + &hook))?;
+    let file = stand.agent.place().config();
+    let file = file.to_str().context("a path in UTF-8")?;
+    stand.agent.cli(&["apply", file, "--quiet"])?.expect(0)?;
     let load = Load::start(&stand.topology, &Plan::default())?;
     // The intent is committed, and the word not stored.
     killer.aim(stand.agent.pid(), 1, &COMMIT)?;

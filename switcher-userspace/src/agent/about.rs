@@ -5,6 +5,7 @@ use tracing::Span;
 use tracing::span::EnteredSpan;
 
 use super::Runner;
+use super::feed::Passed;
 use crate::journal::CutoverRecord;
 use crate::log;
 use crate::release::{Called, Effect, End, Event, Preparing, Record, Stage};
@@ -18,6 +19,7 @@ impl Runner {
         name: &str,
         before: Option<&str>,
         effect: Effect,
+        passed: Option<Passed>,
     ) -> Option<Event> {
         let _about = match named(&effect).or(before.filter(|_| self.going_on(name).is_none())) {
             Some(id) => self.about(name, id),
@@ -25,8 +27,9 @@ impl Runner {
         };
         let part = part(&effect);
         let over = self.over(name, &effect);
-        let start = Timestamp::now();
-        let answer = self.carry_out(name, effect);
+        let waited = passed.as_ref().map(|it| it.since);
+        let start = waited.unwrap_or_else(Timestamp::now);
+        let answer = self.carry_out(name, effect, passed);
         if let Some(part) = part {
             let cutover = self.going_on(name).unwrap_or_default();
             self.traces.did(Part {

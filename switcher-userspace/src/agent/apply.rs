@@ -188,6 +188,8 @@ impl Runner {
 
     /// The steps alone.
     pub(super) fn carry_out_changes(&mut self, plan: &Plan, who: &Who) -> anyhow::Result<Switches> {
+        // What tables are in use is known then.
+        self.settle_all();
         let mut switches = Vec::new();
         let mut fresh = false;
         for change in &plan.changes {
@@ -308,6 +310,8 @@ impl Runner {
             calls: Vec::new(),
             undone_for: None,
             stored: None,
+            pending: None,
+            busy: false,
             since,
             by,
             flows: None,
@@ -325,7 +329,7 @@ impl Runner {
         }
         let unfinished = self.journal.unfinished_calls(&name);
         for effect in effects {
-            if let Some(event) = self.carry_out_about(&name, None, effect) {
+            if let Some(event) = self.carry_out_about(&name, None, effect, None) {
                 self.feed(&name, event);
             }
         }

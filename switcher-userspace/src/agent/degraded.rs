@@ -11,7 +11,7 @@ impl Runner {
     /// The group's phase, as people see it: where nobody is doing anything about it, that it is degraded is
     /// more to the point than that nothing is going on.
     pub(super) fn phase(&self, group: &Group) -> &'static str {
-        let phase = group.state.phase();
+        let phase = group.phase();
         match &group.state.stage {
             Stage::Idle | Stage::Draining(_) | Stage::Baking(_) if phase != "paused" => {
                 match self.degraded(group).is_empty() {

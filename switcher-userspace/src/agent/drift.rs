@@ -165,7 +165,8 @@ impl Runner {
                 differ(DifferenceKind::Word, what);
             }
             // Before a switch is recorded the two differ for good reason.
-            let calm = matches!(group.state.stage, Stage::Idle | Stage::Draining(_));
+            let calm = group.pending.is_none()
+                && matches!(group.state.stage, Stage::Idle | Stage::Draining(_));
             if calm
                 && self.journal.group(name)?.map(|it| it.facts()) != Some(group.record().facts())
             {
@@ -207,10 +208,12 @@ impl Runner {
         if let Some(pending) = &self.pending {
             return Some(pending.clone());
         }
-        let busy = |group: &&super::group::Group| group.state.stage != Stage::Idle;
+        let busy = |group: &&super::group::Group| {
+            group.state.stage != Stage::Idle || group.pending.is_some()
+        };
         let busy = self.groups.values().find(busy);
         if let Some(group) = busy {
-            return Some(format!("group {} is {}", group.name, group.state.phase()));
+            return Some(format!("group {} is {}", group.name, group.phase()));
         }
         let waits = self.untended.iter().chain(&self.unfinished).next();
         waits.map(|name| format!("group {name}'s tables are about to change"))

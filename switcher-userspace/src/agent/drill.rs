@@ -84,7 +84,7 @@ impl Runner {
     pub(super) fn finish_drills(&mut self) {
         let over = self.groups.values().filter(|group| {
             let under_way = group.state.cutover().is_some_and(|it| it.terms.drill);
-            group.drilled && !under_way
+            group.drilled && !under_way && group.pending.is_none()
         });
         let over: Vec<String> = over.map(|group| group.name.clone()).collect();
         for name in over {

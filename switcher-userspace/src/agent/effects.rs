@@ -11,6 +11,7 @@ use super::Runner;
 use super::audit::{asked_entry, portrait};
 use super::bake::behind;
 use super::failed::failure;
+use super::feed::Passed;
 use super::group::{Counted, Gate, Waiting};
 use super::record::by_itself;
 use super::{hooks, outbox};
@@ -24,8 +25,13 @@ use crate::release::{Count, Cutover, Effect, End, Event, Outcome, Stage};
 const HELD_AT_MOST: Duration = Duration::from_secs(4);
 
 impl Runner {
-    /// Does one thing, and says what came of it.
-    pub(super) fn carry_out(&mut self, name: &str, effect: Effect) -> Option<Event> {
+    /// Does one thing, and says what came of it. Waits for a grace period that has not passed yet.
+    pub(super) fn carry_out(
+        &mut self,
+        name: &str,
+        effect: Effect,
+        passed: Option<Passed>,
+    ) -> Option<Event> {
         let group = self.groups.get_mut(name)?;
         match effect {
             Effect::Prepare {
@@ -53,7 +59,7 @@ impl Runner {
                     again: None,
                     passed: false,
                 });
-                self.ask_gate(name);
+                return self.hear_gate(name);
             }
             Effect::CallHooks(call) => return self.call_hooks(name, &call, None),
             Effect::StopHooks { id } => self.stop_hooks(name, &id),
@@ -91,20 +97,19 @@ impl Runner {
                 }
             }
             Effect::Settle { id } => {
-                self.settle(name, &id);
+                self.settle(name, &id, passed);
                 return Some(Event::Settled { id });
             }
             Effect::CloseWindow => {
                 self.untended.insert(name.to_owned());
-                let closed = self
-                    .datapath
-                    .settle()
-                    .and_then(|_| self.datapath.close_window(group.index));
-                if let Err(error) = closed {
-                    error!(
-                        group = name,
-                        "the window's flow map stays in memory: {error:#}"
-                    );
+                let index = group.index;
+                let passed = passed.map_or_else(|| self.wait_for_grace(), |it| it.result);
+                let closed = passed.and_then(|()| {
+                    let closed = self.datapath.close_window(index);
+                    closed.map_err(|error| format!("{error:#}"))
+                });
+                if let Err(why) = closed {
+                    error!(group = name, "the window's flow map stays in memory: {why}");
                 }
             }
             Effect::CountFlows => return Some(self.count(name)),
@@ -187,8 +192,8 @@ impl Runner {
         Ok(())
     }
 
-    fn settle(&mut self, name: &str, id: &str) {
-        let settled = self.datapath.settle();
+    fn settle(&mut self, name: &str, id: &str, passed: Option<Passed>) {
+        let settled = passed.map_or_else(|| self.wait_for_grace(), |it| it.result);
         let Some(group) = self.groups.get_mut(name) else {
             return;
         };
@@ -200,14 +205,14 @@ impl Runner {
             return;
         };
         match settled {
-            Ok(_) => {
+            Ok(()) => {
                 if let Some(took) = took {
                     self.meters.settled(took);
                 }
                 let micros = took.map(|took| u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
                 record.store_to_settled_us = micros;
             }
-            Err(error) => warn!(group = name, cutover = id, "no grace period: {error:#}"),
+            Err(why) => warn!(group = name, cutover = id, "no grace period: {why}"),
         }
         let ago = took.and_then(|took| jiff::SignedDuration::try_from(took).ok());
         record.stored = ago.and_then(|ago| now.checked_sub(ago).ok()).or(Some(now));

@@ -57,7 +57,9 @@ impl Runner {
             self.events.tell("agent", None, &agent);
             self.told.agent = Some(agent);
         }
-        let states = self.groups.keys().filter_map(|name| self.group_state(name));
+        // Who waits for a grace period is in between.
+        let settled = self.groups.iter().filter(|(_, it)| it.pending.is_none());
+        let states = settled.filter_map(|(name, _)| self.group_state(name));
         let states: Vec<GroupState> = states.collect();
         self.told
             .groups

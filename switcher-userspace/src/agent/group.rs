@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 
 use super::automatic::Automatic;
 use super::clock::Clock;
+use super::feed::Pending;
 use super::gates::gates_record;
 use super::hooks::Running;
 use super::owed::Owed;
@@ -52,6 +53,10 @@ pub(super) struct Group {
     pub(super) undone_for: Option<(String, String)>,
     /// When the word of the last cut-over was stored.
     pub(super) stored: Option<Instant>,
+    /// What waits for a grace period.
+    pub(super) pending: Option<Pending>,
+    /// Something is being done for it.
+    pub(super) busy: bool,
     /// Since when the live colour is live.
     pub(super) since: Timestamp,
     /// Who has made it so.
@@ -122,6 +127,14 @@ pub(super) struct Activity {
 }
 
 impl Group {
+    /// Its phase, as people see it: a window is over when its flow map is gone and that is recorded.
+    pub(super) fn phase(&self) -> &'static str {
+        match self.state.phase() {
+            "idle" if self.pending.is_some() => "draining",
+            phase => phase,
+        }
+    }
+
     /// As it stands in the journal.
     pub(super) fn record(&self) -> GroupRecord {
         self.record_of(&self.state)

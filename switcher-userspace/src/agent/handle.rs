@@ -6,6 +6,7 @@ use std::sync::mpsc::Sender;
 use tokio::sync::{oneshot, watch};
 
 use super::Runner;
+use super::settler::Ticket;
 use crate::config::AgentConfig;
 use crate::events::Events;
 use crate::exit::{Exit, Failure};
@@ -17,6 +18,13 @@ pub(super) enum Message {
     Do(Box<dyn FnOnce(&mut Runner) + Send>),
     /// What a probe came to.
     Checked(Report),
+    /// A grace period that the settler was asked for has passed, or why none has.
+    Settled {
+        /// Who has asked.
+        tickets: Vec<Ticket>,
+        /// What came of it.
+        result: Result<(), String>,
+    },
     /// Leave everything as it is and return.
     Stop,
 }
@@ -88,6 +96,11 @@ impl Handle {
     /// Tells what a probe came to.
     pub(super) fn checked(&self, report: Report) {
         let _gone = self.sender.send(Message::Checked(report));
+    }
+
+    /// Tells that a grace period has passed.
+    pub(super) fn settled(&self, tickets: Vec<Ticket>, result: Result<(), String>) {
+        let _gone = self.sender.send(Message::Settled { tickets, result });
     }
 
     /// Ends the runner. Traffic goes on.

@@ -22,6 +22,7 @@ impl Runner {
     /// # Errors
     /// When there is no such group, when it can't be so, and when it can't be recorded; then it isn't so.
     pub fn note(&mut self, asked: &Asked) -> Result<NoteAnswer, Failure> {
+        self.settle_now(&asked.group);
         let old = self.portrait(&asked.group);
         let done = self.try_note(asked).map_err(|failure| Failure {
             tried: asked.tried(),
@@ -103,7 +104,7 @@ impl Runner {
                 continue;
             }
             // What was being prepared may have to be taken back.
-            if let Some(event) = self.carry_out(name, effect) {
+            if let Some(event) = self.carry_out(name, effect, None) {
                 self.feed(name, event);
             }
         }
@@ -157,7 +158,7 @@ impl Runner {
         };
         let turned: Vec<_> = self.groups.iter_mut().filter_map(turn).collect();
         for (name, effect) in turned {
-            if let Some(event) = self.carry_out(&name, effect) {
+            if let Some(event) = self.carry_out(&name, effect, None) {
                 self.feed(&name, event);
             }
         }

@@ -24,6 +24,8 @@ impl Runner {
     /// Carries out an order. The answer comes when the switch has settled, or with the refusal.
     pub fn order(&mut self, asked: Asked, reply: oneshot::Sender<Answer>) {
         debug_assert!(!asked.verb.is_at_once(), "answered at once");
+        // What is asked for is decided on what holds then.
+        self.settle_now(&asked.group);
         let (tried, once) = (asked.tried(), asked.once());
         let id = self.journal.fresh_id(Timestamp::now());
         let event = match self.understand(&asked, id.clone()) {

@@ -26,6 +26,7 @@ impl Runner {
     /// # Errors
     /// When there is no such group, a precondition does not hold, or the time makes no sense.
     pub fn pause(&mut self, asked: &Asked) -> Result<PauseAnswer, Failure> {
+        self.settle_now(&asked.group);
         let old = self.portrait(&asked.group);
         let done = self.try_pause(asked).map_err(|failure| Failure {
             tried: asked.tried(),
@@ -144,7 +145,7 @@ impl Runner {
             if let Effect::Reply { outcome, .. } = effect {
                 answer = outcome;
             } else if !dry_run {
-                found.extend(self.carry_out(name, effect));
+                found.extend(self.carry_out(name, effect, None));
             }
         }
         for event in found {

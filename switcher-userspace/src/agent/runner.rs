@@ -1,6 +1,6 @@
 //! The thread that decides and does.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -17,6 +17,7 @@ use super::events::Known;
 use super::group::{Gate, Group};
 use super::handle::{Handle, Message};
 use super::outbox::Outbox;
+use super::settler::Settler;
 use super::slots::up_to_date;
 use crate::api::model::SecureStatus;
 use crate::config::{AgentConfig, Config};
@@ -26,7 +27,7 @@ use crate::health::{Book, Monitor, Report, Verdict};
 use crate::journal::{Journal, Keyed};
 use crate::listen::meters::Meters;
 use crate::neighbours::Neighbours;
-use crate::release::{Event, Stage, ready_slots, shared_slots, step};
+use crate::release::{Event, Stage, ready_slots, shared_slots};
 use crate::traces::Traces;
 
 /// Time between two looks at the kernel.
@@ -106,6 +107,10 @@ pub struct Runner {
     pub(super) bereft: bool,
     /// How kernel, record and configuration were compared.
     pub(super) comparisons: Comparisons,
+    /// Who waits for grace periods; without it the runner does.
+    pub(super) settler: Option<Settler>,
+    /// How often the settler was asked.
+    pub(super) waits: u64,
 }
 
 impl Runner {
@@ -121,6 +126,7 @@ impl Runner {
             match message {
                 Ok(Message::Do(what)) => what(&mut self),
                 Ok(Message::Checked(report)) => next = self.hear_checks(report, messages),
+                Ok(Message::Settled { tickets, result }) => self.settled(tickets, &result),
                 Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => break,
                 Err(RecvTimeoutError::Timeout) => {}
             }
@@ -130,33 +136,9 @@ impl Runner {
                 return Ended::Bereft;
             }
         }
+        self.settle_all();
         info!("stopped; traffic goes on as it is");
         Ended::Stopped
-    }
-
-    /// Tells a group what has happened, and does what is to be done about it.
-    pub(super) fn feed(&mut self, name: &str, event: Event) {
-        let current = |runner: &Self| runner.groups.get(name).map(|it| it.state.word.current());
-        let before = current(self);
-        let going_on = |group: &Group| group.state.cutover().map(|it| it.id.clone());
-        let mut events = VecDeque::from([event]);
-        while let Some(event) = events.pop_front() {
-            let now = self.clock.now();
-            let Some(group) = self.groups.get_mut(name) else {
-                return;
-            };
-            let ended = going_on(group);
-            let effects = step(&mut group.state, event, now);
-            self.follow_stage(name);
-            for effect in effects {
-                events.extend(self.carry_out_about(name, ended.as_deref(), effect));
-            }
-        }
-        if current(self) != before {
-            // Whoever is dead there has not mattered so far.
-            self.tend(name);
-        }
-        self.changes.send_modify(|count| *count += 1);
     }
 
     /// Takes what a probe came to, and what others did meanwhile: there may be thousands at once, and to
@@ -203,10 +185,15 @@ impl Runner {
 
     /// Tells a cut-over that waits for its target's health what that is.
     pub(super) fn ask_gate(&mut self, name: &str) {
+        if let Some(event) = self.hear_gate(name) {
+            self.feed(name, event);
+        }
+    }
+
+    /// What it is to be told, if that has changed.
+    pub(super) fn hear_gate(&mut self, name: &str) -> Option<Event> {
         let now = self.clock.now();
-        let Some(group) = self.groups.get_mut(name) else {
-            return;
-        };
+        let group = self.groups.get_mut(name)?;
         let preparing = match &group.state.stage {
             Stage::Preparing(preparing) => Some(preparing.cutover.id.as_str()),
             Stage::Idle
@@ -220,7 +207,7 @@ impl Runner {
             .take_if(|gate| preparing == Some(gate.id.as_str()))
         else {
             group.gate = None;
-            return;
+            return None;
         };
         let (verdict, missing) = self.readiness(name, &gate.colour);
         let id = gate.id.clone();
@@ -231,17 +218,13 @@ impl Runner {
             Verdict::Unknown(blockers) | Verdict::Unhealthy(blockers) => (Some(blockers), false),
         };
         let again = missing.map(|missing| now + missing + Duration::from_millis(1));
-        let Some(group) = self.groups.get_mut(name) else {
-            return;
-        };
+        let group = self.groups.get_mut(name)?;
         group.gate = Some(Gate {
             passed,
             again,
             ..gate
         });
-        if let Some(blockers) = event {
-            self.feed(name, Event::Health { id, blockers });
-        }
+        event.map(|blockers| Event::Health { id, blockers })
     }
 
     /// Does what is due.
@@ -256,7 +239,9 @@ impl Runner {
                 .is_some_and(|gate| !gate.passed && gate.due() <= now);
             (group.name.clone(), wake, gate)
         };
-        let due: Vec<_> = self.groups.values().map(due).collect();
+        // What comes next for others waits for a grace period.
+        let groups = self.groups.values().filter(|it| it.pending.is_none());
+        let due: Vec<_> = groups.map(due).collect();
         for (name, wake, gate) in due {
             if gate {
                 self.ask_gate(&name);
@@ -269,8 +254,11 @@ impl Runner {
             }
         }
         let over = |group: &&Group| group.state.paused_until().is_some_and(|until| until <= now);
-        let over = self.groups.values().filter(over);
-        let over: Vec<_> = over.map(|group| group.name.clone()).collect();
+        let groups = self.groups.values().filter(|it| it.pending.is_none());
+        let over: Vec<_> = groups
+            .filter(over)
+            .map(|group| group.name.clone())
+            .collect();
         for name in over {
             self.feed(&name, Event::PauseOver);
         }
@@ -286,10 +274,10 @@ impl Runner {
     }
 
     fn until_next(&self) -> Duration {
-        let wakes = self.groups.values().filter_map(|group| group.wake);
-        let pauses = self.groups.values();
-        let pauses = pauses.filter_map(|group| group.state.paused_until());
-        let gates = self.groups.values().filter_map(|group| group.gate.as_ref());
+        let groups = || self.groups.values().filter(|it| it.pending.is_none());
+        let wakes = groups().filter_map(|group| group.wake);
+        let pauses = groups().filter_map(|group| group.state.paused_until());
+        let gates = groups().filter_map(|group| group.gate.as_ref());
         let gates = gates.filter(|gate| !gate.passed).map(Gate::due);
         let look = LOOK_EVERY.saturating_sub(self.looked.elapsed());
         let coming = self.groups.values();

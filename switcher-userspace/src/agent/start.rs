@@ -15,6 +15,7 @@ use tracing::{info, warn};
 use super::clock::{Clock, Steps};
 use super::handle::Handle;
 use super::runner::{Ended, IsOwn, Runner};
+use super::settler::Settler;
 use crate::config::{AgentConfig, Config};
 use crate::datapath::Datapath;
 use crate::events::Events;
@@ -91,7 +92,11 @@ fn runner(
     let tell = move |report| teller.checked(report);
     let neighbours = Neighbours::new(runtime.clone());
     let monitor = Monitor::new(runtime.clone(), datapath.bypass(), tell);
+    let settler = datapath.grace();
+    let settler = settler.map(|grace| Settler::start(grace, handle.clone()));
     Ok(Runner {
+        settler: settler.transpose()?,
+        waits: 0,
         seed,
         have: datapath.have().context("read the kernel's maps")?,
         attachments: datapath.attachments(),

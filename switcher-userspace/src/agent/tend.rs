@@ -24,7 +24,7 @@ pub(super) type Relieved<'a> = BTreeSet<(&'a str, SocketAddr)>;
 impl Runner {
     /// Brings a group's tables to what its endpoints' health asks for, as far as that can be done now.
     pub(super) fn tend(&mut self, name: &str) {
-        let is_idle = |group: &Group| group.state.stage == Stage::Idle;
+        let is_idle = |group: &Group| group.state.stage == Stage::Idle && group.pending.is_none();
         let is_idle = self.groups.get(name).is_some_and(is_idle);
         if !is_idle {
             self.untended.insert(name.to_owned());

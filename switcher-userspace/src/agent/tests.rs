@@ -11,6 +11,7 @@ mod health;
 mod hooks;
 mod life;
 mod receiver;
+mod settling;
 mod staging;
 pub(crate) mod stand;
 mod timed;

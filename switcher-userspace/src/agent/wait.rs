@@ -31,7 +31,11 @@ impl Runner {
         condition: &WaitCondition,
         cutover: Option<&str>,
     ) -> Result<Met, Failure> {
-        let state = &self.group(name)?.state;
+        let group = self.group(name)?;
+        let state = &group.state;
+        if group.pending.is_some() {
+            return Ok(Met::NotYet(format!("the group is {}", group.phase())));
+        }
         Ok(match condition {
             WaitCondition::Scheduled => {
                 self.undone(name, cutover)?;

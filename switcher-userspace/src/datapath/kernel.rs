@@ -1,6 +1,7 @@
 //! The data path in the kernel: load, attach, pin, adopt.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -17,7 +18,7 @@ use super::nat::{self, Collecting, Collector, Masqueraded};
 use super::pinned::Pinned;
 use super::pins::{Lock, Pins};
 use super::programs::Programs;
-use super::{Attachment, Change, Datapath, Flows, GroupIndex, Have, Hold};
+use super::{Attachment, Change, Datapath, Flows, Grace, GroupIndex, Have, Hold};
 use crate::config::{AgentConfig, InterfaceConfig, XdpMode};
 use crate::host;
 
@@ -292,6 +293,14 @@ impl Datapath for KernelDatapath {
 
     fn settle(&mut self) -> anyhow::Result<Duration> {
         self.pinned.settle()
+    }
+
+    fn grace(&self) -> Option<Arc<dyn Grace>> {
+        Some(self.pinned.grace())
+    }
+
+    fn forget_counts(&self) {
+        self.pinned.forget_counts();
     }
 
     fn open_window(&mut self, group: GroupIndex, flows: u32) -> anyhow::Result<()> {

@@ -15,7 +15,8 @@ use switcher_common::word::Word;
 use super::clients::{Bypass, LocalClients, LocalClientsState};
 use super::nat::Masqueraded;
 use super::{
-    Attachment, Buckets, Change, Datapath, Flows, GroupIndex, Have, HaveGroup, HaveService, Hold,
+    Attachment, Buckets, Change, Datapath, Flows, Grace, GroupIndex, Have, HaveGroup, HaveService,
+    Hold,
 };
 
 /// A data path without a kernel. Fields that the kernel's side would change are public.
@@ -249,6 +250,12 @@ impl Datapath for Memory {
         self.settled += 1;
         Ok(Duration::ZERO)
     }
+
+    fn grace(&self) -> Option<Arc<dyn Grace>> {
+        None
+    }
+
+    fn forget_counts(&self) {}
 
     fn open_window(&mut self, group: GroupIndex, flows: u32) -> anyhow::Result<()> {
         self.windows.entry(group).or_insert(flows);

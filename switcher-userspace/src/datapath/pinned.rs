@@ -7,7 +7,7 @@ use std::io;
 use std::ops::Add;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, bail};
@@ -23,7 +23,7 @@ use super::nat::{self, Counts};
 use super::pins::Pins;
 use super::sys::{self, MapKind};
 use super::table::{self, Maps, Plain, UNMAPPED, collect};
-use super::{Buckets, Canary, GroupIndex, Have, HaveGroup, HaveService, Mix};
+use super::{Buckets, Canary, Grace, GroupIndex, Have, HaveGroup, HaveService, Mix};
 use crate::config::Masquerade;
 
 /// What is published, by what shares a field of [`PortEntry`](switcher_common::abi::PortEntry): port, protocol, kind.
@@ -35,7 +35,7 @@ pub struct Pinned {
     pub(super) maps: Maps,
     pub(super) nat_idle: Idle,
     pub(super) nat_counts: Mutex<Counts>,
-    grace: Grace,
+    grace: Arc<Waiter>,
     published: Option<Published>,
     /// How many services of each group remember UDP flows; counted when it is first asked.
     remembering: Option<BTreeMap<GroupIndex, usize>>,
@@ -61,7 +61,7 @@ impl Pinned {
             maps,
             nat_idle: nat::idle(&Masquerade::default()),
             nat_counts: Mutex::default(),
-            grace: Grace::new()?,
+            grace: Arc::new(Waiter::new()?),
             published: None,
             remembering: None,
         })
@@ -119,6 +119,12 @@ impl Pinned {
     pub fn settle(&self) -> anyhow::Result<Duration> {
         self.forget_counts();
         self.grace.wait()
+    }
+
+    /// See [`super::Datapath::grace`].
+    #[must_use]
+    pub fn grace(&self) -> Arc<dyn Grace> {
+        Arc::clone(&self.grace) as Arc<dyn Grace>
     }
 
     /// See [`super::Datapath::open_window`].
@@ -293,12 +299,12 @@ impl Pinned {
 /// Waits until no CPU can be acting on something that was replaced before.
 ///
 /// The kernel does the waiting: an update of an array of maps returns after an RCU grace period.
-struct Grace {
+struct Waiter {
     outer: OwnedFd,
     inner: OwnedFd,
 }
 
-impl Grace {
+impl Waiter {
     fn new() -> anyhow::Result<Self> {
         let sizes = (size_of::<u32>(), size_of::<u32>());
         let inner = sys::create_map(MapKind::Array, sizes, 1, 0, None, "switcher_inner")
@@ -308,7 +314,9 @@ impl Grace {
             .map_err(not_permitted)?;
         Ok(Self { outer, inner })
     }
+}
 
+impl Grace for Waiter {
     fn wait(&self) -> anyhow::Result<Duration> {
         let before = Instant::now();
         sys::set_inner(&self.outer, 0, &self.inner)

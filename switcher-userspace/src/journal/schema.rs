@@ -140,7 +140,7 @@ pub(super) fn prepare(db: &Connection) -> anyhow::Result<()> {
         .context(damaged)?;
     // KiB, if negative: what is asked for again and again is little.
     db.pragma_update(None, "cache_size", -512)?;
-    db.pragma_update(None, "synchronous", "FULL")?;
+    flush(db, true)?;
     db.busy_timeout(std::time::Duration::from_secs(2))?;
     if version < VERSION {
         let tables = if version == 0 { TABLES } else { "" };
@@ -152,4 +152,11 @@ pub(super) fn prepare(db: &Connection) -> anyhow::Result<()> {
         db.execute_batch(&make).context("make its tables")?;
     }
     Ok(())
+}
+
+/// Whether commits return when they are on the disk, or when the kernel has them.
+pub(super) fn flush(db: &Connection, flush: bool) -> anyhow::Result<()> {
+    let how = if flush { "FULL" } else { "NORMAL" };
+    db.pragma_update(None, "synchronous", how)
+        .context("choose how commits are flushed")
 }

@@ -124,9 +124,6 @@ async fn tags_need_arming_learning_and_a_flow_map() {
     );
     stand.kernel.set_flows(&[]);
     stand.phase("idle").await;
-    for _ in 0..50 {
-        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-    }
     assert!(stand.kernel.lock().windows.is_empty());
 }
 

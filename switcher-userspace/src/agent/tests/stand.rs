@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -18,7 +19,7 @@ use crate::api::model::{ChangeAnswer, ChangeRequest, GroupStatus};
 use crate::config::{self as settings, Config, HealthKind};
 use crate::datapath::clients::{Bypass, LocalClients};
 use crate::datapath::memory::Memory;
-use crate::datapath::{Attachment, Change, Datapath, Flows, GroupIndex, Have};
+use crate::datapath::{Attachment, Change, Datapath, Flows, Grace, GroupIndex, Have};
 use crate::exit::Failure;
 use crate::journal::{Journal, Who};
 
@@ -28,7 +29,17 @@ pub(crate) struct Kernel(
     Arc<Mutex<Memory>>,
     Arc<Mutex<Asked>>,
     Arc<Mutex<Option<Word>>>,
+    Arc<AtomicBool>,
 );
+
+/// No grace period passes for the settler while this is there; one that the runner waits for does.
+pub(crate) struct NoGrace(Arc<AtomicBool>);
+
+impl Drop for NoGrace {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
+}
 
 /// How often the kernel was asked for what costs more on larger hosts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -69,6 +80,11 @@ impl Kernel {
     /// Somebody stores a word right after the agent's next one.
     pub(crate) fn store_after(&self, word: Word) {
         *self.2.lock().unwrap_or_else(PoisonError::into_inner) = Some(word);
+    }
+
+    pub(crate) fn no_grace(&self) -> NoGrace {
+        self.3.store(true, Ordering::Relaxed);
+        NoGrace(Arc::clone(&self.3))
     }
 
     /// Stores a word behind the agent's back.
@@ -159,13 +175,22 @@ impl Stand {
         verb: Verb,
         request: ChangeRequest,
     ) -> Result<ChangeAnswer, Failure> {
+        self.order_for("shop", verb, request).await
+    }
+
+    pub(crate) async fn order_for(
+        &self,
+        group: &str,
+        verb: Verb,
+        request: ChangeRequest,
+    ) -> Result<ChangeAnswer, Failure> {
         let who = Who {
             actor: "tester".into(),
             reason: Some("test".into()),
         };
         let asked = Order {
             request,
-            ..asked("shop", verb, who)
+            ..asked(group, verb, who)
         };
         self.agent
             .ask_later(move |runner, reply| runner.order(asked, reply))
@@ -275,6 +300,15 @@ fn parse(text: &str) -> Config {
     config
 }
 
+impl Grace for Kernel {
+    fn wait(&self) -> anyhow::Result<Duration> {
+        while self.3.load(Ordering::Relaxed) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        self.lock().settle()
+    }
+}
+
 impl Datapath for Kernel {
     fn have(&self) -> anyhow::Result<Have> {
         self.count().have += 1;
@@ -310,6 +344,12 @@ impl Datapath for Kernel {
     fn settle(&mut self) -> anyhow::Result<Duration> {
         self.lock().settle()
     }
+
+    fn grace(&self) -> Option<Arc<dyn Grace>> {
+        Some(Arc::new(self.clone()))
+    }
+
+    fn forget_counts(&self) {}
 
     fn open_window(&mut self, group: GroupIndex, flows: u32) -> anyhow::Result<()> {
         self.lock().open_window(group, flows)
