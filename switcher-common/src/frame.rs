@@ -50,6 +50,11 @@ pub trait Frame {
     fn segment(&self, _packet: &Packet, length: u16) -> u16 {
         length
     }
+    /// Bytes of `packet` from the IP header on: of all its segments together, if it has many. `length` is what one has.
+    #[inline(always)]
+    fn whole(&self, _packet: &Packet, length: u16) -> u32 {
+        length.into()
+    }
     /// Whether a VLAN tag travels beside the frame, and not in it.
     #[inline(always)]
     fn is_tagged(&self) -> bool {

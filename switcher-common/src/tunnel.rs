@@ -95,8 +95,9 @@ pub(crate) fn wrap<F: Frame + ?Sized, T: Tables, S: Stack>(
     if carriage.ttl <= 1 {
         return Err(Reason::Expired);
     }
+    let whole = frame.whole(packet, carriage.length);
     let destination = pipeline::endpoint(id, tables)?.address;
-    let outer = Outer::new(packet, carriage, id, destination, tables);
+    let outer = Outer::new(packet, (carriage, whole), id, destination, tables);
     if !outer.sourced {
         return Err(Reason::NoNeighbour);
     }
@@ -142,8 +143,8 @@ struct Outer {
     destination: Address,
     /// For the flow label.
     hash: u32,
-    /// Bytes of the inner packet.
-    length: u16,
+    /// Bytes of the inner packet, of all its segments together: whoever takes them apart says of each how long it is.
+    length: u32,
     /// Type of service, or traffic class.
     class: u8,
     /// What is inside.
@@ -157,7 +158,7 @@ impl Outer {
     #[inline(always)]
     fn new<T: Tables>(
         packet: &Packet,
-        carriage: Carriage,
+        (carriage, whole): (Carriage, u32),
         id: u16,
         destination: Address,
         tables: &T,
@@ -176,7 +177,7 @@ impl Outer {
             source: Address::of_words([a, b, c, d | hash & varied]),
             destination,
             hash,
-            length: carriage.length,
+            length: whole,
             class,
             protocol,
             sourced: tunnel.is_known(),
@@ -223,7 +224,7 @@ impl Outer {
     #[inline(always)]
     fn ipv4(&self) -> [u8; IPV4] {
         let first = 0x4500_0000 | u32::from(self.class) << 16;
-        let length = u32::from(self.length) + IPV4 as u32;
+        let length = said(self.length + IPV4 as u32);
         let mut words = [
             (first | length).to_be(),
             u32::from(DF).to_be(),
@@ -244,11 +245,17 @@ impl Outer {
     fn ipv6(&self) -> [u8; IPV6] {
         let [a, b, c, d] = self.source.words();
         let [e, f, g, h] = self.destination.words();
-        let length = u32::from(self.length) << 16;
+        let length = said(self.length) << 16;
         let rest = u32::from(self.protocol) << 8 | u32::from(TTL);
         let first = (0x6000_0000 | self.flow_info()).to_be();
         bytemuck::cast([first, (length | rest).to_be(), a, b, c, d, e, f, g, h])
     }
+}
+
+/// A length as a header says it: 0 for what only a packet of many segments has, as Linux does (6.3, `iph_set_totlen`).
+#[inline(always)]
+const fn said(length: u32) -> u32 {
+    if length > u16::MAX as u32 { 0 } else { length }
 }
 
 /// Puts the outer header between the link header and the packet. False if there is no room.

@@ -217,6 +217,16 @@ impl<const SUMMED: bool> Frame for TcFrame<'_, SUMMED> {
         packet.l4 - packet.l3 + header + payload as u16
     }
 
+    /// The frame ends with the packet: the stack has cut off what padded it.
+    #[inline(always)]
+    fn whole(&self, packet: &Packet, length: u16) -> u32 {
+        // SAFETY: the context is this program's.
+        match unsafe { (*self.0.skb.skb).gso_size } {
+            0 => length.into(),
+            _ => self.0.len() - u32::from(packet.l3),
+        }
+    }
+
     #[inline(always)]
     fn is_tagged(&self) -> bool {
         // SAFETY: the context is this program's.

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr};
 
 use anyhow::{Context as _, Result};
-use aya::maps::HashMap;
+use aya::maps::{Array, HashMap};
 use aya::programs::Xdp;
+use aya::programs::tc::{SchedClassifier, TcAttachType};
 use aya::programs::xdp::XdpMode;
 use aya::{Ebpf, EbpfLoader};
 use switcher_harness::topology::INTERFACE;
@@ -36,6 +37,31 @@ impl Receivers {
         Ok(Self(receivers))
     }
 
+    /// Lets servers understand tunnels, of IPv4 in IPv4 alone, in packets of many segments, too.
+    ///
+    /// # Errors
+    /// When the kernel refuses a program.
+    pub fn attach_at_tc(topology: &Topology) -> Result<Self> {
+        let hosts = topology.backends.iter();
+        hosts.map(at_tc).collect::<Result<_>>().map(Self)
+    }
+
+    /// Packets of many segments that came at tc, and how many of them had another length than their outer header says.
+    ///
+    /// # Errors
+    /// When the map can't be read.
+    pub fn segmented(&self) -> Result<[u64; 2]> {
+        let mut all = [0; 2];
+        for ebpf in &self.0 {
+            let map = ebpf.map("SEGMENTED").context("no map of segments")?;
+            let map = Array::<_, u64>::try_from(map)?;
+            for (place, sum) in (0..).zip(&mut all) {
+                *sum += map.get(&place, 0)?;
+            }
+        }
+        Ok(all)
+    }
+
     /// Source addresses of outer headers that were seen, and how often.
     ///
     /// # Errors
@@ -57,6 +83,17 @@ impl Receivers {
         }
         Ok(all)
     }
+}
+
+fn at_tc(namespace: &Namespace) -> Result<Ebpf> {
+    namespace.inside(|| {
+        let mut ebpf = EbpfLoader::new().load(OBJECT)?;
+        let program = ebpf.program_mut("decapsulate_at_tc");
+        let program: &mut SchedClassifier = program.context("no such program")?.try_into()?;
+        program.load()?;
+        program.attach(INTERFACE, TcAttachType::Ingress)?;
+        Ok(ebpf)
+    })?
 }
 
 fn on(namespace: &Namespace, interface: &str, name: &str) -> Result<Ebpf> {

@@ -89,6 +89,26 @@ fn ipv4_inside_ipv4_at_tc() {
     });
 }
 
+/// Nobody takes these apart between a client and a server of this kernel: the outer header is theirs as it is.
+#[test]
+fn packets_of_many_segments() {
+    alone("ipip::packets_of_many_segments", || {
+        let settings = settings("tc");
+        let mut stand = Stand::without_agent(Mode::Ipip, true, settings, &binary()?)?;
+        let receivers = Receivers::attach_at_tc(&stand.topology)?;
+        stand.agent.start()?;
+        let web = stand.topology.web();
+        let done = stand.topology.client.inside(|| upload(web))?;
+        let [all, wrong] = receivers.segmented()?;
+        ensure!(
+            wrong == 0,
+            "of {all} outer headers {wrong} say another length"
+        );
+        ensure!(all > 10, "only {all} packets of many segments");
+        done
+    });
+}
+
 fn settings(xdp: &'static str) -> Settings {
     Settings {
         xdp,

@@ -7,17 +7,26 @@ use std::process::Command;
 use anyhow::{Context as _, ensure};
 
 use crate::cargo::{self, cargo};
+use crate::kernels;
 use crate::setup::{self, Need};
 
 /// Parts of the `sides` bench; all others are `datapath`'s.
-const SIDES: [&str; 2] = ["sides", "switch"];
+const SIDES: [&str; 3] = ["sides", "switch", IPVS];
+/// The part that needs a kernel with IPVS.
+const IPVS: &str = "ipvs";
 /// What is compared with.
-const PRODUCTS: [&str; 4] = ["nftables", "haproxy", "nginx", "libnginx-mod-stream"];
+const PRODUCTS: [&str; 5] = [
+    "nftables",
+    "haproxy",
+    "nginx",
+    "libnginx-mod-stream",
+    "ipvsadm",
+];
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Parts: packets, live, memory, store, flip, scale, growth, rate, throughput; sides and switch, which compare with other
-    /// products; and --quick. All parts but the last two if none is named
+    /// products, and ipvs, which does in a virtual machine; and --quick. All parts but the last three if none is named
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     args: Vec<String>,
 }
@@ -36,13 +45,20 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     }
     if !sides.is_empty() {
         let programs = products()?;
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        let path = std::env::split_paths(&path);
-        let path = std::env::join_paths([programs.join("usr/sbin")].into_iter().chain(path))?;
-        let libraries = programs.join(format!("usr/lib/{}-linux-gnu", std::env::consts::ARCH));
-        let mut bench = bench("sides");
-        bench.env("PATH", path).env("LD_LIBRARY_PATH", libraries);
-        cargo::run(bench.args(sides).args(&flags))?;
+        let (ipvs, here): (Vec<_>, Vec<_>) = sides.into_iter().partition(|it| *it == IPVS);
+        if !here.is_empty() {
+            let path = std::env::var_os("PATH").unwrap_or_default();
+            let path = std::env::split_paths(&path);
+            let path = std::env::join_paths([programs.join("usr/sbin")].into_iter().chain(path))?;
+            let mut bench = bench("sides");
+            bench.env("PATH", path);
+            bench.env("LD_LIBRARY_PATH", setup::libraries(&programs));
+            cargo::run(bench.args(here).args(&flags))?;
+        }
+        if !ipvs.is_empty() {
+            let flags: Vec<&str> = flags.iter().map(|it| it.as_str()).collect();
+            kernels::compare(&programs, &flags)?;
+        }
     }
     Ok(())
 }
@@ -60,7 +76,9 @@ fn bench(name: &str) -> Command {
 
 /// Unpacks what the distribution has of other products. Installed, they would be started, too.
 fn products() -> anyhow::Result<PathBuf> {
-    let directory = Path::new(setup::TOOLS).join("products");
+    // Another list is another directory.
+    let directory = format!("products-{}", PRODUCTS.join("-"));
+    let directory = Path::new(setup::TOOLS).join(directory);
     let (packages, programs) = (directory.join("packages"), directory.join("programs"));
     if programs.exists() {
         return Ok(programs);

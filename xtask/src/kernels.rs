@@ -5,6 +5,7 @@
 //! the first process, whose lines on the console say what came of it.
 
 mod archive;
+mod compared;
 mod image;
 mod machine;
 mod modules;
@@ -20,6 +21,7 @@ use crate::cargo::{HOST_PACKAGES, cargo};
 use crate::progress;
 use crate::setup::{self, in_path};
 use archive::Archive;
+pub(crate) use compared::run as compare;
 use machine::{Accelerator, Machine};
 use package::Package;
 
@@ -88,7 +90,7 @@ impl Extent {
 /// Boots every kernel and runs the tests. Prints why, if that can't be done here.
 pub(crate) fn run(extent: Extent) -> anyhow::Result<()> {
     let directory = directory()?;
-    let packages = match prepare(&directory) {
+    let packages = match prepare(&SERIES, &directory) {
         Ok(packages) => packages,
         Err(error) if extent == Extent::Short => {
             println!("kernels: skipped: {error:#}");
@@ -101,7 +103,7 @@ pub(crate) fn run(extent: Extent) -> anyhow::Result<()> {
     let runs = extent.runs(accelerator);
     let work = Work {
         directory: &directory,
-        base: image::base(&binaries)?,
+        base: image::base(&binaries, &image::PROGRAMS, None)?,
         accelerator,
         runs,
     };
@@ -149,7 +151,7 @@ fn directory() -> anyhow::Result<PathBuf> {
 }
 
 /// Programs and packages. An error says what is missing.
-fn prepare(directory: &Path) -> anyhow::Result<Vec<Package>> {
+fn prepare(series: &[&str], directory: &Path) -> anyhow::Result<Vec<Package>> {
     if std::env::consts::ARCH != "x86_64" {
         bail!(
             "the machines have x86_64 processors, and this one is {}",
@@ -170,7 +172,7 @@ fn prepare(directory: &Path) -> anyhow::Result<Vec<Package>> {
         }
         setup::install_packages(&missing)?;
     }
-    SERIES
+    series
         .iter()
         .map(|series| Package::fetch(series, directory))
         .collect()
@@ -210,8 +212,10 @@ fn binaries() -> anyhow::Result<Binaries> {
 fn executable(message: &str, name: &str, kind: &str) -> Option<PathBuf> {
     let message: serde_json::Value = serde_json::from_str(message).ok()?;
     let target = &message["target"];
+    // Of a binary there are two: as it is, and with its own tests.
     let is_test = message["profile"]["test"] == true;
-    let ours = target["name"] == name && target["kind"][0] == kind && is_test == (kind == "test");
+    let right = kind == "bench" || is_test == (kind == "test");
+    let ours = target["name"] == name && target["kind"][0] == kind && right;
     ours.then(|| message["executable"].as_str().map(PathBuf::from))?
 }
 

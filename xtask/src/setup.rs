@@ -7,7 +7,7 @@ mod step;
 use anyhow::bail;
 
 use have::Have;
-pub(crate) use have::{TOOLS, candidates, cargo_deb, in_path, is_root};
+pub(crate) use have::{TOOLS, candidates, cargo_deb, in_path, is_root, libraries};
 pub(crate) use next::Need;
 use step::Step;
 

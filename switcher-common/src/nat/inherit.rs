@@ -1,5 +1,5 @@
 //! A connection keeps the port of its client's connection before. Where none is free for another, it inherits that of a flow
-//! that is over but for stragglers, and is remembered for their sake alone.
+//! that is over but for stragglers, and is remembered for their sake alone, or of one that never came to anything.
 //!
 //! The agent gives ports back some time after their flows have ended. That time is for a network that is not short of ports;
 //! and the agent may be dead. Linux does the same, for its own connections (`tcp_tw_reuse`) and for those that it translates
@@ -7,13 +7,16 @@
 //! number or timestamp, and where it can't, the client's next SYN finds nothing left of the old one (RFC 9293, 3.6.1).
 
 use super::begin::Places;
-use super::life::{is_closing, silent_for};
+use super::life::{is_closing, is_open, silent_for};
 use super::{NatTables, Taken};
 use crate::abi::nat::{NatClient, NatPort};
 use crate::abi::{FlowKey, UDP};
 
 /// Ticks that nobody may have said anything for on a connection that has ended. Linux waits for a second.
 const STRAGGLERS: u32 = 1;
+/// Ticks that nobody may have said anything for on one whose handshake is not over: more than lie between any two of a
+/// client's SYNs (RFC 6298: 1 s, doubled each time; Linux's last one comes after 32 s).
+const HALF_OPEN: u32 = 40;
 /// Ports that are looked at, of those that are tried: where flows come and go so fast, most of them are of such flows.
 pub const HEIRLOOMS: u32 = 8;
 
@@ -100,6 +103,7 @@ fn is_over<T: NatTables>(port: &NatPort, holder: &NatClient, now: u32, tables: &
     let silent = silent_for(client, now).min(silent_for(holder.server, now));
     match tables.service(holder.service) {
         Some(service) if service.protocol == UDP => silent > tables.settings().nat_udp_idle,
-        _ => silent > STRAGGLERS && is_closing(client, holder.server),
+        _ if is_closing(client, holder.server) => silent > STRAGGLERS,
+        _ => silent > HALF_OPEN && !is_open(client, holder.server),
     }
 }

@@ -43,14 +43,19 @@ impl Idle {
             self.udp
         } else if is_closing(client, server) {
             self.closing
-        } else if server.has(activity::TALKS)
-            || client.has(activity::TALKS) && server.has(activity::SPEAKS)
-        {
+        } else if is_open(client, server) {
             self.established
         } else {
             self.opening
         }
     }
+}
+
+/// Whether a connection's handshake is over.
+#[inline(always)]
+#[must_use]
+pub const fn is_open(client: Activity, server: Activity) -> bool {
+    server.has(activity::TALKS) || client.has(activity::TALKS) && server.has(activity::SPEAKS)
 }
 
 /// Whether a connection is over but for stragglers: a reset, or a FIN from both sides.

@@ -29,7 +29,7 @@ const COLUMNS: [Column; 9] = [
 ];
 
 pub(crate) fn measure(flips: usize) -> Result<Report> {
-    let mut report = Report::new("The switch", &COLUMNS);
+    let mut report = Report::new("The switch", "nftables", &COLUMNS);
     report.note(format!(
         "{flips} switches each. nftables: `nft -f` replaces the table in one transaction. HAProxy: `set map` over its \
          socket, without a process for it. nginx: `nginx -s reload`, which returns before anything is switched. \

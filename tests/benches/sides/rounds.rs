@@ -15,7 +15,7 @@ use crate::wrk::{Load, Work};
 /// Of one measurement.
 const SECONDS: u32 = 1;
 
-const COLUMNS: [Column; 8] = [
+pub(crate) const COLUMNS: [Column; 8] = [
     Column::new("keep-alive requests/s", Better::More, true),
     Column::new("new connections/s", Better::More, true),
     Column::new("p50 µs", Better::Less, false),
@@ -27,7 +27,7 @@ const COLUMNS: [Column; 8] = [
 ];
 
 pub(crate) fn measure(rounds: u32) -> Result<Report> {
-    let mut report = Report::new("Side by side", &COLUMNS);
+    let mut report = Report::new("Side by side", "nftables", &COLUMNS);
     report.note(
         "wrk with 32 connections of one thread, nginx as the servers, iperf3 with one stream; all hosts are network \
          namespaces of this machine. The last column is Switcher with `xdp = \"tc\"`, else it is native XDP. CPU is \
@@ -40,11 +40,23 @@ pub(crate) fn measure(rounds: u32) -> Result<Report> {
             sites.push((offloads, Site::new(mode, offloads)?));
         }
     }
+    measure_at(&sites, &Product::ALL, rounds, &mut report)?;
+    goals(&mut report);
+    Ok(report)
+}
+
+/// Round after round, at each site without offloads and with them in turn: a column of its own is for these.
+pub(crate) fn measure_at(
+    sites: &[(bool, Site)],
+    products: &[Product],
+    rounds: u32,
+    report: &mut Report,
+) -> Result<()> {
     for round in 1..=rounds {
         eprintln!("round {round} of {rounds}");
         let mut direct = f64::NAN;
-        for (offloads, site) in &sites {
-            for product in Product::ALL {
+        for (offloads, site) in sites {
+            for product in products {
                 interrupt::check()?;
                 let mode = site.topology.mode;
                 if !product.works(mode) {
@@ -54,23 +66,22 @@ pub(crate) fn measure(rounds: u32) -> Result<Report> {
                 let failed = || format!("{product}, {mode}");
                 let _product = product.set_up(site, *offloads).with_context(failed)?;
                 if *offloads {
-                    report.add(&row, 7, stream(site, product).with_context(failed)?);
+                    report.add(&row, 7, stream(site, *product).with_context(failed)?);
                     continue;
                 }
-                let values = traffic(site, product).with_context(failed)?;
-                if product == Product::Direct {
+                let values = traffic(site, *product).with_context(failed)?;
+                if *product == Product::Direct {
                     direct = values[5];
                 }
                 for (column, value) in values.into_iter().enumerate() {
                     let value = if column == 5 { value - direct } else { value };
                     report.add(&row, column, value);
                 }
-                report.add(&row, 6, stream(site, product).with_context(failed)?);
+                report.add(&row, 6, stream(site, *product).with_context(failed)?);
             }
         }
     }
-    goals(&mut report);
-    Ok(report)
+    Ok(())
 }
 
 /// All columns but those of streams.

@@ -1,6 +1,6 @@
 //! A network with servers of two colours that are fast enough not to be what is measured.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use switcher_harness::topology::{COLOURS, VIP};
 use switcher_harness::{Mode, Namespace, Topology};
+use switcher_tests::receiver::Receivers;
 use tempfile::TempDir;
 
 /// The port of the service that takes one stream.
@@ -21,6 +22,8 @@ pub(crate) struct Site {
     /// For files of programs.
     pub(crate) directory: TempDir,
     _servers: Vec<Process>,
+    /// What lets links take what XDP transmits, and takes tunnels' headers off where that is done.
+    _receivers: Option<Receivers>,
 }
 
 impl Site {
@@ -34,7 +37,17 @@ impl Site {
             topology,
             directory: tempfile::tempdir()?,
             _servers: Vec::new(),
+            _receivers: None,
         };
+        // Packets of many segments are for the kernel's own tunnels.
+        if !offloads {
+            site._receivers = Some(Receivers::attach(&site.topology)?);
+        } else if mode == Mode::Ipip {
+            for host in &site.topology.backends {
+                host.ip("link set tunl0 up")?;
+                host.sysctl("ipv4/conf/tunl0/rp_filter", "0")?;
+            }
+        }
         for place in 0..COLOURS.len() {
             let servers = [site.http(place)?, site.iperf(place)?];
             site._servers.extend(servers);
@@ -51,8 +64,21 @@ impl Site {
     pub(crate) fn servers(&self, place: usize) -> [SocketAddr; 2] {
         let all = self.topology.endpoints(1);
         let web = all[place].web;
-        let port = BULK + 10 + u16::try_from(place).unwrap_or_default();
+        let port = match self.topology.mode.keeps_vip() {
+            // It gets what clients have sent, as it is.
+            true => BULK,
+            false => BULK + 10 + u16::try_from(place).unwrap_or_default(),
+        };
         [web, (web.ip(), port).into()]
+    }
+
+    /// Where they listen.
+    fn listens(&self, place: usize) -> [SocketAddr; 2] {
+        let servers = self.servers(place);
+        match self.topology.mode.keeps_vip() {
+            true => servers.map(|it| (Ipv4Addr::UNSPECIFIED, it.port()).into()),
+            false => servers,
+        }
     }
 
     pub(crate) fn file(&self, name: &str) -> String {
@@ -65,7 +91,7 @@ impl Site {
 
     fn http(&self, place: usize) -> Result<Process> {
         let colour = COLOURS[place];
-        let at = self.servers(place)[0];
+        let at = self.listens(place)[0];
         let file = |what: &str| self.file(&format!("{colour}.{what}"));
         let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
             .map(|it| format!("{it}_temp_path {};", file(it)))
@@ -84,7 +110,7 @@ impl Site {
     }
 
     fn iperf(&self, place: usize) -> Result<Process> {
-        let at = self.servers(place)[1];
+        let at = self.listens(place)[1];
         let mut command = self.home(place).command("iperf3");
         let (host, port) = (at.ip().to_string(), at.port().to_string());
         command.args(["-s", "-B", &host, "-p", &port]);

@@ -1,6 +1,7 @@
 //! The products: each leads two services to the servers of a colour, and to those of the other when told.
 
 mod haproxy;
+mod ipvs;
 mod nftables;
 mod nginx;
 mod switcher;
@@ -27,11 +28,14 @@ pub(crate) enum Product {
     Nftables,
     Haproxy,
     Nginx,
+    /// By address translation, from one link to another of the same network, or in tunnels.
+    Ipvs,
     /// With XDP in native mode, or at tc where packets are large.
     Switcher,
 }
 
 impl Product {
+    /// What every kernel has.
     pub(crate) const ALL: [Self; 5] = [
         Self::Direct,
         Self::Nftables,
@@ -40,9 +44,15 @@ impl Product {
         Self::Switcher,
     ];
 
-    /// Servers that know no way to clients can't be asked directly.
+    /// Servers that know no way to clients can't be asked directly, and what has to see their answers can't be where
+    /// they don't pass.
     pub(crate) fn works(self, mode: Mode) -> bool {
-        self != Self::Direct || mode != Mode::Masquerade
+        match self {
+            Self::Direct => mode != Mode::Masquerade,
+            Self::Nftables | Self::Haproxy | Self::Nginx => !mode.keeps_vip(),
+            Self::Ipvs => ipvs::method(mode).is_some(),
+            Self::Switcher => true,
+        }
     }
 
     /// The services that clients ask.
@@ -59,6 +69,7 @@ impl Product {
             Self::Nftables => Box::new(nftables::Nftables::new(site)?),
             Self::Haproxy => Box::new(haproxy::Haproxy::new(site)?),
             Self::Nginx => Box::new(nginx::Nginx::new(site)?),
+            Self::Ipvs => Box::new(ipvs::Ipvs::new(site)?),
             Self::Switcher => Box::new(switcher::Switcher::new(site, offloads)?),
         })
     }
@@ -71,6 +82,7 @@ impl fmt::Display for Product {
             Self::Nftables => "nftables",
             Self::Haproxy => "HAProxy",
             Self::Nginx => "nginx",
+            Self::Ipvs => "IPVS",
             Self::Switcher => "Switcher",
         })
     }

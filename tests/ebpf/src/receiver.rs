@@ -1,13 +1,16 @@
 //! What tests put on interfaces that Switcher's programs send to: `pass`, so that the interface takes what XDP
-//! transmits, and `decapsulate`, for kernels without tunnel devices.
+//! transmits, and what takes tunnels' headers off, for kernels without tunnel devices.
 #![no_std]
 #![no_main]
 
-use aya_ebpf::bindings::xdp_action;
+use aya_ebpf::bindings::{
+    BPF_F_ADJ_ROOM_FIXED_GSO, TC_ACT_OK, TC_ACT_SHOT, bpf_adj_room_mode::BPF_ADJ_ROOM_MAC,
+    xdp_action,
+};
 use aya_ebpf::helpers::generated::bpf_xdp_adjust_head;
-use aya_ebpf::macros::{map, xdp};
-use aya_ebpf::maps::HashMap;
-use aya_ebpf::programs::XdpContext;
+use aya_ebpf::macros::{classifier, map, xdp};
+use aya_ebpf::maps::{Array, HashMap};
+use aya_ebpf::programs::{TcContext, XdpContext};
 
 const ETHERNET: usize = 14;
 const IPV4: usize = 20;
@@ -21,6 +24,46 @@ const IPV6_INSIDE: u8 = 41;
 /// Source addresses of outer headers, IPv4 in the last four bytes, and how often each was seen.
 #[map]
 static SOURCES: HashMap<[u8; 16], u64> = HashMap::with_max_entries(65536, 0);
+
+/// Packets of many segments that came at tc, and how many of them were longer or shorter than their outer header says.
+#[map]
+static SEGMENTED: Array<u64> = Array::with_max_entries(2, 0);
+
+/// Takes the outer header off IPv4 in IPv4, in packets of many segments, too. As the stack of a receiver would, it drops
+/// those whose outer header says another length.
+#[classifier]
+fn decapsulate_at_tc(context: TcContext) -> i32 {
+    let is_inside = context.load::<u16>(12) == Ok(TYPE_IPV4)
+        && context.load::<u8>(ETHERNET) == Ok(0x45)
+        && context.load::<u8>(ETHERNET + 9) == Ok(IPV4_INSIDE);
+    if !is_inside {
+        return TC_ACT_OK as i32;
+    }
+    let said = context.load::<u16>(ETHERNET + 2).map_or(0, u16::from_be);
+    let right = u32::from(said) + ETHERNET as u32 == context.len();
+    // SAFETY: the context is this program's.
+    if unsafe { (*context.skb.skb).gso_size } != 0 {
+        count(0);
+        if !right {
+            count(1);
+        }
+    }
+    let flags = u64::from(BPF_F_ADJ_ROOM_FIXED_GSO);
+    let stripped = context.adjust_room(-(IPV4 as i32), BPF_ADJ_ROOM_MAC, flags);
+    if right && stripped.is_ok() {
+        TC_ACT_OK as i32
+    } else {
+        TC_ACT_SHOT as i32
+    }
+}
+
+#[inline(always)]
+fn count(place: u32) {
+    if let Some(counter) = SEGMENTED.get_ptr_mut(place) {
+        // SAFETY: a word of a map that lives as long as the program; a lost update loses a count.
+        unsafe { *counter += 1 };
+    }
+}
 
 /// Being there is enough: a veth with a program takes what its peer transmits by XDP.
 #[xdp(frags)]

@@ -1,4 +1,4 @@
-//! One test binary: run for a bounded time, its output told only where it has failed.
+//! One test binary: run for a bounded time, its output told only where it has failed, and what it reports.
 
 use std::fs::File;
 use std::process::{Command, ExitStatus, Stdio};
@@ -9,6 +9,8 @@ use anyhow::{Context as _, Result};
 use crate::MARK;
 
 const OUTPUT: &str = "/tmp/guest-output";
+/// What lines begin with that are told in any case.
+const TOLD: [&str; 2] = ["skipped:", "report:"];
 /// Lines of a failed binary that are repeated, and how long one may be.
 const TAIL: usize = 60;
 const WIDTH: usize = 400;
@@ -74,7 +76,8 @@ impl<'a> Run<'a> {
         let text = String::from_utf8_lossy(&bytes);
         let lines: Vec<&str> = text.lines().collect();
         let (name, seconds) = (self.name, took.as_secs_f64());
-        for line in lines.iter().filter(|line| line.starts_with("skipped:")) {
+        let is_told = |line: &&&str| TOLD.iter().any(|it| line.starts_with(it));
+        for line in lines.iter().filter(is_told) {
             println!("{MARK} say {name}: {line}");
         }
         let succeeded = status.is_some_and(|status| status.success());

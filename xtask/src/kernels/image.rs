@@ -9,10 +9,10 @@ use anyhow::{Context as _, ensure};
 use super::archive::Archive;
 use super::package::Package;
 use super::{Binaries, modules};
-use crate::setup::in_path;
+use crate::setup::{self, in_path};
 
 /// Programs of this host that tests start; those that are missing are missed by the test that needs them.
-const PROGRAMS: [&str; 18] = [
+pub(crate) const PROGRAMS: [&str; 18] = [
     "bash", "timeout", "ip", "tc", "ethtool", "nsenter", "unshare", "setpriv", "sh", "sleep",
     "cat", "kill", "mount", "umount", "ping", "sysctl", "true", "tcpdump",
 ];
@@ -20,8 +20,13 @@ const PROGRAMS: [&str; 18] = [
 const BIN: &str = "bin";
 const DIRECTORIES: [&str; 8] = ["proc", "sys", "dev", "run", "tmp", "root", "etc", "var/tmp"];
 
-/// Everything but a kernel's own: programs, their libraries, the guest.
-pub(crate) fn base(binaries: &Binaries) -> anyhow::Result<Archive> {
+/// Everything but a kernel's own: our executables, other programs, their libraries, the guest. What is not installed
+/// lies below `unpacked`, if anything does.
+pub(crate) fn base(
+    binaries: &Binaries,
+    programs: &[&str],
+    unpacked: Option<&Path>,
+) -> anyhow::Result<Archive> {
     let mut archive = probe(&binaries.guest)?;
     let mut libraries = BTreeSet::new();
     let tests = binaries
@@ -31,16 +36,27 @@ pub(crate) fn base(binaries: &Binaries) -> anyhow::Result<Archive> {
     let agent = ("guest/switcher".to_owned(), &binaries.agent);
     for (name, path) in tests.chain([agent]) {
         archive.file(&name, 0o755, &stripped(path)?);
-        libraries.extend(libraries_of(path));
+        libraries.extend(libraries_of(path, None));
     }
-    for path in PROGRAMS.iter().filter_map(|program| in_path(program)) {
+    let beside = |program: &&str| {
+        let places = ["usr/sbin", "sbin", "usr/bin"].into_iter();
+        let mut paths = places.map(|place| Some(unpacked?.join(place).join(program)));
+        paths.find_map(|path| path.filter(|it| it.is_file()))
+    };
+    let found = programs
+        .iter()
+        .filter_map(|it| beside(it).or_else(|| in_path(it)));
+    for path in found {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         archive.file(&format!("{BIN}/{name}"), 0o755, &read(&path)?);
-        libraries.extend(libraries_of(&path));
+        libraries.extend(libraries_of(&path, unpacked));
     }
-    let known = libraries_of(&binaries.guest);
+    let known = libraries_of(&binaries.guest, None);
     for library in libraries.difference(&known) {
-        add(&mut archive, library)?;
+        // Installed, it would be there.
+        let installed = unpacked.and_then(|it| library.strip_prefix(it).ok());
+        let name = installed.unwrap_or(library).to_string_lossy();
+        archive.file(name.trim_start_matches('/'), 0o755, &read(library)?);
     }
     archive.file(
         "etc/passwd",
@@ -58,12 +74,12 @@ pub(crate) fn probe(guest: &Path) -> anyhow::Result<Archive> {
         archive.directory(directory);
     }
     archive.file("init", 0o755, &stripped(guest)?);
-    for library in libraries_of(guest) {
+    for library in libraries_of(guest, None) {
         add(&mut archive, &library)?;
     }
     if let Some(ip) = in_path("ip") {
         archive.file(&format!("{BIN}/ip"), 0o755, &read(&ip)?);
-        for library in libraries_of(&ip).difference(&libraries_of(guest)) {
+        for library in libraries_of(&ip, None).difference(&libraries_of(guest, None)) {
             add(&mut archive, library)?;
         }
     }
@@ -109,8 +125,12 @@ fn stripped(path: &Path) -> anyhow::Result<Vec<u8>> {
 }
 
 /// The libraries that a program is linked with, its loader among them; none if it needs none.
-fn libraries_of(program: &Path) -> BTreeSet<PathBuf> {
-    let output = Command::new("ldd").arg(program).output();
+fn libraries_of(program: &Path, unpacked: Option<&Path>) -> BTreeSet<PathBuf> {
+    let mut ldd = Command::new("ldd");
+    if let Some(unpacked) = unpacked {
+        ldd.env("LD_LIBRARY_PATH", setup::libraries(unpacked));
+    }
+    let output = ldd.arg(program).output();
     let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
     paths(&text.unwrap_or_default())
 }

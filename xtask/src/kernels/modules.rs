@@ -30,6 +30,19 @@ pub(crate) const WANTED: [&str; 20] = [
     "sch_fq",
 ];
 
+/// The same for what Switcher is compared with.
+pub(crate) const COMPARED: [&str; 8] = [
+    // Asked for by its algorithm, so that nothing says that it is needed.
+    "crc32c_generic",
+    "nf_tables",
+    "nft_chain_nat",
+    "nft_nat",
+    "nft_masq",
+    "nft_ct",
+    "ip_vs",
+    "ip_vs_wlc",
+];
+
 /// A module, ready to be loaded.
 #[derive(Debug)]
 pub(crate) struct Module {

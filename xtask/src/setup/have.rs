@@ -128,6 +128,18 @@ pub(crate) fn cargo_deb() -> PathBuf {
     Path::new(TOOLS).join("bin/cargo-deb")
 }
 
+/// Where libraries of Debian's packages are that are unpacked somewhere, as `LD_LIBRARY_PATH` has it.
+pub(crate) fn libraries(unpacked: &Path) -> String {
+    let place = |it| {
+        format!(
+            "{}/{it}/{}-linux-gnu",
+            unpacked.display(),
+            std::env::consts::ARCH
+        )
+    };
+    ["usr/lib", "lib"].map(place).join(":")
+}
+
 /// Whether this process may do everything.
 pub(crate) fn is_root() -> bool {
     std::fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0)

@@ -77,6 +77,7 @@ fn inherited() -> Vec<Case> {
     let said = activity::SPEAKS | activity::TALKS;
     let fin = said | activity::FIN;
     let blue = |port| Masked::at(id(AWAY, 0), port);
+    let half_open = move |port, server| blue(port).client(activity::SPEAKS).server(server);
     let closed = move |port| blue(port).client(fin).server(fin).silent(2, 2);
     let last = HEIRLOOMS as u16;
     // Of a connection whose SYN was another.
@@ -133,6 +134,30 @@ fn inherited() -> Vec<Case> {
             moved(crowded(3, closed)),
         ),
         refused("none after that", crowded(last + 1, closed)),
+        goes_on(
+            "that of a SYN that nobody has answered for long is inherited, too",
+            crowded(3, move |port| half_open(port, 0).silent(41, 41)),
+        ),
+        goes_on(
+            "or that the client has not gone on from",
+            crowded(3, move |port| {
+                half_open(port, activity::SPEAKS).silent(41, 41)
+            }),
+        ),
+        refused(
+            "not while the SYN may come again",
+            crowded(3, move |port| half_open(port, 0).silent(40, 41)),
+        ),
+        refused(
+            "nor while the answer may",
+            crowded(3, move |port| {
+                half_open(port, activity::SPEAKS).silent(41, 40)
+            }),
+        ),
+        refused(
+            "nor of a connection that is open, however silent",
+            crowded(3, move |port| blue(port).silent(900, 900)),
+        ),
         refused(
             "not while stragglers may come from the server",
             crowded(3, move |port| closed(port).silent(2, 1)),
