@@ -54,7 +54,7 @@ impl Idle {
 /// Whether a connection's handshake is over.
 #[inline(always)]
 #[must_use]
-pub const fn is_open(client: Activity, server: Activity) -> bool {
+pub(super) const fn is_open(client: Activity, server: Activity) -> bool {
     server.has(activity::TALKS) || client.has(activity::TALKS) && server.has(activity::SPEAKS)
 }
 

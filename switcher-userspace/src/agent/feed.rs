@@ -153,6 +153,10 @@ impl Runner {
     }
 
     fn put_aside(&mut self, name: &str, work: Work) {
+        debug_assert!(
+            !work.effects.iter().any(stores),
+            "what the state says is in the kernel by now"
+        );
         if let Some(group) = self.groups.get_mut(name) {
             group.busy = false;
             group.pending = Some(Pending {
@@ -178,11 +182,12 @@ fn going_on(group: &Group) -> Option<String> {
 const fn stores(effect: &Effect) -> bool {
     matches!(
         effect,
-        Effect::Store(_) | Effect::SetTimes(_) | Effect::Prepare { .. } | Effect::Abandon(_)
+        Effect::Store(_) | Effect::SetTimes(_) | Effect::Abandon(_)
     )
 }
 
-/// What has to come after a grace period.
+/// What has to come after a grace period. All that the state says is in the kernel by then: who looks meanwhile sees both
+/// agree.
 const fn waits(effect: &Effect) -> bool {
     matches!(effect, Effect::Settle { .. } | Effect::CloseWindow)
 }

@@ -46,7 +46,7 @@ pub(crate) fn measure(flips: usize) -> Result<Report> {
             let place = format!("{mode}, {}", if loaded { "loaded" } else { "idle" });
             eprintln!("{place}");
             for product in Product::ALL {
-                if product == Product::Direct {
+                if matches!(product, Product::Direct | Product::SwitcherAtTc) {
                     continue;
                 }
                 let row = (place.clone(), product.to_string());

@@ -59,7 +59,8 @@ pub(crate) fn measure_at(
             for product in products {
                 interrupt::check()?;
                 let mode = site.topology.mode;
-                if !product.works(mode) {
+                let same = *offloads && *product == Product::SwitcherAtTc;
+                if same || !product.works(mode) {
                     continue;
                 }
                 let row = (mode.to_string(), product.to_string());
@@ -136,7 +137,9 @@ fn goals(report: &mut Report) {
             ("HAProxy", 0, 1.7),
             ("nginx", 0, 1.7),
         ] {
-            report.goal(&mode, ("Switcher", other), column, least);
+            for ours in [Product::Switcher, Product::SwitcherAtTc] {
+                report.goal(&mode, (&ours.to_string(), other), column, least);
+            }
         }
     }
 }

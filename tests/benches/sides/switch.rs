@@ -32,16 +32,19 @@ pub(crate) enum Product {
     Ipvs,
     /// With XDP in native mode, or at tc where packets are large.
     Switcher,
+    /// At tc where packets are small, too.
+    SwitcherAtTc,
 }
 
 impl Product {
     /// What every kernel has.
-    pub(crate) const ALL: [Self; 5] = [
+    pub(crate) const ALL: [Self; 6] = [
         Self::Direct,
         Self::Nftables,
         Self::Haproxy,
         Self::Nginx,
         Self::Switcher,
+        Self::SwitcherAtTc,
     ];
 
     /// Servers that know no way to clients can't be asked directly, and what has to see their answers can't be where
@@ -51,7 +54,7 @@ impl Product {
             Self::Direct => mode != Mode::Masquerade,
             Self::Nftables | Self::Haproxy | Self::Nginx => !mode.keeps_vip(),
             Self::Ipvs => ipvs::method(mode).is_some(),
-            Self::Switcher => true,
+            Self::Switcher | Self::SwitcherAtTc => true,
         }
     }
 
@@ -71,6 +74,7 @@ impl Product {
             Self::Nginx => Box::new(nginx::Nginx::new(site)?),
             Self::Ipvs => Box::new(ipvs::Ipvs::new(site)?),
             Self::Switcher => Box::new(switcher::Switcher::new(site, offloads)?),
+            Self::SwitcherAtTc => Box::new(switcher::Switcher::new(site, true)?),
         })
     }
 }
@@ -84,6 +88,7 @@ impl fmt::Display for Product {
             Self::Nginx => "nginx",
             Self::Ipvs => "IPVS",
             Self::Switcher => "Switcher",
+            Self::SwitcherAtTc => "Switcher at tc",
         })
     }
 }

@@ -16,10 +16,10 @@ pub(crate) struct Switcher<'a> {
 }
 
 impl<'a> Switcher<'a> {
-    /// Where packets are large, at tc; else in native mode.
-    pub(crate) fn new(site: &'a Site, offloads: bool) -> Result<Self> {
+    /// At tc or in native mode.
+    pub(crate) fn new(site: &'a Site, at_tc: bool) -> Result<Self> {
         let place = Place::new()?;
-        let config = config(site, &place, if offloads { "tc" } else { "native" });
+        let config = config(site, &place, if at_tc { "tc" } else { "native" });
         let mut agent = Agent::new(&site.topology.switch, &binary()?, place, &config)?;
         agent.start()?;
         // A flip waits for that, and others don't ask.
