@@ -31,7 +31,8 @@ pub(crate) fn measure(rounds: u32) -> Result<Report> {
     report.note(
         "wrk with 32 connections of one thread, nginx as the servers, iperf3 with one stream; all hosts are network \
          namespaces of this machine. The last column is Switcher with `xdp = \"tc\"`, else it is native XDP. CPU is \
-         that of the whole machine less what it takes without anything between.",
+         that of the whole machine less what it takes without anything between. Between two products all hosts forget \
+         connections that are over.",
     );
     let modes = [Mode::Local, Mode::Routed, Mode::Masquerade];
     let mut sites = Vec::new();
@@ -66,6 +67,7 @@ pub(crate) fn measure_at(
                 let row = (mode.to_string(), product.to_string());
                 let failed = || format!("{product}, {mode}");
                 let _product = product.set_up(site, *offloads).with_context(failed)?;
+                site.forget()?;
                 if *offloads {
                     report.add(&row, 7, stream(site, *product).with_context(failed)?);
                     continue;

@@ -55,6 +55,24 @@ impl Site {
         Ok(site)
     }
 
+    /// Has every host forget the connections that are over: else one product's new connections meet those of the one
+    /// before, and their SYNs are sent again a second later.
+    pub(crate) fn forget(&self) -> Result<()> {
+        let Topology {
+            client,
+            switch,
+            backends,
+            ..
+        } = &self.topology;
+        for host in [client, switch].into_iter().chain(backends) {
+            host.run(
+                "ss",
+                &["--kill", "--tcp", "--no-header", "state", "time-wait"],
+            )?;
+        }
+        Ok(())
+    }
+
     /// The services, as clients know them: HTTP and bulk data.
     pub(crate) fn services(&self) -> [SocketAddr; 2] {
         [self.topology.web(), (VIP, BULK).into()]
