@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 
 use jiff::Timestamp;
+use tracing::Span;
 
 use super::Runner;
 use super::group::Group;
@@ -27,6 +28,8 @@ pub(super) struct Work {
 pub(super) struct Pending {
     number: u64,
     since: Timestamp,
+    /// What is said of it is about the same as before.
+    about: Span,
     /// Begins with the effect that waits.
     work: Work,
 }
@@ -97,8 +100,11 @@ impl Runner {
     }
 
     fn go_on(&mut self, name: &str, pending: Pending, result: Result<(), String>) {
-        let since = pending.since;
-        self.work_off(name, pending.work, Some(Passed { since, result }));
+        let Pending {
+            since, about, work, ..
+        } = pending;
+        let _about = about.entered();
+        self.work_off(name, work, Some(Passed { since, result }));
     }
 
     fn work_off(&mut self, name: &str, mut work: Work, mut passed: Option<Passed>) {
@@ -162,6 +168,7 @@ impl Runner {
             group.pending = Some(Pending {
                 number: self.waits,
                 since: Timestamp::now(),
+                about: Span::current(),
                 work,
             });
         }
