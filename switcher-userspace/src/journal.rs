@@ -42,17 +42,6 @@ pub struct Journal {
     file: FileId,
 }
 
-/// Flushes commits again when it is dropped.
-struct Flushing<'a>(&'a Connection);
-
-impl Drop for Flushing<'_> {
-    fn drop(&mut self) {
-        if let Err(error) = schema::flush(self.0, true) {
-            tracing::error!("commits may not be flushed to the disk: {error:#}");
-        }
-    }
-}
-
 /// Device and inode.
 type FileId = (u64, u64);
 
@@ -287,21 +276,17 @@ impl Journal {
         events: &[Outgoing],
     ) -> anyhow::Result<()> {
         let promised = !events.is_empty() || cutover.at.is_some();
-        let _flushes_again = (!promised).then(|| self.without_flush()).transpose()?;
-        self.write_cutover(cutover, |transaction| {
+        schema::flush(&self.db, promised)?;
+        let written = self.write_cutover(cutover, |transaction| {
             if let Some(once) = once {
                 once.begins(&cutover.id)
                     .write(transaction, &once.key, Timestamp::now())?;
             }
             outbox::put(transaction, events)
-        })
-    }
-
-    /// Until this is dropped, what is committed outlives this process and not the host. The next commit after that
-    /// flushes it too.
-    fn without_flush(&self) -> anyhow::Result<impl Drop> {
-        schema::flush(&self.db, false)?;
-        Ok(Flushing(&self.db))
+        });
+        // The next commit flushes this one, too.
+        let flushes = schema::flush(&self.db, true);
+        written.and(flushes)
     }
 
     fn write_cutover(

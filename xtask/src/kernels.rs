@@ -192,12 +192,7 @@ fn binaries() -> anyhow::Result<Binaries> {
             .args(HOST_PACKAGES)
             .arg("--message-format=json-render-diagnostics"),
     )?;
-    let find = |name: &str, kind: &str| {
-        let found = messages
-            .lines()
-            .find_map(|line| executable(line, name, kind));
-        found.with_context(|| format!("cargo built no {kind} {name}"))
-    };
+    let find = |name: &str, kind: &str| find(&messages, name, kind);
     let tests = ALL
         .iter()
         .map(|run| Ok((run.target, find(run.target, "test")?)));
@@ -206,6 +201,14 @@ fn binaries() -> anyhow::Result<Binaries> {
         agent: find("switcher", "bin")?,
         guest: find("switcher-guest", "bin")?,
     })
+}
+
+/// An executable, by cargo's messages.
+fn find(messages: &str, name: &str, kind: &str) -> anyhow::Result<PathBuf> {
+    let found = messages
+        .lines()
+        .find_map(|line| executable(line, name, kind));
+    found.with_context(|| format!("cargo built no {kind} {name}"))
 }
 
 /// The executable that a message of cargo's is about, if it is the one we look for.

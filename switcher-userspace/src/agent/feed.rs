@@ -112,7 +112,7 @@ impl Runner {
         let within = self.enter(name, true);
         loop {
             while let Some(effect) = work.effects.pop_front() {
-                if passed.is_none() && !within && waits(&effect) && self.ask_settler(name) {
+                if passed.is_none() && !within && needs_grace(&effect) && self.ask_settler(name) {
                     work.effects.push_front(effect);
                     self.put_aside(name, work);
                     return;
@@ -150,11 +150,11 @@ impl Runner {
 
     /// Has a grace period waited for elsewhere, if anybody does.
     fn ask_settler(&mut self, name: &str) -> bool {
-        let number = self.waits + 1;
+        let number = self.tickets + 1;
         let group = name.to_owned();
         let settler = self.settler.as_ref();
         let asked = settler.is_some_and(|it| it.ask(Ticket { group, number }));
-        self.waits += u64::from(asked);
+        self.tickets += u64::from(asked);
         asked
     }
 
@@ -166,7 +166,7 @@ impl Runner {
         if let Some(group) = self.groups.get_mut(name) {
             group.busy = false;
             group.pending = Some(Pending {
-                number: self.waits,
+                number: self.tickets,
                 since: Timestamp::now(),
                 about: Span::current(),
                 work,
@@ -195,6 +195,6 @@ const fn stores(effect: &Effect) -> bool {
 
 /// What has to come after a grace period. All that the state says is in the kernel by then: who looks meanwhile sees both
 /// agree.
-const fn waits(effect: &Effect) -> bool {
+const fn needs_grace(effect: &Effect) -> bool {
     matches!(effect, Effect::Settle { .. } | Effect::CloseWindow)
 }

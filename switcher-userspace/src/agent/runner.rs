@@ -110,7 +110,7 @@ pub struct Runner {
     /// Who waits for grace periods; without it the runner does.
     pub(super) settler: Option<Settler>,
     /// How often the settler was asked.
-    pub(super) waits: u64,
+    pub(super) tickets: u64,
 }
 
 impl Runner {

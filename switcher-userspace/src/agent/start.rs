@@ -96,7 +96,7 @@ fn runner(
     let settler = settler.map(|grace| Settler::start(grace, handle.clone()));
     Ok(Runner {
         settler: settler.transpose()?,
-        waits: 0,
+        tickets: 0,
         seed,
         have: datapath.have().context("read the kernel's maps")?,
         attachments: datapath.attachments(),

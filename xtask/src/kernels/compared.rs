@@ -7,7 +7,7 @@ use anyhow::{Context as _, bail};
 use serde_json::Value;
 
 use super::machine::{Accelerator, Machine};
-use super::{Binaries, START, accelerator, directory, executable, image, modules, prepare};
+use super::{Binaries, START, accelerator, directory, find, image, modules, prepare};
 use crate::cargo::{self, cargo};
 
 /// The kernel series that it is measured on.
@@ -18,7 +18,7 @@ const BENCH: &str = "sides";
 const PART: &str = "ipvs";
 /// What it starts, beside what tests do.
 const PROGRAMS: [&str; 6] = ["nft", "nginx", "wrk", "iperf3", "ipvsadm", "ss"];
-/// How long it may take: five rounds take some minutes, and half an hour where the machine is emulated.
+/// How long it may take: five rounds take eight minutes where the machine is emulated by two cores.
 const PATIENCE: u64 = 7200;
 
 /// Boots a kernel that has IPVS, measures there, and writes the report beside those of the host. Other products lie
@@ -70,11 +70,6 @@ fn binaries() -> anyhow::Result<Binaries> {
         "--bench",
         BENCH,
     ];
-    let find = |messages: &str, name: &str, kind: &str| {
-        let mut lines = messages.lines();
-        let found = lines.find_map(|line| executable(line, name, kind));
-        found.with_context(|| format!("cargo built no {kind} {name}"))
-    };
     let json = "--message-format=json-render-diagnostics";
     let built = cargo::output(cargo(build).arg(json))?;
     let agent = [

@@ -94,15 +94,11 @@ async fn whatever_comes_next_for_the_group_waits_itself() {
         stand.phase("switching").await;
         stand.order(Verb::Rollback, ChangeRequest::default()).await
     };
-    let back_then_release = async {
-        tokio::pin!(back);
-        let rolling = async {
-            stand.phase("rolling-back").await;
-            drop(none);
-        };
-        tokio::join!(back, rolling).0
+    let release = async {
+        stand.phase("rolling-back").await;
+        drop(none);
     };
-    let (flip, back) = tokio::join!(stand.flip(), back_then_release);
+    let (flip, back, ()) = tokio::join!(stand.flip(), back, release);
     let flip = flip.expect("flips");
     assert_eq!((flip.to.as_str(), flip.result), ("green", End::Switched));
     assert!(flip.store_to_settled_us.is_some(), "{flip:?}");

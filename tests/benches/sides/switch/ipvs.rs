@@ -1,7 +1,5 @@
 //! IPVS: the live colour is the server that has a weight.
 
-use std::net::SocketAddr;
-
 use anyhow::{Context as _, Result};
 use switcher_harness::Mode;
 use switcher_harness::topology::COLOURS;
@@ -37,11 +35,8 @@ impl<'a> Ipvs<'a> {
     fn weigh(&self, verb: &str, place: usize, weight: u8) -> Result<()> {
         let mode = self.0.topology.mode;
         let method = method(mode).with_context(|| format!("IPVS knows no {mode}"))?;
-        let pairs: [(SocketAddr, SocketAddr); 2] = {
-            let ([web, bulk], [first, second]) = (self.0.services(), self.0.servers(place));
-            [(web, first), (bulk, second)]
-        };
-        for (service, server) in pairs {
+        let servers = self.0.servers(place);
+        for (service, server) in self.0.services().into_iter().zip(servers) {
             let (service, server) = (service.to_string(), server.to_string());
             let words = [verb, "--tcp-service", &service, "--real-server", &server];
             let weight = weight.to_string();

@@ -77,13 +77,18 @@ fn inherited() -> Vec<Case> {
     let said = activity::SPEAKS | activity::TALKS;
     let fin = said | activity::FIN;
     let blue = |port| Masked::at(id(AWAY, 0), port);
-    let half_open = move |port, server| blue(port).client(activity::SPEAKS).server(server);
     let closed = move |port| blue(port).client(fin).server(fin).silent(2, 2);
     let last = HEIRLOOMS as u16;
     // Of a connection whose SYN was another.
     let own = Masked {
         sequence: SEQUENCE + 1,
         ..blue(OWN).client(fin).server(fin)
+    };
+    let opening = |server, (from_client, from_server)| {
+        crowded(3, move |port| {
+            let half_open = blue(port).client(activity::SPEAKS).server(server);
+            half_open.silent(from_client, from_server)
+        })
     };
     let full = || crowded(0, closed);
     vec![
@@ -136,23 +141,16 @@ fn inherited() -> Vec<Case> {
         refused("none after that", crowded(last + 1, closed)),
         goes_on(
             "that of a SYN that nobody has answered for long is inherited, too",
-            crowded(3, move |port| half_open(port, 0).silent(41, 41)),
+            opening(0, (41, 41)),
         ),
         goes_on(
             "or that the client has not gone on from",
-            crowded(3, move |port| {
-                half_open(port, activity::SPEAKS).silent(41, 41)
-            }),
+            opening(activity::SPEAKS, (41, 41)),
         ),
-        refused(
-            "not while the SYN may come again",
-            crowded(3, move |port| half_open(port, 0).silent(40, 41)),
-        ),
+        refused("not while the SYN may come again", opening(0, (40, 41))),
         refused(
             "nor while the answer may",
-            crowded(3, move |port| {
-                half_open(port, activity::SPEAKS).silent(41, 40)
-            }),
+            opening(activity::SPEAKS, (41, 40)),
         ),
         refused(
             "nor of a connection that is open, however silent",
