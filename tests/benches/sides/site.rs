@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use switcher_harness::topology::{COLOURS, VIP};
-use switcher_harness::{Mode, Namespace, Topology};
+use switcher_harness::{Mode, Namespace, Topology, process};
 use switcher_tests::receiver::Receivers;
 use tempfile::TempDir;
 
@@ -173,15 +173,6 @@ fn read(path: &Path) -> String {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // A program that has children ends them when it is asked to end, not when it is killed.
-        let pid = nix::unistd::Pid::from_raw(self.0.id().cast_signed());
-        let _gone = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
-        let deadline = Instant::now() + Duration::from_secs(2);
-        while matches!(self.0.try_wait(), Ok(None)) {
-            if Instant::now() > deadline {
-                let _gone = self.0.kill();
-            }
-            std::thread::sleep(Duration::from_millis(2));
-        }
+        process::end(&mut self.0);
     }
 }

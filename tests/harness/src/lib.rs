@@ -16,6 +16,7 @@ pub mod load;
 pub mod netns;
 pub mod pattern;
 pub mod privilege;
+pub mod process;
 pub mod python;
 pub mod servers;
 pub mod stand;

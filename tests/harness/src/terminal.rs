@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use nix::pty::{Winsize, openpty};
 
+use crate::process;
+
 /// How long anything may take. The machine may be busy.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -140,8 +142,7 @@ impl Terminal {
 
 impl Drop for Terminal {
     fn drop(&mut self) {
-        let _ended = self.child.kill();
-        let _reaped = self.child.wait();
+        process::end(&mut self.child);
     }
 }
 
