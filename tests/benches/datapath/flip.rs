@@ -136,11 +136,12 @@ pub(crate) fn ask(
     path: &str,
     body: &str,
 ) -> anyhow::Result<()> {
-    write!(
-        connection,
+    let request = format!(
         "{verb} {path} HTTP/1.1\r\nHost: switcher\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
-    )?;
+    );
+    // In one piece, as clients do: the agent would begin with the first one.
+    connection.write_all(request.as_bytes())?;
     let mut reader = BufReader::new(connection);
     let mut line = String::new();
     reader.read_line(&mut line)?;
