@@ -4,6 +4,7 @@
 //! word was read back; on start the kernel's word tells which of the two a crash has left behind.
 
 mod audit;
+mod file;
 mod gates;
 mod hooks;
 mod outbox;
@@ -14,6 +15,7 @@ mod schema;
 #[cfg(test)]
 mod tests;
 
+use std::cell::RefCell;
 use std::hash::{BuildHasher, RandomState};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -21,6 +23,8 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params};
+
+use file::File;
 
 pub use audit::{AuditRecord, BadRecord, Entry, EntryKind, Verified, verify};
 pub use gates::{DecisionRecord, FreezeRecord, GatesRecord, RolloutRecord};
@@ -37,9 +41,11 @@ pub const FILE: &str = "state.db";
 
 /// The open journal.
 pub struct Journal {
-    db: Connection,
+    db: File,
     /// Which file was opened.
     file: FileId,
+    /// The last one of all names for cut-overs.
+    latest: RefCell<String>,
 }
 
 /// Device and inode.
@@ -55,11 +61,15 @@ impl Journal {
         std::fs::create_dir_all(directory)
             .with_context(|| format!("make the state directory {}", directory.display()))?;
         let file = directory.join(FILE);
-        let db = Connection::open(&file)
-            .with_context(|| format!("open the state file {}", file.display()))?;
-        schema::prepare(&db).with_context(|| format!("state file {}", file.display()))?;
+        let db = File::open(&file)?;
+        let latest = "SELECT max(id) FROM cutovers";
+        let latest: Option<String> = db.read().query_row(latest, [], |row| row.get(0))?;
         let file = id_of(&file).with_context(|| format!("look at {}", file.display()))?;
-        Ok(Self { db, file })
+        Ok(Self {
+            db,
+            file,
+            latest: RefCell::new(latest.unwrap_or_default()),
+        })
     }
 
     /// Writes it again where it was, if somebody has removed it: what is open is still whole. Says whether that was so.
@@ -84,7 +94,8 @@ impl Journal {
             .with_context(|| format!("make the state directory {}", directory.display()))?;
         let copy = directory.join("state.db.restored");
         let _left_by_a_dead_one = std::fs::remove_file(&copy);
-        let written = self.db.execute("VACUUM INTO ?1", [copy.to_string_lossy()]);
+        let into = [copy.to_string_lossy()];
+        let written = self.db.read().execute("VACUUM INTO ?1", into);
         written.with_context(|| format!("write {} again", path.display()))?;
         for of_the_other in ["-wal", "-shm"] {
             let _none = std::fs::remove_file(format!("{}{of_the_other}", path.display()));
@@ -97,7 +108,7 @@ impl Journal {
     /// Where it is.
     #[must_use]
     pub fn file(&self) -> PathBuf {
-        self.db.path().unwrap_or_default().into()
+        self.db.read().path().unwrap_or_default().into()
     }
 
     /// The installation's hash seed, drawn when it is first asked for.
@@ -108,16 +119,12 @@ impl Journal {
         let drawn = RandomState::new()
             .hash_one(std::process::id())
             .cast_signed();
-        self.db
-            .execute("INSERT OR IGNORE INTO meta VALUES ('seed', ?1)", [drawn])
-            .context("record the hash seed")?;
-        let seed: i64 = self
-            .db
-            .query_row("SELECT value FROM meta WHERE key = 'seed'", [], |row| {
-                row.get(0)
-            })
-            .context("read the hash seed")?;
-        Ok(seed.cast_unsigned())
+        let seed = self.db.commit(|db| {
+            db.execute("INSERT OR IGNORE INTO meta VALUES ('seed', ?1)", [drawn])?;
+            let seed = "SELECT value FROM meta WHERE key = 'seed'";
+            db.query_row(seed, [], |row| row.get::<_, i64>(0))
+        });
+        Ok(seed.context("record the hash seed")?.cast_unsigned())
     }
 
     /// How many configurations have been taken.
@@ -126,7 +133,8 @@ impl Journal {
     /// When the file can't be read.
     pub fn config_revision(&self) -> anyhow::Result<u64> {
         let sql = "SELECT value FROM meta WHERE key = 'config_revision'";
-        let revision: Option<i64> = self.db.query_row(sql, [], |row| row.get(0)).optional()?;
+        let db = self.db.read();
+        let revision: Option<i64> = db.query_row(sql, [], |row| row.get(0)).optional()?;
         Ok(revision.unwrap_or(0).cast_unsigned())
     }
 
@@ -136,7 +144,8 @@ impl Journal {
     /// When the file can't be read.
     pub fn config_source(&self) -> anyhow::Result<Option<String>> {
         let sql = "SELECT value FROM meta WHERE key = 'config_source'";
-        let source = self.db.query_row(sql, [], |row| row.get(0)).optional()?;
+        let db = self.db.read();
+        let source = db.query_row(sql, [], |row| row.get(0)).optional()?;
         Ok(source.flatten())
     }
 
@@ -147,7 +156,8 @@ impl Journal {
     /// When the file can't be read or written.
     pub fn count_config(&self, digest: &str, source: Option<&str>) -> anyhow::Result<u64> {
         let sql = "SELECT value FROM meta WHERE key = 'config_digest'";
-        let last: Option<String> = self.db.query_row(sql, [], |row| row.get(0)).optional()?;
+        let db = self.db.read();
+        let last: Option<String> = db.query_row(sql, [], |row| row.get(0)).optional()?;
         let revision = self.config_revision()?;
         let again = last.as_deref() == Some(digest);
         if again && source.is_none() {
@@ -157,7 +167,7 @@ impl Journal {
         let sql = "INSERT OR REPLACE INTO meta VALUES
             ('config_digest', ?1), ('config_revision', ?2), ('config_source', ?3)";
         self.db
-            .execute(sql, params![digest, revision.cast_signed(), source])
+            .commit(|db| db.execute(sql, params![digest, revision.cast_signed(), source]))
             .context("record the configuration's digest")?;
         Ok(revision)
     }
@@ -167,7 +177,7 @@ impl Journal {
     /// # Errors
     /// When the file can't be read.
     pub fn group(&self, name: &str) -> anyhow::Result<Option<GroupRecord>> {
-        GroupRecord::load(&self.db, name)
+        GroupRecord::load(self.db.read(), name)
             .with_context(|| format!("read the record of group {name}"))
     }
 
@@ -189,17 +199,12 @@ impl Journal {
         entry: Option<&Entry>,
         events: &[Outgoing],
     ) -> anyhow::Result<()> {
-        let transaction = self.db.unchecked_transaction()?;
-        group
-            .write(&transaction)
-            .and_then(|()| {
-                entry.map_or(Ok(()), |it| {
-                    audit::append(&transaction, it, Timestamp::now())
-                })
-            })
-            .and_then(|()| outbox::put(&transaction, events))
-            .and_then(|()| transaction.commit())
-            .with_context(|| format!("record group {}", group.name))
+        let written = self.db.commit(|db| {
+            group.write(db)?;
+            entry.map_or(Ok(()), |it| audit::append(db, it, Timestamp::now()))?;
+            outbox::put(db, events)
+        });
+        written.with_context(|| format!("record group {}", group.name))
     }
 
     /// A name for a cut-over: sorts by time, and nobody has it.
@@ -209,7 +214,13 @@ impl Journal {
         loop {
             let random = RandomState::new().hash_one(()) & 0xffff;
             let id = format!("{time}-{random:04x}");
-            if !matches!(self.cutover(&id), Ok(Some(_))) {
+            let mut latest = self.latest.borrow_mut();
+            if id > *latest {
+                latest.clone_from(&id);
+                return id;
+            }
+            // Of the same second as another one, or the clock was set back.
+            if id != *latest && !matches!(self.cutover(&id), Ok(Some(_))) {
                 return id;
             }
         }
@@ -220,10 +231,18 @@ impl Journal {
     /// # Errors
     /// When the file can't be written.
     pub fn audit(&self, entry: &Entry) -> anyhow::Result<()> {
-        let transaction = self.db.unchecked_transaction()?;
-        audit::append(&transaction, entry, Timestamp::now())
-            .and_then(|()| transaction.commit())
-            .context("write the audit")
+        let written = self
+            .db
+            .commit(|db| audit::append(db, entry, Timestamp::now()));
+        written.context("write the audit")
+    }
+
+    /// Commits to the audit what has been left to a later commit.
+    ///
+    /// # Errors
+    /// When the file can't be written.
+    pub fn audit_what_waits(&self) -> anyhow::Result<()> {
+        self.db.audit_what_waits().context("write the audit")
     }
 
     /// The newest records of the audit, of one group or all, the newest first.
@@ -231,7 +250,8 @@ impl Journal {
     /// # Errors
     /// When the file can't be read.
     pub fn audited(&self, group: Option<&str>, limit: u32) -> anyhow::Result<Vec<AuditRecord>> {
-        audit::list(&self.db, group, limit)
+        self.audit_what_waits()?;
+        audit::list(self.db.read(), group, limit)
     }
 
     /// Commits what is known of a cut-over and, if it has changed, of its group.
@@ -256,16 +276,21 @@ impl Journal {
         group: Option<&GroupRecord>,
         events: &[Outgoing],
     ) -> anyhow::Result<()> {
-        self.write_cutover(cutover, |transaction| {
-            group.map_or(Ok(()), |group| group.write(transaction))?;
-            outbox::put(transaction, events)
-        })
+        let written = self.db.commit(|db| {
+            cutover.write(db)?;
+            group.map_or(Ok(()), |group| group.write(db))?;
+            outbox::put(db, events)?;
+            audit::append(db, &Entry::of(cutover), Timestamp::now())
+        });
+        written.with_context(recording(cutover))
     }
 
     /// Commits the intent, with the key of the change that it is.
     ///
     /// It is for whoever starts after the process has died. With the host, the kernel's words die, so that nothing is
-    /// left of what was begun: it is not flushed to the disk, unless somebody is told of it or it is for later.
+    /// left of what was begun: it is not flushed to the disk, unless somebody is told of it or it is for later. The
+    /// audit hears of it with the next commit, or by [`audit_what_waits`](Self::audit_what_waits): a store does not
+    /// wait for that.
     ///
     /// # Errors
     /// When the file can't be written.
@@ -275,32 +300,22 @@ impl Journal {
         once: Option<&Once>,
         events: &[Outgoing],
     ) -> anyhow::Result<()> {
-        let promised = !events.is_empty() || cutover.at.is_some();
-        schema::flush(&self.db, promised)?;
-        let written = self.write_cutover(cutover, |transaction| {
+        let write = |db: &Connection| {
+            cutover.write(db)?;
             if let Some(once) = once {
-                once.begins(&cutover.id)
-                    .write(transaction, &once.key, Timestamp::now())?;
+                let keyed = once.begins(&cutover.id);
+                keyed.write(db, &once.key, Timestamp::now())?;
             }
-            outbox::put(transaction, events)
-        });
-        // The next commit flushes this one, too.
-        let flushes = schema::flush(&self.db, true);
-        written.and(flushes)
-    }
-
-    fn write_cutover(
-        &self,
-        cutover: &CutoverRecord,
-        more: impl FnOnce(&Connection) -> rusqlite::Result<()>,
-    ) -> anyhow::Result<()> {
-        let transaction = self.db.unchecked_transaction()?;
-        cutover
-            .write(&transaction)
-            .and_then(|()| more(&transaction))
-            .and_then(|()| audit::append(&transaction, &Entry::of(cutover), Timestamp::now()))
-            .and_then(|()| transaction.commit())
-            .with_context(|| format!("record cut-over {}", cutover.id))
+            outbox::put(db, events)
+        };
+        let promised = !events.is_empty() || cutover.at.is_some();
+        let written = match promised {
+            true => self.db.commit(write),
+            false => self.db.hand_over(write),
+        };
+        written.with_context(recording(cutover))?;
+        self.db.audit_later(cutover.clone());
+        Ok(())
     }
 
     /// Commits that a colour which a cut-over has left has drained; `current` is the cut-over whose window it
@@ -314,15 +329,14 @@ impl Journal {
         current: Option<&CutoverRecord>,
         events: &[Outgoing],
     ) -> anyhow::Result<()> {
-        let transaction = self.db.unchecked_transaction()?;
         let entry = Entry::drained(cutover, colour);
-        cutover
-            .write(&transaction)
-            .and_then(|()| current.map_or(Ok(()), |current| current.write(&transaction)))
-            .and_then(|()| audit::append(&transaction, &entry, Timestamp::now()))
-            .and_then(|()| outbox::put(&transaction, events))
-            .and_then(|()| transaction.commit())
-            .with_context(|| format!("record what cut-over {} has left", cutover.id))
+        let written = self.db.commit(|db| {
+            cutover.write(db)?;
+            current.map_or(Ok(()), |current| current.write(db))?;
+            audit::append(db, &entry, Timestamp::now())?;
+            outbox::put(db, events)
+        });
+        written.with_context(|| format!("record what cut-over {} has left", cutover.id))
     }
 
     /// The cut-overs of a group that aren't over, the oldest first.
@@ -331,7 +345,7 @@ impl Journal {
     /// When the file can't be read or holds what no agent writes.
     pub fn open_cutovers(&self, group: &str) -> anyhow::Result<Vec<CutoverRecord>> {
         let sql = "SELECT * FROM cutovers WHERE grp = ?1 AND ended IS NULL ORDER BY rowid";
-        let mut statement = self.db.prepare_cached(sql)?;
+        let mut statement = self.db.read().prepare_cached(sql)?;
         let intents = statement
             .query_map([group], CutoverRecord::read)?
             .collect::<Result<_, _>>();
@@ -344,6 +358,7 @@ impl Journal {
     /// When the file can't be read.
     pub fn cutover(&self, id: &str) -> anyhow::Result<Option<CutoverRecord>> {
         self.db
+            .read()
             .prepare_cached("SELECT * FROM cutovers WHERE id = ?1")?
             .query_row([id], CutoverRecord::read)
             .optional()
@@ -357,7 +372,7 @@ impl Journal {
     pub fn history(&self, group: Option<&str>, limit: u32) -> anyhow::Result<Vec<CutoverRecord>> {
         let sql = "SELECT * FROM cutovers WHERE ?1 IS NULL OR grp = ?1
             ORDER BY rowid DESC LIMIT ?2";
-        let mut statement = self.db.prepare_cached(sql)?;
+        let mut statement = self.db.read().prepare_cached(sql)?;
         let rows = statement.query_map(params![group, limit], CutoverRecord::read)?;
         rows.collect::<Result<_, _>>().context("read the history")
     }
@@ -376,7 +391,7 @@ impl Journal {
         let sql = "SELECT coalesce(stored, started) AS at FROM cutovers WHERE grp = ?1
             AND revision IS NOT NULL AND kind IN ('flip', 'rollback', 'emergency')
             AND from_colour <> to_colour ORDER BY rowid DESC LIMIT 1000";
-        let mut statement = self.db.prepare_cached(sql)?;
+        let mut statement = self.db.read().prepare_cached(sql)?;
         let rows = statement.query_map([group], |row| row.get::<_, String>("at"))?;
         let times = rows.collect::<Result<Vec<_>, _>>();
         let times = times.with_context(|| format!("read when group {group} was switched"))?;
@@ -392,6 +407,7 @@ impl Journal {
     /// When the file can't be read.
     pub fn keyed(&self, key: &str) -> anyhow::Result<Option<Keyed>> {
         self.db
+            .read()
             .query_row("SELECT * FROM answers WHERE key = ?1", [key], Keyed::read)
             .optional()
             .context("look up the idempotency key")
@@ -403,10 +419,11 @@ impl Journal {
     /// When the file can't be written.
     pub fn remember(&self, key: &str, keyed: &Keyed, now: Timestamp) -> anyhow::Result<()> {
         let week_ago = now - jiff::SignedDuration::from_hours(7 * 24);
-        self.db
-            .execute("DELETE FROM answers WHERE at < ?1", [week_ago.to_string()])
-            .and_then(|_| keyed.write(&self.db, key, now))
-            .context("record the answer to an idempotency key")
+        let written = self.db.commit(|db| {
+            db.execute("DELETE FROM answers WHERE at < ?1", [week_ago.to_string()])?;
+            keyed.write(db, key, now)
+        });
+        written.context("record the answer to an idempotency key")
     }
 
     /// As on a full disk: no page more.
@@ -414,9 +431,14 @@ impl Journal {
     pub(crate) fn fill(&self) {
         let full = "PRAGMA query_only = ON";
         self.db
+            .read()
             .execute_batch(full)
             .unwrap_or_else(|error| panic!("{error}"));
     }
+}
+
+fn recording(cutover: &CutoverRecord) -> impl FnOnce() -> String {
+    move || format!("record cut-over {}", cutover.id)
 }
 
 fn id_of(file: &Path) -> std::io::Result<FileId> {

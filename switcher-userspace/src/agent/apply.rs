@@ -319,6 +319,7 @@ impl Runner {
             refused: 0,
             activity: std::collections::BTreeMap::new(),
             sampled: None,
+            begun: None,
         };
         if is_new && let Err(error) = self.journal.put_group(&group.record(), None) {
             warn!(group = name, "{error:#}");

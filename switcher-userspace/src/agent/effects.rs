@@ -12,7 +12,7 @@ use super::audit::{asked_entry, portrait};
 use super::bake::behind;
 use super::failed::failure;
 use super::feed::Passed;
-use super::group::{Counted, Gate, Waiting};
+use super::group::{Begun, Counted, Gate, Waiting};
 use super::record::by_itself;
 use super::{hooks, outbox};
 use crate::api::model::ChangeAnswer;
@@ -148,14 +148,6 @@ impl Runner {
         let mut record = CutoverRecord::new(name, cutover, who, Timestamp::now());
         record.at = cutover.terms.at.map(|at| self.clock.wall(at));
         record.receipt = receipt;
-        info!(
-            group = name,
-            cutover = cutover.id,
-            actor = record.actor,
-            reason = record.reason,
-            forced = cutover.forced,
-            "{cutover}: preparing"
-        );
         let occasion = hooks::told(&record, "started", &group.state.releases, &self.host);
         let events = outbox::outgoing(&self.config, std::slice::from_ref(&occasion));
         self.record_what_is_owed_by(name);
@@ -175,13 +167,12 @@ impl Runner {
         let Some(group) = self.groups.get_mut(name) else {
             return Ok(());
         };
-        self.told.occasions.push(occasion);
         group.drilled |= cutover.terms.drill;
         group.records.insert(cutover.id.clone(), record);
-        self.wake_outbox(name);
-        let Some(group) = self.groups.get_mut(name) else {
-            return Ok(());
-        };
+        group.begun = Some(Begun {
+            cutover: cutover.clone(),
+            occasion,
+        });
         if window {
             if self.datapath.word(group.index).phase() == Phase::Steady {
                 group.refused = refused_tags(self.datapath.as_ref());
@@ -190,6 +181,24 @@ impl Runner {
                 .open_window(group.index, self.config.agent.flows)?;
         }
         Ok(())
+    }
+
+    /// Tells what was prepared, unless that is known: on the way to its store nobody has to hear of it.
+    pub(super) fn tell_what_has_begun(&mut self, name: &str) {
+        let group = self.groups.get_mut(name);
+        let Some(Begun { cutover, occasion }) = group.and_then(|it| it.begun.take()) else {
+            return;
+        };
+        let _about = self.about(name, &cutover.id);
+        info!(
+            group = name,
+            actor = occasion.actor,
+            reason = occasion.reason,
+            forced = cutover.forced,
+            "{cutover}: preparing"
+        );
+        self.told.occasions.push(occasion);
+        self.wake_outbox(name);
     }
 
     fn settle(&mut self, name: &str, id: &str, passed: Option<Passed>) {

@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 
 use jiff::Timestamp;
-use tracing::Span;
+use tracing::{Span, warn};
 
 use super::Runner;
 use super::group::Group;
@@ -114,8 +114,12 @@ impl Runner {
             while let Some(effect) = work.effects.pop_front() {
                 if passed.is_none() && !within && needs_grace(&effect) && self.ask_settler(name) {
                     work.effects.push_front(effect);
+                    self.tell_what_has_begun(name);
                     self.put_aside(name, work);
                     return;
+                }
+                if !leads_to_a_store(&effect) {
+                    self.tell_what_has_begun(name);
                 }
                 let ended = work.ended.as_deref();
                 let older = stores(&effect);
@@ -133,6 +137,10 @@ impl Runner {
             work.ended = going_on(group);
             work.effects = step(&mut group.state, event, now).into();
             self.follow_stage(name);
+        }
+        self.tell_what_has_begun(name);
+        if let Err(error) = self.journal.audit_what_waits() {
+            warn!(group = name, "{error:#}");
         }
         self.enter(name, within);
         if self.current(name) != work.before {
@@ -183,6 +191,11 @@ impl Runner {
 
 fn going_on(group: &Group) -> Option<String> {
     group.state.cutover().map(|it| it.id.clone())
+}
+
+/// What comes between an order and the word.
+const fn leads_to_a_store(effect: &Effect) -> bool {
+    matches!(effect, Effect::CheckHealth { .. } | Effect::Store(_))
 }
 
 /// What makes the grace periods before it too old.

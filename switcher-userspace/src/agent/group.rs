@@ -18,8 +18,9 @@ use super::rollout::Steps;
 use crate::api::model::{ChangeAnswer, ChangeRequest};
 use crate::datapath::{Flows, GroupIndex};
 use crate::exit::Failure;
+use crate::hooks::Occasion;
 use crate::journal::{CutoverRecord, GatesRecord, GroupRecord, Once, Who};
-use crate::release::{GroupState, Millis};
+use crate::release::{Cutover, GroupState, Millis};
 
 /// What the runner keeps of a group.
 pub(super) struct Group {
@@ -71,6 +72,15 @@ pub(super) struct Group {
     pub(super) activity: BTreeMap<String, Activity>,
     /// When that was read.
     pub(super) sampled: Option<Instant>,
+    /// What was prepared, and nobody has heard of.
+    pub(super) begun: Option<Begun>,
+}
+
+/// A cut-over that was prepared just now.
+pub(super) struct Begun {
+    pub(super) cutover: Cutover,
+    /// What others hear of it.
+    pub(super) occasion: Occasion,
 }
 
 /// A cut-over that waits for its target's health.

@@ -58,7 +58,8 @@ impl Runner {
 
     /// The same for one group.
     pub(super) fn record_what_is_owed_by(&mut self, name: &str) {
-        let Some(group) = self.groups.get(name) else {
+        let group = self.groups.get(name);
+        let Some(group) = group.filter(|it| !it.owed.is_empty()) else {
             return;
         };
         let owed: Vec<_> = group.owed.values().map(|it| it.record.clone()).collect();

@@ -169,7 +169,8 @@ pub(super) fn append(db: &Connection, entry: &Entry, now: Timestamp) -> rusqlite
     db.prepare_cached("INSERT INTO audit VALUES (?1, ?2, ?3, ?4, ?5)")?
         .execute(params![id, at, entry.group, text, hash])?;
     let head = format!("{id} {hash}");
-    let sql = "INSERT OR REPLACE INTO meta VALUES ('audit_head', ?1)";
+    let sql = "INSERT INTO meta VALUES ('audit_head', ?1)
+        ON CONFLICT (key) DO UPDATE SET value = excluded.value";
     db.prepare_cached(sql)?.execute([head]).map(drop)
 }
 
@@ -349,7 +350,7 @@ mod tests {
         ];
         for (tamper, id, why) in cases {
             let (directory, journal) = journal(6);
-            journal.db.execute_batch(tamper).expect(tamper);
+            journal.db.read().execute_batch(tamper).expect(tamper);
             let verified = verify(&directory.path().join(FILE)).expect("reads");
             let bad = verified.bad.expect(tamper);
             assert_eq!((bad.id, verified.records), (id, id - 1), "{tamper}");

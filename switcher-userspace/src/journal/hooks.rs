@@ -89,24 +89,23 @@ impl Journal {
     ) -> anyhow::Result<Vec<i64>> {
         let context = || format!("record that {moment} hooks are called");
         let told = serde_json::to_string(occasion)?;
-        let transaction = self.db.unchecked_transaction()?;
         let sql =
             "INSERT INTO hooks (grp, cutover, moment, name, abort, occasion, started, attempts)
             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 0)";
-        let mut numbers = Vec::new();
-        for (name, abort) in hooks {
-            let (group, cutover) = (&occasion.group, &occasion.cutover);
-            let started = Timestamp::now().to_string();
-            let mut statement = transaction.prepare_cached(sql)?;
-            let number =
-                statement.insert(params![group, cutover, moment, name, abort, told, started]);
-            numbers.push(number.with_context(context)?);
-        }
         let forgotten = "DELETE FROM hooks WHERE ended IS NOT NULL
             AND id <= (SELECT max(id) FROM hooks) - ?1";
-        transaction.prepare_cached(forgotten)?.execute([KEPT])?;
-        transaction.commit().with_context(context)?;
-        Ok(numbers)
+        let numbers = self.db.commit(|db| {
+            let (group, cutover) = (&occasion.group, &occasion.cutover);
+            let started = Timestamp::now().to_string();
+            let mut statement = db.prepare_cached(sql)?;
+            let mut insert = |(name, abort): &(&str, bool)| {
+                statement.insert(params![group, cutover, moment, name, abort, told, started])
+            };
+            let numbers = hooks.iter().map(&mut insert).collect::<Result<_, _>>()?;
+            db.prepare_cached(forgotten)?.execute([KEPT])?;
+            Ok(numbers)
+        });
+        numbers.with_context(context)
     }
 
     /// Commits what a call came to, with what others are to hear of it.
@@ -129,15 +128,12 @@ impl Journal {
             passed: _,
         } = outcome;
         let ended = Timestamp::now().to_string();
-        let context = "record what a hook came to";
-        let transaction = self.db.unchecked_transaction().context(context)?;
         let values = params![number, ended, called.name(), why, said, attempts];
-        transaction
-            .prepare_cached(sql)
-            .and_then(|mut statement| statement.execute(values))
-            .and_then(|_| outbox::put(&transaction, events))
-            .and_then(|()| transaction.commit())
-            .context(context)
+        let written = self.db.commit(|db| {
+            db.prepare_cached(sql)?.execute(values)?;
+            outbox::put(db, events)
+        });
+        written.context("record what a hook came to")
     }
 
     /// The calls that an agent before this one has not seen the end of, of one group.
@@ -146,7 +142,7 @@ impl Journal {
     /// When the file can't be read.
     pub fn unfinished_calls(&self, group: &str) -> anyhow::Result<Vec<Unfinished>> {
         let sql = "SELECT * FROM hooks WHERE grp = ?1 AND ended IS NULL ORDER BY id";
-        let mut statement = self.db.prepare_cached(sql)?;
+        let mut statement = self.db.read().prepare_cached(sql)?;
         let rows = statement.query_map([group], |row| {
             let told: String = row.get("occasion")?;
             Ok(Unfinished {
@@ -165,7 +161,8 @@ impl Journal {
     /// # Errors
     /// When the file can't be read.
     pub fn hooks(&self, cutover: &str) -> anyhow::Result<Vec<HookRecord>> {
-        read(&self.db, cutover).with_context(|| format!("read the hooks of cut-over {cutover}"))
+        read(self.db.read(), cutover)
+            .with_context(|| format!("read the hooks of cut-over {cutover}"))
     }
 }
 

@@ -63,7 +63,7 @@ impl Journal {
     pub fn next_out(&self, group: &str, hook: &str) -> anyhow::Result<Option<Waiting>> {
         let sql =
             "SELECT id, occasion FROM outbox WHERE grp = ?1 AND hook = ?2 ORDER BY id LIMIT 1";
-        let mut statement = self.db.prepare_cached(sql)?;
+        let mut statement = self.db.read().prepare_cached(sql)?;
         let row = statement.query_row([group, hook], |row| {
             let told: String = row.get("occasion")?;
             Ok(Waiting {
@@ -79,10 +79,9 @@ impl Journal {
     /// # Errors
     /// When the file can't be written.
     pub fn sent(&self, number: i64) -> anyhow::Result<()> {
-        let mut statement = self.db.prepare_cached("DELETE FROM outbox WHERE id = ?1")?;
-        statement
-            .execute([number])
-            .map(drop)
+        let delete = "DELETE FROM outbox WHERE id = ?1";
+        self.db
+            .commit(|db| db.prepare_cached(delete)?.execute([number]).map(drop))
             .context("write the outbox")
     }
 
@@ -93,6 +92,7 @@ impl Journal {
     pub fn keep_outboxes(&self, known: &[(&str, &str)]) -> anyhow::Result<()> {
         let mut statement = self
             .db
+            .read()
             .prepare_cached("SELECT DISTINCT grp, hook FROM outbox")?;
         let rows = statement.query_map([], |row| {
             Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?))
@@ -101,7 +101,7 @@ impl Journal {
         for (group, hook) in found {
             if !known.contains(&(group.as_str(), hook.as_str())) {
                 let sql = "DELETE FROM outbox WHERE grp = ?1 AND hook = ?2";
-                self.db.execute(sql, [&group, &hook])?;
+                self.db.commit(|db| db.execute(sql, [&group, &hook]))?;
             }
         }
         Ok(())
@@ -113,7 +113,7 @@ impl Journal {
     /// When the file can't be read.
     pub fn waiting_out(&self, group: &str, hook: &str) -> anyhow::Result<(u64, Option<Timestamp>)> {
         let sql = "SELECT count(*) FROM outbox WHERE grp = ?1 AND hook = ?2";
-        let mut statement = self.db.prepare_cached(sql)?;
+        let mut statement = self.db.read().prepare_cached(sql)?;
         let count: i64 = statement.query_row([group, hook], |row| row.get(0))?;
         let oldest = self.next_out(group, hook)?;
         Ok((count.cast_unsigned(), oldest.map(|it| it.occasion.time)))

@@ -140,7 +140,6 @@ pub(super) fn prepare(db: &Connection) -> anyhow::Result<()> {
         .context(damaged)?;
     // KiB, if negative: what is asked for again and again is little.
     db.pragma_update(None, "cache_size", -512)?;
-    flush(db, true)?;
     db.busy_timeout(std::time::Duration::from_secs(2))?;
     if version < VERSION {
         let tables = if version == 0 { TABLES } else { "" };
@@ -151,12 +150,12 @@ pub(super) fn prepare(db: &Connection) -> anyhow::Result<()> {
         let make = format!("BEGIN; {tables} {added} PRAGMA user_version = {VERSION}; COMMIT;");
         db.execute_batch(&make).context("make its tables")?;
     }
+    flush(db, false)?;
     Ok(())
 }
 
 /// Whether commits return when they are on the disk, or when the kernel has them.
-pub(super) fn flush(db: &Connection, flush: bool) -> anyhow::Result<()> {
+pub(super) fn flush(db: &Connection, flush: bool) -> rusqlite::Result<()> {
     let how = if flush { "FULL" } else { "NORMAL" };
     db.pragma_update(None, "synchronous", how)
-        .context("choose how commits are flushed")
 }

@@ -142,11 +142,78 @@ fn an_answer_is_given_once() {
 }
 
 #[test]
+fn an_intent_is_audited_with_the_next_commit_as_of_when_it_began() {
+    let (directory, journal) = journal();
+    let begun = record("a", "shop", 0);
+    journal.begin_cutover(&begun, None, &[]).expect("records");
+    let other = Journal::open(directory.path()).expect("opens");
+    let intents = other.open_cutovers("shop").expect("reads");
+    let whoever_comes_next_finds = std::slice::from_ref(&begun);
+    assert_eq!(intents, whoever_comes_next_finds);
+    assert_eq!(other.audited(None, 9).expect("reads"), []);
+    let after = Timestamp::now();
+    std::thread::sleep(std::time::Duration::from_millis(1));
+    let switched = CutoverRecord {
+        result: Some(End::Switched),
+        ..begun
+    };
+    journal.put_cutover(&switched, None).expect("records");
+    let audit = other.audited(None, 9).expect("reads");
+    let said: Vec<_> = audit.iter().map(|it| it.entry.what.as_str()).collect();
+    assert_eq!(
+        said,
+        [
+            "flip blue -> green: switched",
+            "flip blue -> green: preparing"
+        ]
+    );
+    assert!(audit[1].at <= after && after < audit[0].at, "{audit:?}");
+    journal
+        .begin_cutover(&record("b", "shop", 1), None, &[])
+        .expect("records");
+    let last = |journal: &Journal| journal.audited(None, 1).expect("reads")[0].id;
+    assert_eq!((last(&other), last(&journal)), (2, 3), "who asks, waits");
+    let verified = verify(&journal.file()).expect("reads");
+    assert_eq!((verified.records, verified.bad), (3, None));
+}
+
+#[test]
+fn what_is_committed_is_on_the_disk_and_what_is_handed_over_is_the_kernels() {
+    let (_directory, journal) = journal();
+    let flushed = |db: &Connection| db.query_row("PRAGMA synchronous", [], |row| row.get(0));
+    for _ in 0..2 {
+        assert_eq!(journal.db.hand_over(flushed), Ok(1), "NORMAL");
+        assert_eq!(journal.db.commit(flushed), Ok(2), "FULL");
+    }
+}
+
+#[test]
+fn names_of_cut_overs_are_nobodys() {
+    let (directory, journal) = journal();
+    let mut names = std::collections::BTreeSet::new();
+    // One second, a later and an earlier one, and another agent after this.
+    for second in [5, 5, 6, 4] {
+        for _ in 0..100 {
+            let name = journal.fresh_id(at(second));
+            journal
+                .put_cutover(&record(&name, "shop", second), None)
+                .expect("records");
+            assert!(names.insert(name));
+        }
+    }
+    let other = Journal::open(directory.path()).expect("opens");
+    for _ in 0..100 {
+        assert!(names.insert(other.fresh_id(at(6))));
+    }
+}
+
+#[test]
 fn a_file_of_a_newer_version_is_refused() {
     let (directory, journal) = journal();
     let newer = schema::VERSION + 1;
     journal
         .db
+        .read()
         .pragma_update(None, "user_version", newer)
         .expect("writes");
     drop(journal);
@@ -172,7 +239,7 @@ fn a_file_of_the_first_version_is_extended() {
         ALTER TABLE answers DROP COLUMN cutover;
         DROP TABLE releases;
         DROP TABLE hooks; DROP TABLE outbox; DROP TABLE audit; PRAGMA user_version = 1;";
-    journal.db.execute_batch(back).expect("is as it was");
+    journal.db.read().execute_batch(back).expect("is as it was");
     drop(journal);
     let journal = Journal::open(directory.path()).expect("opens");
     let canary = CutoverRecord {
@@ -229,10 +296,12 @@ fn a_full_disk_is_an_error_that_passes() {
     let (_directory, journal) = journal();
     let pages: u32 = journal
         .db
+        .read()
         .query_row("PRAGMA page_count", [], |row| row.get(0))
         .expect("reads");
     journal
         .db
+        .read()
         .pragma_update(None, "max_page_count", pages)
         .expect("sets");
     let mut long = record("a", "shop", 0);
@@ -240,6 +309,7 @@ fn a_full_disk_is_an_error_that_passes() {
     assert!(journal.put_cutover(&long, None).is_err());
     journal
         .db
+        .read()
         .pragma_update(None, "max_page_count", 1 << 20)
         .expect("sets");
     journal
