@@ -25,6 +25,7 @@ mod tests;
 mod trace;
 mod wait;
 
+use std::ops::Deref;
 use std::sync::Arc;
 
 use axum::Router;
@@ -51,13 +52,17 @@ const BODY_MAX: usize = 2 * FILE_MAX as usize;
 /// Bytes of any other body.
 const SMALL_BODY_MAX: usize = 64 << 10;
 
-/// What every request can reach.
+/// What every request can reach. There is one of it, whoever has it: each layer of a route does, and each request
+/// has layers of its own.
 #[derive(Clone)]
-pub struct Api {
+pub struct Api(Arc<Reached>);
+
+/// What requests share.
+pub struct Reached {
     agent: Handle,
     /// The agent's user.
     own_uid: u32,
-    bounds: Arc<Bounds>,
+    bounds: Bounds,
     /// What the configuration says, now.
     taken: watch::Receiver<Arc<AgentConfig>>,
 }
@@ -76,12 +81,20 @@ impl Api {
     }
 
     fn bounded(agent: Handle, own_uid: u32, limits: Limits) -> Self {
-        Self {
+        Self(Arc::new(Reached {
             taken: agent.taken(),
             agent,
             own_uid,
-            bounds: Arc::new(Bounds::new(limits)),
-        }
+            bounds: Bounds::new(limits),
+        }))
+    }
+}
+
+impl Deref for Api {
+    type Target = Reached;
+
+    fn deref(&self) -> &Reached {
+        &self.0
     }
 }
 

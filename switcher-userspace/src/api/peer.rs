@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd as _};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use nix::unistd::{Uid, User};
@@ -17,12 +18,15 @@ const GROUPS_MAX: usize = 1024;
 
 /// Whoever has opened a connection: as the kernel knows it, or as its certificate says.
 #[derive(Clone, Debug)]
-pub struct Peer {
+pub struct Peer(Arc<Known>);
+
+#[derive(Debug)]
+struct Known {
     who: Whom,
     name: String,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 enum Whom {
     /// A process of this host.
     Process {
@@ -41,6 +45,10 @@ enum Whom {
 }
 
 impl Peer {
+    fn new(who: Whom, name: String) -> Self {
+        Self(Arc::new(Known { who, name }))
+    }
+
     /// At the other end of a Unix socket.
     pub(super) fn of_socket(stream: &UnixStream) -> Self {
         match stream.peer_cred() {
@@ -49,10 +57,7 @@ impl Peer {
                 gids.push(peer.gid());
                 Self::process(peer.uid(), gids, peer.pid())
             }
-            Err(error) => Self {
-                who: Whom::Unknown,
-                name: format!("unknown ({error})"),
-            },
+            Err(error) => Self::new(Whom::Unknown, format!("unknown ({error})")),
         }
     }
 
@@ -64,10 +69,8 @@ impl Peer {
             .map(|pid| format!(", pid {pid} {}", command(pid)))
             .unwrap_or_default();
         let gid = gids.last().copied().unwrap_or_default();
-        Self {
-            who: Whom::Process { uid, gids },
-            name: format!("{user} (uid {uid}, gid {gid}{pid})"),
-        }
+        let name = format!("{user} (uid {uid}, gid {gid}{pid})");
+        Self::new(Whom::Process { uid, gids }, name)
     }
 
     /// Whoever has shown a certificate that was found good.
@@ -76,24 +79,19 @@ impl Peer {
         let name = names.first().map_or("without a name", |it| it.as_str());
         let ip = from.ip();
         let name = format!("{} (certificate, from {ip})", plain(name, 128));
-        Self {
-            who: Whom::Certificate {
-                names,
-                until: tls::expires(certificate).unwrap_or(Timestamp::MIN),
-            },
-            name,
-        }
+        let until = tls::expires(certificate).unwrap_or(Timestamp::MIN);
+        Self::new(Whom::Certificate { names, until }, name)
     }
 
     /// For the record: `root (uid 0, gid 0, pid 123 curl)`, `ci.internal (certificate, from 10.0.0.7)`.
     #[must_use]
     pub fn actor(&self) -> String {
-        self.name.clone()
+        self.0.name.clone()
     }
 
     /// Those who share a bound are of one key.
     pub(super) fn key(&self) -> String {
-        match &self.who {
+        match &self.0.who {
             Whom::Process { uid, .. } => format!("uid {uid}"),
             Whom::Unknown => "unknown".to_owned(),
             Whom::Certificate { names, .. } => format!("certificate {}", names.join(" ")),
@@ -102,7 +100,7 @@ impl Peer {
 
     /// Whether it is root of this host or the agent's own user: who can do what the agent can, anyway.
     pub(super) fn is_own(&self, own_uid: u32) -> bool {
-        matches!(self.who, Whom::Process { uid, .. } if uid == 0 || uid == own_uid)
+        matches!(self.0.who, Whom::Process { uid, .. } if uid == 0 || uid == own_uid)
     }
 
     /// What it may do; nothing at all if none.
@@ -110,7 +108,7 @@ impl Peer {
         if self.is_own(own_uid) {
             return Some(Role::Admin);
         }
-        match (&self.who, roles) {
+        match (&self.0.who, roles) {
             (Whom::Process { uid, gids }, Some(roles)) => roles.of_process(*uid, gids),
             (Whom::Certificate { names, until }, Some(roles)) if *until > Timestamp::now() => {
                 let held = names.iter().filter_map(|name| roles.of_certificate(name));
@@ -136,15 +134,15 @@ impl Peer {
         if has >= Some(needs) {
             return Ok(());
         }
-        let name = &self.name;
+        let name = &self.0.name;
         let expired =
-            matches!(&self.who, Whom::Certificate { until, .. } if *until <= Timestamp::now());
+            matches!(&self.0.who, Whom::Certificate { until, .. } if *until <= Timestamp::now());
         let why = match has {
             _ if expired => format!("the certificate of {name} has expired"),
             Some(has) => format!("{name} is {has}; to {what} takes {needs}"),
             None => format!("{name} has no role; to {what} takes {needs}"),
         };
-        let advice = match (&self.who, roles) {
+        let advice = match (&self.0.who, roles) {
             (Whom::Process { .. } | Whom::Unknown, None) => {
                 "ask as root, for example with sudo, or have [agent.roles] in the configuration name you"
             }
@@ -233,13 +231,9 @@ mod tests {
         let roles = Roles(vec![(Role::Operator, Member::Certificate("ci".into()))]);
         let roles = (Some(&roles), 0);
         let until = Timestamp::now() + Duration::from_secs(1);
-        let peer = Peer {
-            who: Whom::Certificate {
-                names: vec!["ci".into()],
-                until,
-            },
-            name: "ci (certificate)".into(),
-        };
+        let names = vec!["ci".into()];
+        let who = Whom::Certificate { names, until };
+        let peer = Peer::new(who, "ci (certificate)".into());
         assert_eq!(peer.role(roles.0, roles.1), Some(Role::Operator));
         assert_eq!(peer.may(roles, Role::Operator, "flip"), Ok(()));
         while Timestamp::now() < until {
@@ -268,7 +262,8 @@ mod tests {
     #[tokio::test]
     async fn the_kernel_tells_all_groups() {
         let (one, _other) = UnixStream::pair().expect("a pair");
-        let Whom::Process { gids, .. } = Peer::of_socket(&one).who else {
+        let peer = Peer::of_socket(&one);
+        let Whom::Process { gids, .. } = &peer.0.who else {
             panic!("no process");
         };
         let own = nix::unistd::getgroups().expect("has groups");

@@ -173,7 +173,8 @@ impl Pinned {
                 continue;
             };
             let count = last - first + 1;
-            let read = table::per_cpu::<Counters>(&self.maps.counters, (*first, count), cpus)?;
+            let read = self.maps.counters.read((*first, count), cpus);
+            let read = read.context("the counters can't be read")?;
             let sum = |cell: &[Counters]| cell.iter().copied().fold(Counters::default(), Add::add);
             let sums: Vec<Counters> = read.chunks(cpus).map(sum).collect();
             let asked = run.iter().map(|cell| sums.get((cell - first) as usize));

@@ -1,6 +1,8 @@
 //! The pinned maps with their types.
 
 use std::collections::BTreeMap;
+use std::io;
+use std::marker::PhantomData;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
@@ -8,9 +10,9 @@ use anyhow::{Context, bail};
 use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray};
 use switcher_common::abi::client::Clients;
 use switcher_common::abi::{
-    AddressKey, BUCKETS_PER_ELEMENT, Endpoint, FlowKey, GroupName, GroupState, MAX_BUCKETS,
-    MAX_ENDPOINTS, MAX_GROUPS, MAX_SERVICES, Note, PORTS_PER_WORD, PortEntry, Service, ServiceName,
-    Settings, Tag, Tunnel, map,
+    AddressKey, BUCKETS_PER_ELEMENT, Counters, Endpoint, FlowKey, GroupName, GroupState,
+    MAX_BUCKETS, MAX_ENDPOINTS, MAX_GROUPS, MAX_SERVICES, Note, PORTS_PER_WORD, PortEntry, Service,
+    ServiceName, Settings, Tag, Tunnel, map,
 };
 
 use super::mapped::{Mapped, Parts};
@@ -47,8 +49,7 @@ pub(super) struct Maps {
     pub(super) endpoints: Mapped<Endpoint>,
     pub(super) tunnels: Mapped<Tunnel>,
     pub(super) settings: Mapped<Settings>,
-    /// To be read many at once.
-    pub(super) counters: MapData,
+    pub(super) counters: PerCpu<Counters>,
     pub(super) reasons: PerCpuArray<MapData, u64>,
     pub(super) notes: MapData,
     pub(super) windows: Inner,
@@ -81,7 +82,7 @@ impl Maps {
             endpoints: mapped(&pin(map::ENDPOINTS), MAX_ENDPOINTS)?,
             tunnels: mapped(&pin(map::TUNNELS), MAX_ENDPOINTS)?,
             settings: mapped(&pin(map::SETTINGS), 1)?,
-            counters: data(&pin(map::COUNTERS))?,
+            counters: PerCpu::open(&pin(map::COUNTERS))?,
             reasons: open(&pin(map::REASONS))?
                 .try_into()
                 .with_context(|| size(map::REASONS))?,
@@ -139,6 +140,33 @@ impl Inner {
     }
 }
 
+/// A per-CPU array of which many elements are read at once.
+pub(super) struct PerCpu<V> {
+    map: MapData,
+    value_size: u32,
+    value: PhantomData<V>,
+}
+
+impl<V: bytemuck::Pod> PerCpu<V> {
+    fn open(path: &Path) -> anyhow::Result<Self> {
+        let map = data(path)?;
+        let value_size = map.info()?.value_size();
+        Ok(Self {
+            map,
+            value_size,
+            value: PhantomData,
+        })
+    }
+
+    /// Elements from the first on, as many as `range` says: for each what every possible CPU has.
+    ///
+    /// # Errors
+    /// When values have another size, and when the map can't be read.
+    pub(super) fn read(&self, range: (u32, u32), cpus: usize) -> io::Result<Vec<V>> {
+        sys::per_cpu(self.map.fd().as_fd(), self.value_size, range, cpus)
+    }
+}
+
 /// Calls `each` for every entry of a hash map.
 pub(super) fn entries<K: bytemuck::Pod, V: bytemuck::Pod>(
     map: &MapData,
@@ -147,17 +175,6 @@ pub(super) fn entries<K: bytemuck::Pod, V: bytemuck::Pod>(
     let info = map.info()?;
     let sizes = (info.key_size(), info.value_size());
     sys::entries(map.fd().as_fd(), sizes, each)
-        .with_context(|| format!("map {}", info.name_as_str().unwrap_or("?")))
-}
-
-/// Elements of a per-CPU array from the first on, as many as `range` says: for each what every possible CPU has.
-pub(super) fn per_cpu<V: bytemuck::Pod>(
-    map: &MapData,
-    range: (u32, u32),
-    cpus: usize,
-) -> anyhow::Result<Vec<V>> {
-    let info = map.info()?;
-    sys::per_cpu(map.fd().as_fd(), info.value_size(), range, cpus)
         .with_context(|| format!("map {}", info.name_as_str().unwrap_or("?")))
 }
 
