@@ -210,16 +210,22 @@ impl Journal {
     /// A name for a cut-over: sorts by time, and nobody has it.
     #[must_use]
     pub fn fresh_id(&self, now: Timestamp) -> String {
-        let time = now.strftime("%Y%m%d-%H%M%S");
+        let time = now.strftime("%Y%m%d-%H%M%S").to_string();
+        let random = || RandomState::new().hash_one(());
+        let mut latest = self.latest.borrow_mut();
+        let number = match number_of(&latest, &time) {
+            Some(last) => last + 1 + random() % 8,
+            None => random() % 0x8000,
+        };
+        let id = |number: u64| format!("{time}-{number:04x}");
+        let next = id(number);
+        if number <= 0xffff && next > *latest {
+            latest.clone_from(&next);
+            return next;
+        }
+        // Very many in one second, or the clock was set back.
         loop {
-            let random = RandomState::new().hash_one(()) & 0xffff;
-            let id = format!("{time}-{random:04x}");
-            let mut latest = self.latest.borrow_mut();
-            if id > *latest {
-                latest.clone_from(&id);
-                return id;
-            }
-            // Of the same second as another one, or the clock was set back.
+            let id = id(random() % 0x10000);
             if id != *latest && !matches!(self.cutover(&id), Ok(Some(_))) {
                 return id;
             }
@@ -435,6 +441,12 @@ impl Journal {
             .execute_batch(full)
             .unwrap_or_else(|error| panic!("{error}"));
     }
+}
+
+/// The number behind the time of a name, if it is of this second.
+fn number_of(id: &str, time: &str) -> Option<u64> {
+    let number = id.strip_prefix(time)?.strip_prefix('-')?.get(..4)?;
+    u64::from_str_radix(number, 16).ok()
 }
 
 fn recording(cutover: &CutoverRecord) -> impl FnOnce() -> String {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use jiff::Timestamp;
-use serde_json::{Value, json};
+use serde_json::json;
 use switcher_common::abi::service_flags;
 use tokio::sync::oneshot;
 use tracing::{info, warn};
@@ -403,8 +403,7 @@ impl Runner {
                 tried,
                 who: who.clone(),
                 once: None,
-                request: None,
-                old: Value::Null,
+                asked: None,
                 reply,
             },
         );

@@ -302,16 +302,15 @@ impl Runner {
             tried,
             who,
             once,
-            request,
-            old,
+            asked,
             reply,
         } = waiting;
         let answer = answer.map_err(|failure| Failure {
             tried: tried.clone(),
             ..failure
         });
-        if let Some(request) = request {
-            let new = portrait(&group.state);
+        if let Some((request, old)) = asked {
+            let (old, new) = (portrait(&old), portrait(&group.state));
             let entry = asked_entry(Some(name), &who, tried, (&request, old, new));
             let cutover = answer.as_ref().ok().and_then(|it| it.id.clone());
             self.audit(Entry { cutover, ..entry }, &answer);

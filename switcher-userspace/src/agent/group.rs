@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use jiff::Timestamp;
-use serde_json::Value;
 use switcher_common::abi::Counters;
 use tokio::sync::oneshot;
 
@@ -105,10 +104,8 @@ pub(super) struct Waiting {
     pub(super) who: Who,
     /// The change, if it is to be carried out once.
     pub(super) once: Option<Once>,
-    /// The same for the audit, if it is the group that they asked.
-    pub(super) request: Option<ChangeRequest>,
-    /// The group before.
-    pub(super) old: Value,
+    /// The same for the audit, and the group before, if it is the group that they asked.
+    pub(super) asked: Option<(ChangeRequest, GroupState)>,
     /// Where the answer goes.
     pub(super) reply: oneshot::Sender<Result<ChangeAnswer, Failure>>,
 }

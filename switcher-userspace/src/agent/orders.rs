@@ -5,7 +5,6 @@ use tokio::sync::oneshot;
 
 use super::Runner;
 use super::asked::{Asked, Verb};
-use super::audit::portrait;
 use super::failed::failure;
 use super::group::{Group, Waiting};
 use super::notes::{named, range};
@@ -61,8 +60,7 @@ impl Runner {
                 tried,
                 who,
                 once,
-                old: portrait(&group.state),
-                request: Some(request),
+                asked: Some((request, group.state.clone())),
                 reply,
             };
             group.waiting.insert(id, waiting);

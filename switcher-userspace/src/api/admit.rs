@@ -9,7 +9,7 @@ use axum::response::{IntoResponse as _, Response};
 
 use super::origin;
 use super::problem::Refused;
-use super::serve::Full;
+use super::serve::Way;
 use super::{Api, Peer};
 use crate::config::Role;
 use crate::exit::{Exit, Failure};
@@ -30,11 +30,15 @@ pub(super) struct Needs {
 pub(super) async fn admit(
     State(api): State<Api>,
     ConnectInfo(peer): ConnectInfo<Peer>,
-    Extension(Full(full)): Extension<Full>,
+    Extension(way): Extension<Way>,
     request: Request,
     next: Next,
 ) -> Response {
-    if full {
+    if way.local && !origin::at_home(request.headers()) {
+        let why = "this is not the host that is asked for: ask by address, or localhost";
+        return Refused::from(Failure::new(Exit::NotPermitted, "", why)).into_response();
+    }
+    if way.full {
         let why = "there are too many connections";
         let mut refused = Refused::later(503, why, 1).into_response();
         let close = HeaderValue::from_static("close");

@@ -4,25 +4,16 @@
 
 use std::net::IpAddr;
 
-use axum::extract::Request;
 use axum::http::header::{CONTENT_TYPE, HOST, ORIGIN};
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, Method};
-use axum::middleware::Next;
-use axum::response::{IntoResponse as _, Response};
 
-use super::problem::Refused;
-use crate::exit::{Exit, Failure};
-
-/// Refuses what is meant for another host: a name that somebody has made lead here (DNS rebinding). A socket
+/// Whether this is the host that is meant, and not one whose name somebody has made lead here (DNS rebinding). A socket
 /// in the file system has no name of its own; what is forwarded to it is called by an address or `localhost`.
-pub(super) async fn at_home(request: Request, next: Next) -> Response {
-    let host = request.headers().get(HOST);
+pub(super) fn at_home(headers: &HeaderMap) -> bool {
+    let host = headers.get(HOST);
     let authority = host.and_then(|it| it.to_str().ok()?.parse::<Authority>().ok());
-    match authority.is_none_or(|it| is_local(it.host())) {
-        true => next.run(request).await,
-        false => refuse("this is not the host that is asked for: ask by address, or localhost"),
-    }
+    authority.is_none_or(|it| is_local(it.host()))
 }
 
 /// That no other site's page asks for a change. A browser would show its user's certificate on behalf of any page, and
@@ -58,10 +49,6 @@ fn is_local(host: &str) -> bool {
     let bare = host.trim_start_matches('[').trim_end_matches(']');
     let name = bare.trim_end_matches('.').to_ascii_lowercase();
     bare.parse::<IpAddr>().is_ok() || !name.contains('.') || name.ends_with(".localhost")
-}
-
-fn refuse(why: &str) -> Response {
-    Refused::from(Failure::new(Exit::NotPermitted, "", why)).into_response()
 }
 
 #[cfg(test)]

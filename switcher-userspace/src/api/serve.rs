@@ -8,7 +8,6 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow};
 use axum::Router;
 use axum::extract::ConnectInfo;
-use axum::middleware::from_fn;
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -19,14 +18,14 @@ use nix::sys::socket::setsockopt;
 use nix::sys::socket::sockopt::TcpUserTimeout;
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio_rustls::TlsAcceptor;
 use tracing::{debug, info, warn};
 
 use super::limits::{Bounds, Limits, Place};
 use super::model::SecureStatus;
-use super::{Api, Peer, origin, router};
+use super::{Api, Peer, router};
 use crate::agent::Handle;
 use crate::{config, tls};
 
@@ -35,13 +34,18 @@ const HEAD_MAX: usize = 64 << 10;
 /// After so many milliseconds a peer that takes nothing of what it is sent has gone.
 const UNACKNOWLEDGED: u32 = 60_000;
 
-/// There is no place for this connection: it is told so.
+/// How a request has come.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Full(pub(super) bool);
+pub(super) struct Way {
+    /// There is no place for its connection: it is told so.
+    pub(super) full: bool,
+    /// By a socket in the file system.
+    pub(super) local: bool,
+}
 
 /// Answers requests until it is dropped. What was begun is left to the agent.
 pub async fn serve(listener: UnixListener, api: Api) {
-    let router = router(api.clone()).layer(from_fn(origin::at_home));
+    let router = router(api.clone());
     loop {
         let Some((stream, _)) = accepted(listener.accept().await).await else {
             continue;
@@ -53,7 +57,14 @@ pub async fn serve(listener: UnixListener, api: Api) {
             continue;
         };
         let (router, limits) = (router.clone(), api.bounds.limits);
-        tokio::spawn(converse::<UnixStream>(stream, router, peer, seat, limits));
+        let way = Way {
+            full: seat.is_full(),
+            local: true,
+        };
+        tokio::spawn(async move {
+            converse(stream, router, (peer, way), limits).await;
+            drop(seat);
+        });
     }
 }
 
@@ -137,15 +148,20 @@ pub async fn serve_tls(listener: TcpListener, identity: Identity, api: Api) {
         let Some(seat) = seat(&api.bounds, &address) else {
             continue;
         };
+        let way = Way {
+            full: seat.is_full(),
+            local: false,
+        };
         let acceptor = TlsAcceptor::from(Arc::clone(&config.borrow()));
         let (router, limits) = (router.clone(), api.bounds.limits);
         tokio::spawn(async move {
             let shaken = tokio::time::timeout(limits.silence, shake_hands(acceptor, stream, from));
             match shaken.await {
-                Ok(Ok((stream, peer))) => converse(stream, router, peer, seat, limits).await,
+                Ok(Ok((stream, peer))) => converse(stream, router, (peer, way), limits).await,
                 Ok(Err(error)) => info!(%from, "refused: {error}"),
                 Err(_) => debug!(%from, "no handshake in time"),
             }
+            drop(seat);
         });
     }
 }
@@ -176,6 +192,12 @@ enum Seat {
     Standing(OwnedSemaphorePermit),
 }
 
+impl Seat {
+    const fn is_full(&self) -> bool {
+        matches!(self, Self::Standing(_))
+    }
+}
+
 /// Nothing if not even that is possible.
 fn seat(bounds: &Bounds, key: &str) -> Option<Seat> {
     match bounds.connections.take(key) {
@@ -187,16 +209,15 @@ fn seat(bounds: &Bounds, key: &str) -> Option<Seat> {
     }
 }
 
-async fn converse<S>(stream: S, router: Router, peer: Peer, seat: Seat, limits: Limits)
+async fn converse<S>(stream: S, router: Router, (peer, way): (Peer, Way), limits: Limits)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let full = Full(matches!(seat, Seat::Standing(_)));
     let router = TowerToHyperService::new(router);
     let service = service_fn(move |mut request: Request<Incoming>| {
         let about = request.extensions_mut();
         about.insert(ConnectInfo(peer.clone()));
-        about.insert(full);
+        about.insert(way);
         router.call(request)
     });
     let served = http1::Builder::new()
@@ -208,7 +229,6 @@ where
     if let Err(error) = served {
         debug!("{error}");
     }
-    drop(seat);
 }
 
 /// Nothing if the listener has to be asked again.
