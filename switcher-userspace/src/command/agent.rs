@@ -42,7 +42,8 @@ pub(super) fn run(file: &Path, said: &Log) -> Result<Exit, Failure> {
     log::start(said.log.or(config.agent.log), &said.log_level)
         .map_err(|why| Failure::new(Exit::Usage, "start the log", why))?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
+        // A second one would be woken for each request, if only to find that there is nothing for it to do.
+        .worker_threads(1)
         .enable_all()
         .build()
         .context("start the agent's runtime")?;
