@@ -65,11 +65,13 @@ impl Journal {
         let latest = "SELECT max(id) FROM cutovers";
         let latest: Option<String> = db.read().query_row(latest, [], |row| row.get(0))?;
         let file = id_of(&file).with_context(|| format!("look at {}", file.display()))?;
-        Ok(Self {
+        let journal = Self {
             db,
             file,
             latest: RefCell::new(latest.unwrap_or_default()),
-        })
+        };
+        journal.audit_what_has_begun()?;
+        Ok(journal)
     }
 
     /// Writes it again where it was, if somebody has removed it: what is open is still whole. Says whether that was so.
@@ -241,6 +243,20 @@ impl Journal {
             .db
             .commit(|db| audit::append(db, entry, Timestamp::now()));
         written.context("write the audit")
+    }
+
+    /// Has intents audited that a dead process has handed over and not audited any more.
+    fn audit_what_has_begun(&self) -> anyhow::Result<()> {
+        let db = self.db.read();
+        let begun = "SELECT * FROM cutovers WHERE ended IS NULL AND stage = ?1";
+        let mut begun = db.prepare(begun)?;
+        for record in begun.query_map([Stage::Preparing.name()], CutoverRecord::read)? {
+            let record = record.context("read the unfinished cut-overs")?;
+            if !audit::has(db, &record)? {
+                self.db.audit_later(record);
+            }
+        }
+        Ok(())
     }
 
     /// Commits to the audit what has been left to a later commit.

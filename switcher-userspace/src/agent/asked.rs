@@ -145,11 +145,12 @@ impl Asked {
     /// What makes it the same change as another one, if it is to be carried out once.
     #[must_use]
     pub fn once(&self) -> Option<Once> {
-        let mut request = self.request.clone();
-        let key = request
-            .idempotency_key
-            .take()
-            .filter(|_| !request.dry_run)?;
+        let key = self.request.idempotency_key.clone();
+        let key = key.filter(|_| !self.request.dry_run)?;
+        let request = ChangeRequest {
+            idempotency_key: None,
+            ..self.request.clone()
+        };
         let request = serde_json::to_string(&request).unwrap_or_default();
         let (verb, group) = (self.verb, &self.group);
         Some(Once {

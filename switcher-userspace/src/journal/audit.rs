@@ -174,6 +174,15 @@ pub(super) fn append(db: &Connection, entry: &Entry, now: Timestamp) -> rusqlite
     db.prepare_cached(sql)?.execute([head]).map(drop)
 }
 
+/// Whether there is any record of a cut-over.
+pub(super) fn has(db: &Connection, cutover: &CutoverRecord) -> rusqlite::Result<bool> {
+    let CutoverRecord { id, group, .. } = cutover;
+    // There may be very many, and they are not parsed.
+    let named = format!("\"cutover\":\"{id}\"");
+    let sql = "SELECT EXISTS (SELECT 1 FROM audit WHERE grp = ?1 AND instr(entry, ?2))";
+    db.query_row(sql, [group, &named], |row| row.get(0))
+}
+
 /// The newest records of one group or all, the newest first.
 pub(super) fn list(
     db: &Connection,

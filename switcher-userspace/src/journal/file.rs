@@ -46,14 +46,26 @@ impl File {
     /// Commits what is done here, and returns when the kernel has it: it outlives the process, and the next
     /// [`commit`](Self::commit) takes it to the disk.
     pub(super) fn hand_over<T>(&self, what: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
-        let transaction = self.db.unchecked_transaction()?;
-        for (record, at) in self.unaudited.borrow().iter() {
-            audit::append(&transaction, &Entry::of(record), *at)?;
+        self.say("BEGIN")?;
+        let done = self.audit().and_then(|()| what(&self.db));
+        let done = done.and_then(|done| self.say("COMMIT").map(|()| done));
+        match &done {
+            Ok(_) => self.unaudited.borrow_mut().clear(),
+            // Where that fails, too, SQLite has done it already.
+            Err(_) => drop(self.say("ROLLBACK")),
         }
-        let done = what(&transaction)?;
-        transaction.commit()?;
-        self.unaudited.borrow_mut().clear();
-        Ok(done)
+        done
+    }
+
+    /// What rusqlite's transactions say, too, and have parsed each time.
+    fn say(&self, what: &str) -> Result<()> {
+        self.db.prepare_cached(what)?.execute([]).map(drop)
+    }
+
+    fn audit(&self) -> Result<()> {
+        let unaudited = self.unaudited.borrow();
+        let each = |(record, at): &(_, _)| audit::append(&self.db, &Entry::of(record), *at);
+        unaudited.iter().try_for_each(each)
     }
 
     /// Has a cut-over audited with the next commit, as it is now and as of now.

@@ -141,6 +141,8 @@ pub(super) fn prepare(db: &Connection) -> anyhow::Result<()> {
     // KiB, if negative: what is asked for again and again is little.
     db.pragma_update(None, "cache_size", -512)?;
     db.busy_timeout(std::time::Duration::from_secs(2))?;
+    // All that there are.
+    db.set_prepared_statement_cache_capacity(64);
     if version < VERSION {
         let tables = if version == 0 { TABLES } else { "" };
         let added = ADDED

@@ -1,3 +1,5 @@
+mod begun;
+
 use std::collections::BTreeMap;
 
 use tempfile::TempDir;
@@ -139,52 +141,6 @@ fn an_answer_is_given_once() {
         .remember("l", &answer("3"), at(8 * 24 * 3600))
         .expect("records");
     assert_eq!(journal.keyed("k").expect("reads"), None, "a week is enough");
-}
-
-#[test]
-fn an_intent_is_audited_with_the_next_commit_as_of_when_it_began() {
-    let (directory, journal) = journal();
-    let begun = record("a", "shop", 0);
-    journal.begin_cutover(&begun, None, &[]).expect("records");
-    let other = Journal::open(directory.path()).expect("opens");
-    let intents = other.open_cutovers("shop").expect("reads");
-    let whoever_comes_next_finds = std::slice::from_ref(&begun);
-    assert_eq!(intents, whoever_comes_next_finds);
-    assert_eq!(other.audited(None, 9).expect("reads"), []);
-    let after = Timestamp::now();
-    std::thread::sleep(std::time::Duration::from_millis(1));
-    let switched = CutoverRecord {
-        result: Some(End::Switched),
-        ..begun
-    };
-    journal.put_cutover(&switched, None).expect("records");
-    let audit = other.audited(None, 9).expect("reads");
-    let said: Vec<_> = audit.iter().map(|it| it.entry.what.as_str()).collect();
-    assert_eq!(
-        said,
-        [
-            "flip blue -> green: switched",
-            "flip blue -> green: preparing"
-        ]
-    );
-    assert!(audit[1].at <= after && after < audit[0].at, "{audit:?}");
-    journal
-        .begin_cutover(&record("b", "shop", 1), None, &[])
-        .expect("records");
-    let last = |journal: &Journal| journal.audited(None, 1).expect("reads")[0].id;
-    assert_eq!((last(&other), last(&journal)), (2, 3), "who asks, waits");
-    let verified = verify(&journal.file()).expect("reads");
-    assert_eq!((verified.records, verified.bad), (3, None));
-}
-
-#[test]
-fn what_is_committed_is_on_the_disk_and_what_is_handed_over_is_the_kernels() {
-    let (_directory, journal) = journal();
-    let flushed = |db: &Connection| db.query_row("PRAGMA synchronous", [], |row| row.get(0));
-    for _ in 0..2 {
-        assert_eq!(journal.db.hand_over(flushed), Ok(1), "NORMAL");
-        assert_eq!(journal.db.commit(flushed), Ok(2), "FULL");
-    }
 }
 
 #[test]
