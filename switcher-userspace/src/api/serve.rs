@@ -57,10 +57,7 @@ pub async fn serve(listener: UnixListener, api: Api) {
             continue;
         };
         let (router, limits) = (router.clone(), api.bounds.limits);
-        let way = Way {
-            full: seat.is_full(),
-            local: true,
-        };
+        let way = seat.way(true);
         tokio::spawn(async move {
             converse(stream, router, (peer, way), limits).await;
             drop(seat);
@@ -148,10 +145,7 @@ pub async fn serve_tls(listener: TcpListener, identity: Identity, api: Api) {
         let Some(seat) = seat(&api.bounds, &address) else {
             continue;
         };
-        let way = Way {
-            full: seat.is_full(),
-            local: false,
-        };
+        let way = seat.way(false);
         let acceptor = TlsAcceptor::from(Arc::clone(&config.borrow()));
         let (router, limits) = (router.clone(), api.bounds.limits);
         tokio::spawn(async move {
@@ -193,8 +187,12 @@ enum Seat {
 }
 
 impl Seat {
-    const fn is_full(&self) -> bool {
-        matches!(self, Self::Standing(_))
+    /// Of the requests on its connection.
+    const fn way(&self, local: bool) -> Way {
+        Way {
+            full: matches!(self, Self::Standing(_)),
+            local,
+        }
     }
 }
 
