@@ -30,7 +30,7 @@ pub use changes::Changes;
 pub use dump::Dump;
 
 use crate::cases::Hook;
-use crate::town::{COLOURS, GROUP, GROUP_NAME};
+use crate::town::{COLOURS, GROUP, GROUP_NAME, NOW};
 
 /// An ABI type as aya's maps want it.
 #[repr(transparent)]
@@ -98,6 +98,8 @@ pub struct Kernel {
     buckets: Vec<[u16; BUCKETS_PER_ELEMENT as usize]>,
     /// Flow maps that are open, by the array and the group, and the room in them.
     rooms: BTreeMap<(&'static str, u16), usize>,
+    /// The tick that maps were filled for, which is the town's [`NOW`].
+    tick: u32,
 }
 
 /// What a program made of a frame.
@@ -172,6 +174,7 @@ impl Kernel {
             ports: BTreeSet::new(),
             buckets: Vec::new(),
             rooms: BTreeMap::new(),
+            tick: now()?,
         })
     }
 
@@ -227,6 +230,20 @@ impl Kernel {
             action: result.return_value,
             frame: out,
         })
+    }
+
+    /// Whether it is still the tick that the maps were filled for: in the next one, flows have been silent for longer than
+    /// the memory says.
+    ///
+    /// # Errors
+    /// When there is no clock.
+    pub fn is_as_filled(&self) -> anyhow::Result<bool> {
+        Ok(now()? == self.tick)
+    }
+
+    /// Ticks between the town's clock and the maps'.
+    const fn shift(&self) -> u32 {
+        self.tick.wrapping_sub(NOW)
     }
 
     /// Writes an element of an array.
@@ -382,12 +399,12 @@ struct XdpMd {
     egress_ifindex: u32,
 }
 
-/// Now, in the ticks of tags.
+/// Now, in the ticks of tags, and by the clock of the programs, which a timer moves: it is some milliseconds behind others.
 fn now() -> anyhow::Result<u32> {
-    Ok((nanoseconds(ClockId::CLOCK_MONOTONIC)? >> TICK_SHIFT) as u32)
+    Ok((nanoseconds(ClockId::CLOCK_MONOTONIC_COARSE)? >> TICK_SHIFT) as u32)
 }
 
-/// Waits for a tick to begin, also by the programs' clock, which may be a timer tick behind.
+/// Waits for a tick to begin.
 ///
 /// # Errors
 /// When there is no clock.
@@ -396,7 +413,6 @@ pub fn next_tick() -> anyhow::Result<()> {
     while now()? == last {
         sleep(Duration::from_millis(1));
     }
-    sleep(Duration::from_millis(20));
     Ok(())
 }
 

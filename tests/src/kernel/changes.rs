@@ -12,7 +12,7 @@ use switcher_common::memory::{FlowMap, Memory};
 use switcher_common::verdict::Reason;
 
 use super::fill::FILLER;
-use super::{Kernel, Plain, nat, now};
+use super::{Kernel, Plain, nat};
 use crate::town::{LONG_SILENT, NOW};
 
 /// What programs change in their maps. Times are left out, since the clock goes on, but for whether a tag is fresh.
@@ -81,7 +81,7 @@ impl Kernel {
     /// # Errors
     /// When a map can't be read.
     pub fn read(&mut self, like: &Memory) -> anyhow::Result<Changes> {
-        let shift = now()?.wrapping_sub(NOW);
+        let shift = self.shift();
         let mut changes = Changes::default();
         for group in like.words.keys() {
             let windows = self.flows(map::WINDOWS, *group, shift)?;

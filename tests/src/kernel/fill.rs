@@ -16,7 +16,7 @@ use switcher_common::tables::Tables as _;
 use switcher_common::verdict::Reason;
 
 use super::{Kernel, Plain, clock, now, padded};
-use crate::town::{CLOCK, NOW, service_name};
+use crate::town::{CLOCK, service_name};
 
 /// Key of an entry that fills up a flow map that is to refuse more.
 pub(super) const FILLER: FlowKey = FlowKey {
@@ -35,7 +35,8 @@ impl Kernel {
     /// # Errors
     /// When the kernel refuses an entry.
     pub fn fill(&mut self, memory: &Memory) -> anyhow::Result<()> {
-        let shift = now()?.wrapping_sub(NOW);
+        self.tick = now()?;
+        let shift = self.shift();
         let mut known = BTreeMap::<u32, u64>::new();
         for port in std::mem::take(&mut self.ports) {
             self.set(map::PORTS, u32::from(port), PortEntry::default())?;
@@ -149,7 +150,11 @@ impl Kernel {
         for group in memory.words.keys() {
             self.zero::<Noticed>(map::NOTICED, u32::from(*group))?;
         }
-        self.notices().map(drop)
+        self.notices()?;
+        if self.traced {
+            self.traces()?;
+        }
+        Ok(())
     }
 
     /// Puts a flow map with these entries into an array of maps.

@@ -10,8 +10,7 @@ use switcher_common::abi::nat::{Activity, NatClient, NatFlow, NatPort};
 use switcher_common::abi::{FlowKey, Port, map};
 use switcher_common::memory::Memory;
 
-use super::{Kernel, NAT_FLOWS, Plain, now};
-use crate::town::NOW;
+use super::{Kernel, NAT_FLOWS, Plain};
 
 /// The endpoint of entries that only take room.
 const NOBODYS: u16 = u16::MAX;
@@ -46,7 +45,7 @@ impl Masqueraded {
 
 impl Kernel {
     pub(super) fn fill_nat(&mut self, memory: &Memory) -> anyhow::Result<()> {
-        let shift = now()?.wrapping_sub(NOW);
+        let shift = self.shift();
         let later = |activity: Activity| {
             Activity::new(activity.seen().wrapping_add(shift), activity.state())
         };
