@@ -1,8 +1,10 @@
 //! Argument definitions; nothing is done here.
 
+mod change;
 mod condition;
 mod explain;
 mod init;
+mod release;
 mod trace;
 
 use std::path::PathBuf;
@@ -11,16 +13,20 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+pub use change::{ChangeArgs, WaitArgs};
 pub use condition::WaitCondition;
 pub use explain::{ExplainArgs, MadeUpPacket};
 pub use init::InitArgs;
+pub use release::{
+    AbortArgs, CanaryArgs, DrillArgs, FlipArgs, FreezeArgs, GateArgs, GroupArgs, RollbackArgs,
+    SchemaArgs, StageArgs, Way,
+};
 pub use trace::TraceArgs;
 
 use crate::config::{DEFAULT_BPFFS, DEFAULT_SOCKET};
 use crate::exit::Exit;
 use crate::log::{self, LogFormat};
 use crate::output::Format;
-use crate::release::SchemaRange;
 
 /// Blue-green traffic switching in the kernel.
 ///
@@ -316,77 +322,6 @@ pub struct TopArgs {
     pub height: Option<u16>,
 }
 
-/// Arguments of `stage`.
-#[derive(Clone, Debug, Args)]
-pub struct StageArgs {
-    /// The group
-    pub group: String,
-    /// The colour that has the release [default: the idle one, if there is one]
-    pub colour: Option<String>,
-    /// What the release is called
-    #[arg(long = "version", value_name = "V", id = "release")]
-    pub version: String,
-    /// Which versions of the database's schema it can live with, such as 12..14 [default: any]
-    #[arg(long, value_name = "A..B")]
-    pub schema: Option<SchemaRange>,
-    /// What every change takes.
-    #[command(flatten)]
-    pub change: ChangeArgs,
-}
-
-/// Arguments of `schema`.
-#[derive(Clone, Debug, Args)]
-pub struct SchemaArgs {
-    /// The group
-    pub group: String,
-    /// The version that is applied now
-    #[arg(long, value_name = "N")]
-    pub applied: u64,
-    /// The previous release can't live with it, and needn't: there will be no rollback
-    #[arg(long)]
-    pub close_rollback: bool,
-    /// What every change takes.
-    #[command(flatten)]
-    pub change: ChangeArgs,
-}
-
-/// Arguments of `freeze`.
-#[derive(Clone, Debug, Args)]
-pub struct FreezeArgs {
-    /// The group
-    pub group: String,
-    /// It ends by itself after this long [default: `unfreeze` ends it]
-    #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
-    pub time: Option<Duration>,
-    /// What every change takes; here `--reason` is needed.
-    #[command(flatten)]
-    pub change: ChangeArgs,
-}
-
-/// Arguments of `gate`.
-#[derive(Clone, Debug, Args)]
-pub struct GateArgs {
-    /// The group
-    pub group: String,
-    /// The gate, as the configuration names it [default: show all]
-    #[arg(requires = "way")]
-    pub name: Option<String>,
-    /// What to do with it
-    pub way: Option<Way>,
-    /// What every change takes.
-    #[command(flatten)]
-    pub change: ChangeArgs,
-}
-
-/// What to do with a gate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Way {
-    /// Let flips through
-    Open,
-    /// Let none through
-    Close,
-}
-
 /// Arguments of `audit`.
 #[derive(Clone, Debug, Args)]
 pub struct AuditArgs {
@@ -410,114 +345,6 @@ pub enum AuditAction {
     Verify,
 }
 
-/// Arguments of `flip`.
-#[derive(Clone, Debug, Args)]
-pub struct FlipArgs {
-    /// The group
-    pub group: String,
-    /// The colour that is to be live [default: the other one, if there are two]
-    pub colour: Option<String>,
-    /// Don't ask for the colour's health; this is recorded
-    #[arg(long)]
-    pub force: bool,
-    /// Switch at this instant, and not as soon as possible: +5s, or such as 2026-11-28T12:00:00Z
-    #[arg(long, value_name = "TIME")]
-    pub at: Option<String>,
-    /// Go back after this long, agent or no agent, unless it is confirmed [default: the group's]
-    #[arg(long, value_name = "DURATION", value_parser = duration)]
-    pub confirm_within: Option<Duration>,
-    /// Don't wait to be confirmed, whatever the group's default is
-    #[arg(long, conflicts_with = "confirm_within")]
-    pub no_confirm: bool,
-    /// Don't watch the colour afterwards, whatever the group's default is; neither does --force
-    #[arg(long)]
-    pub no_bake: bool,
-    /// What every change takes.
-    #[command(flatten)]
-    pub change: ChangeArgs,
-    /// What changes that take time also take.
-    #[command(flatten)]
-    pub wait: WaitArgs,
-}
-
-/// Arguments of `rollback`.
-#[derive(Clone, Debug, Args)]
-pub struct RollbackArgs {
-    /// The group
-    pub group: String,
-    /// Move existing connections back, too: those that began on the bad colour break
-    #[arg(long)]
-    pub hard: bool,
-    /// What every change takes.
-    #[command(flatten)]
-    pub change: ChangeArgs,
-    /// What changes that take time also take.
-    #[command(flatten)]
-    pub wait: WaitArgs,
-}
-
-/// Arguments of `canary`.
-#[derive(Clone, Debug, Args)]
-pub struct CanaryArgs {
-    /// The group
-    pub group: String,
-    /// The colour that is to have a share
-    pub colour: String,
-    /// Its share of new connections, in percent: 1 to 99
-    #[arg(value_parser = clap::value_parser!(u8).range(1..=99), required_unless_present = "policy")]
-    pub percent: Option<u8>,
-    /// Let the share grow by itself as the configuration says, up to the flip, while the colour does well
-    #[arg(long, conflicts_with = "percent")]
-    pub policy: bool,
-    /// Don't ask for the colour's health; this is recorded
-    #[arg(long)]
-    pub force: bool,
-    /// What every change takes.
-    #[command(flatten)]
-    pub change: ChangeArgs,
-    /// What changes that take time also take.
-    #[command(flatten)]
-    pub wait: WaitArgs,
-}
-
-/// Arguments of `drill`.
-#[derive(Clone, Debug, Args)]
-pub struct DrillArgs {
-    /// The group
-    pub group: String,
-    /// The colour that is to be live meanwhile [default: the other one, if there are two]
-    pub colour: Option<String>,
-    /// For how long [default: 10s]
-    #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
-    pub time: Option<Duration>,
-    /// What every change takes.
-    #[command(flatten)]
-    pub change: ChangeArgs,
-}
-
-/// Arguments of `abort`.
-#[derive(Clone, Debug, Args)]
-pub struct AbortArgs {
-    /// The group
-    pub group: String,
-    /// What every change takes.
-    #[command(flatten)]
-    pub change: ChangeArgs,
-    /// What changes that take time also take.
-    #[command(flatten)]
-    pub wait: WaitArgs,
-}
-
-/// Arguments of `confirm` and `resume`.
-#[derive(Clone, Debug, Args)]
-pub struct GroupArgs {
-    /// The group
-    pub group: String,
-    /// What every change takes.
-    #[command(flatten)]
-    pub change: ChangeArgs,
-}
-
 /// Arguments of `emergency`.
 #[derive(Clone, Debug, Args)]
 pub struct EmergencyArgs {
@@ -539,37 +366,6 @@ pub struct DetachArgs {
     /// Where programs and maps are pinned
     #[arg(long, value_name = "DIR", default_value = DEFAULT_BPFFS, env = "SWITCHER_BPFFS")]
     pub bpffs: PathBuf,
-}
-
-/// What every change takes.
-#[derive(Clone, Debug, Default, Args)]
-pub struct ChangeArgs {
-    /// Why, for the record
-    #[arg(long, value_name = "TEXT")]
-    pub reason: Option<String>,
-    /// Say what would happen, and change nothing
-    #[arg(long)]
-    pub dry_run: bool,
-    /// Only if the group (for `apply`: the configuration) is at this revision
-    #[arg(long, value_name = "N")]
-    pub if_revision: Option<u64>,
-    /// Only if this colour is live
-    #[arg(long, value_name = "COLOUR", conflicts_with = "if_revision")]
-    pub if_live: Option<String>,
-    /// Carry this out once, however often it is sent
-    #[arg(long, value_name = "KEY")]
-    pub idempotency_key: Option<String>,
-}
-
-/// What changes that take time also take.
-#[derive(Clone, Debug, Default, Args)]
-pub struct WaitArgs {
-    /// Return when this holds: scheduled, switched, settled, baked, drained, idle, healthy=COLOUR, rollback-eligible
-    #[arg(long, value_name = "CONDITION")]
-    pub wait: Option<WaitCondition>,
-    /// Stop waiting after this long, with exit code 8 [default: never]
-    #[arg(long, value_name = "DURATION", value_parser = duration, )]
-    pub timeout: Option<Duration>,
 }
 
 /// The pause between two looks at the agent.
