@@ -14,8 +14,9 @@ use crate::forward::{Onward, out};
 use crate::frame::{Frame, Kept};
 use crate::icmp::{self, IcmpError, Turn};
 use crate::nat::{self, NatTables};
-use crate::pipeline;
 use crate::quiet::{Asked, Quiet};
+use crate::reply;
+use crate::request;
 use crate::rewrite::{End, Hop};
 use crate::select;
 use crate::steer::{How, Segment};
@@ -175,8 +176,8 @@ fn decide<T: NatTables, S: Stack>(
             let steered = chosen.ok_or(Reason::NoTable)?;
             let id = steered.endpoint;
             stack.met(index, id, steered.how as u32);
-            let endpoint = pipeline::endpoint(id, tables)?;
-            if pipeline::stays(endpoint, service) {
+            let endpoint = request::endpoint(id, tables)?;
+            if request::stays(endpoint, service) {
                 return Err(Reason::Untouched);
             }
             matter.endpoint = id;
@@ -198,8 +199,8 @@ fn decide<T: NatTables, S: Stack>(
         }
         Some(Class::Reply(id, endpoint)) => {
             stack.met(endpoint.service, id, how::REPLY);
-            let service = pipeline::answers_as(packet, id, endpoint, tables)?;
-            let service = pipeline::face(service, tables)?;
+            let service = reply::answers_as(packet, id, endpoint, tables)?;
+            let service = reply::face(service, tables)?;
             matter.endpoint = id;
             matter.turn = matter.error.from(service.address, service.port);
             Ok(())
@@ -222,7 +223,7 @@ fn to_masqueraded<T: NatTables, S: Stack>(
     }
     let flow = flow.entry;
     stack.met(index, flow.endpoint, How::Tag as u32);
-    let Endpoint { address, port, .. } = *pipeline::endpoint(flow.endpoint, tables)?;
+    let Endpoint { address, port, .. } = *request::endpoint(flow.endpoint, tables)?;
     matter.endpoint = flow.endpoint;
     matter.turn = matter.error.to(address, port);
     matter.other = Turn::new(End::Source, flow.source, flow.port, flow.source);
@@ -238,7 +239,7 @@ fn from_masqueraded<T: NatTables>(matter: &mut Matter, id: u16, tables: &T) -> R
         return Err(Reason::NotOurs);
     }
     let client = client.entry;
-    let service = pipeline::face(client.service, tables)?;
+    let service = reply::face(client.service, tables)?;
     matter.endpoint = id;
     matter.turn = matter.error.from(service.address, service.port);
     matter.other = matter.error.to(client.address, client.port);
@@ -281,9 +282,9 @@ fn decide_egress<T: NatTables, S: Stack>(
         nat::leaves_as(packet, id, endpoint, tables, stack)?
     } else {
         stack.met(endpoint.service, id, how::REPLY);
-        pipeline::answers_as(packet, id, endpoint, tables)?
+        reply::answers_as(packet, id, endpoint, tables)?
     };
-    let service = pipeline::face(service, tables)?;
+    let service = reply::face(service, tables)?;
     matter.turn = matter.error.from(service.address, service.port);
     Ok(())
 }

@@ -22,7 +22,8 @@ use crate::frame::{Frame, Kept};
 use crate::layers::Layers;
 use crate::nat::{self, NatTables};
 use crate::parse::{self, Packet};
-use crate::pipeline;
+use crate::reply;
+use crate::request;
 use crate::rewrite::{self, Edit, End, Hop};
 use crate::tables::{Count, Stack, Tables};
 use crate::tunnel::Parcel;
@@ -81,7 +82,7 @@ fn is_direct<T: Tables>(fragment: &Fragment, tables: &T) -> Result<bool, Reason>
     if kind != fragmented::REQUEST {
         return Ok(false);
     }
-    Ok(pipeline::endpoint(id, tables)?.flags & endpoint_flags::DIRECT != 0)
+    Ok(request::endpoint(id, tables)?.flags & endpoint_flags::DIRECT != 0)
 }
 
 /// To such an endpoint.
@@ -119,13 +120,13 @@ fn find_way<F: Frame + ?Sized, T: Tables, S: Stack>(
     let (packet, said) = (&fragment.packet, &fragment.said);
     let (address, end) = match said.kind {
         fragmented::REQUEST => {
-            let endpoint = pipeline::endpoint(said.id, tables)?;
+            let endpoint = request::endpoint(said.id, tables)?;
             if endpoint.flags & (endpoint_flags::ROUTED | endpoint_flags::MASQUERADE) == 0 {
                 return Ok(());
             }
             (endpoint.address, End::Destination)
         }
-        fragmented::REPLY => (pipeline::face(said.service, tables)?.address, End::Source),
+        fragmented::REPLY => (reply::face(said.service, tables)?.address, End::Source),
         _ => return Err(Reason::NotOurs),
     };
     let onward = Onward {
@@ -342,8 +343,8 @@ fn meet<F: Frame + ?Sized, T: Tables, S: Stack>(
         }
         Some(Class::Request(index, service)) => {
             stack.met(index, 0, how::REQUEST);
-            let (id, endpoint) = pipeline::steer(frame, packet, index, service, tables, stack)?;
-            if !pipeline::stays(endpoint, service) {
+            let (id, endpoint) = request::steer(frame, packet, index, service, tables, stack)?;
+            if !request::stays(endpoint, service) {
                 said.kind = fragmented::REQUEST;
                 said.id = id;
             }
@@ -353,12 +354,12 @@ fn meet<F: Frame + ?Sized, T: Tables, S: Stack>(
         }
         Some(Class::Reply(id, endpoint)) => {
             stack.met(endpoint.service, id, how::REPLY);
-            let service = pipeline::answers_as(packet, id, endpoint, tables);
+            let service = reply::answers_as(packet, id, endpoint, tables);
             answer(said, id, service);
         }
         Some(Class::Direct(id)) => {
             stack.met(0, id, how::DIRECT);
-            let _reason = pipeline::direct(frame, packet, id, tables);
+            let _reason = request::direct(frame, packet, id, tables);
         }
         None => {}
     }
@@ -374,7 +375,7 @@ fn leaves<T: NatTables, S: Stack>(fragment: &mut Fragment, tables: &T, stack: &S
             nat::leaves_as(packet, id, endpoint, tables, stack)
         } else {
             stack.met(endpoint.service, id, how::REPLY);
-            pipeline::answers_as(packet, id, endpoint, tables)
+            reply::answers_as(packet, id, endpoint, tables)
         };
         answer(said, id, service);
         return;
@@ -411,7 +412,7 @@ fn request<'a, F: Frame + ?Sized, T: Tables>(
     fragment: &Fragment,
     tables: &'a T,
 ) -> Result<&'a Endpoint, Reason> {
-    let endpoint = pipeline::endpoint(fragment.said.id, tables)?;
+    let endpoint = request::endpoint(fragment.said.id, tables)?;
     if !fragment.first {
         let bytes = frame.length();
         let begins = false;
@@ -423,7 +424,7 @@ fn request<'a, F: Frame + ?Sized, T: Tables>(
 /// The edit that makes a packet come from a service.
 #[inline(always)]
 fn reply<T: Tables>(packet: &Packet, service: u16, tables: &T) -> Result<Edit, Reason> {
-    let service = pipeline::face(service, tables)?;
+    let service = reply::face(service, tables)?;
     Ok(Edit::from(packet, service.address, service.port))
 }
 

@@ -28,6 +28,8 @@ pub mod parse;
 pub mod pipeline;
 pub mod quic;
 pub(crate) mod quiet;
+pub(crate) mod reply;
+pub(crate) mod request;
 pub mod rewrite;
 pub mod select;
 pub mod steer;

@@ -19,7 +19,7 @@ use crate::abi::{
 use crate::forward::{Step, Via};
 use crate::frame::Frame;
 use crate::parse::Packet;
-use crate::pipeline::{self, count_flags};
+use crate::reply::{self, count_flags};
 use crate::rewrite::Edit;
 use crate::steer::How;
 use crate::tables::{Count, Stack, Tables};
@@ -224,7 +224,7 @@ pub(crate) fn reply_leaves<T: NatTables, S: Stack>(
     tables: &T,
     stack: &S,
 ) -> Result<Edit, Reason> {
-    let service = pipeline::face(leaves_as(packet, id, endpoint, tables, stack)?, tables)?;
+    let service = reply::face(leaves_as(packet, id, endpoint, tables, stack)?, tables)?;
     Ok(Edit::from(packet, service.address, service.port))
 }
 

@@ -16,7 +16,7 @@ use crate::finish;
 use crate::forward::{Found, Kind, out};
 use crate::frame::{Frame, Inserted};
 use crate::parse::{self, Carriage, Packet};
-use crate::pipeline;
+use crate::request;
 use crate::rewrite;
 use crate::steer;
 use crate::tables::{Stack, Tables, Way};
@@ -96,7 +96,7 @@ pub(crate) fn wrap<F: Frame + ?Sized, T: Tables, S: Stack>(
         return Err(Reason::Expired);
     }
     let whole = frame.whole(packet, carriage.length);
-    let destination = pipeline::endpoint(id, tables)?.address;
+    let destination = request::endpoint(id, tables)?.address;
     let outer = Outer::new(packet, (carriage, whole), id, destination, tables);
     if !outer.sourced {
         return Err(Reason::NoNeighbour);
