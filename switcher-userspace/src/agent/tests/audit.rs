@@ -45,6 +45,7 @@ async fn orders_refusals_and_what_happens_by_itself_are_recorded() {
         .ask(crate::agent::Runner::look)
         .await
         .expect("looks");
+    stand.phase("idle").await;
 
     let records = audited(&stand).await;
     let said: Vec<(&str, &str, Option<u8>)> = records

@@ -248,14 +248,18 @@ async fn until_steady(stand: &Stand) {
     panic!("the window stays open");
 }
 
+/// After grace periods, and a look of the agent.
 async fn until_tidy(stand: &Stand) {
     until_steady(stand).await;
-    stand
-        .agent
-        .ask(crate::agent::Runner::look)
-        .await
-        .expect("looks");
-    assert_eq!(stand.kernel.lock().state().groups[&0].slots.len(), 2);
+    for _ in 0..300 {
+        let look = stand.agent.ask(crate::agent::Runner::look).await;
+        look.expect("looks");
+        if stand.kernel.lock().state().groups[&0].slots.len() == 2 {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    panic!("the canary's slots stay");
 }
 
 const STEPS: &str = "canary = { steps = [{ percent = 5, hold = \"300ms\" }, { percent = 50, hold = \"300ms\" }] }\n\

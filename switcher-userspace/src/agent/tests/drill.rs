@@ -14,7 +14,7 @@ use crate::release::Kind;
 #[tokio::test]
 async fn there_and_back_and_what_it_cost() {
     let stand = Stand::new(&config(&[8001], &[8002]));
-    let begun = drill(&stand, "300ms").await.expect("begins");
+    let begun = drill(&stand, "1s").await.expect("begins");
     assert_eq!((begun.kind, &*begun.to), (Kind::Flip, "green"));
     let status = stand.status().await;
     assert_eq!((&*status.phase, &*status.live), ("confirming", "green"));

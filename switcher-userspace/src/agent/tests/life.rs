@@ -421,6 +421,7 @@ async fn what_the_kernel_shows_counts_and_not_what_was_stored() {
     assert_eq!(failure.exit, Exit::RolledBack, "{failure}");
     let status = stand.status().await;
     assert_eq!((status.live.as_str(), stand.kernel.word()), ("blue", other));
+    stand.phase("idle").await;
     let history = stand
         .agent
         .ask(|runner| runner.history(Some("shop"), 9))

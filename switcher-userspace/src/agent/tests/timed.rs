@@ -79,7 +79,7 @@ async fn what_is_confirmed_stays() {
 async fn what_is_not_confirmed_is_rolled_back_and_whoever_waits_hears_of_it() {
     for text in [config(&[8001], &[8002]), routed()] {
         let stand = Stand::new(&text);
-        let flip = stand.order(Verb::Flip, confirm_within("300ms")).await;
+        let flip = stand.order(Verb::Flip, confirm_within("1s")).await;
         let id = flip.expect("flips").id;
         let cutover = id.clone();
         let drained = move |runner: &mut crate::agent::Runner| {
@@ -87,7 +87,7 @@ async fn what_is_not_confirmed_is_rolled_back_and_whoever_waits_hears_of_it() {
         };
         let met = stand.agent.ask(drained.clone()).await.expect("answers");
         assert!(matches!(met, Ok(crate::agent::Met::Waits(_))), "{met:?}");
-        tokio::time::sleep(Duration::from_millis(350)).await;
+        tokio::time::sleep(Duration::from_millis(1050)).await;
         let status = stand.phase("idle").await;
         assert_eq!((status.live.as_str(), status.revision), ("blue", 2));
         let word = stand.kernel.word();
@@ -115,10 +115,10 @@ async fn what_is_not_confirmed_is_rolled_back_and_whoever_waits_hears_of_it() {
 async fn an_agent_that_comes_too_late_records_what_has_happened() {
     let text = routed();
     let stand = Stand::new(&text);
-    let flip = stand.order(Verb::Flip, confirm_within("100ms")).await;
+    let flip = stand.order(Verb::Flip, confirm_within("1s")).await;
     let id = flip.expect("flips").id;
     let (kernel, directory) = stand.stop();
-    tokio::time::sleep(Duration::from_millis(150)).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(kernel.word().current(), 1, "this kernel has no clock");
     let stand = Stand::with(kernel, directory, &text);
     let status = stand.status().await;
