@@ -9,14 +9,6 @@ use crate::rewrite::Edit;
 use crate::tables::{Count, Tables};
 use crate::verdict::Reason;
 
-/// Tells the agent that a client sees an endpoint's own address, for want of its service's.
-#[inline(always)]
-pub(crate) fn leak<T: Tables>(id: u16, tables: &T) {
-    let service = tables.endpoint(id).map_or(0, |endpoint| endpoint.service);
-    let group = tables.service(service).map_or(0, |service| service.group);
-    tables.notice(notice_kind::LEAK, group, id, u32::from(id) + 1);
-}
-
 /// A routed endpoint's reply on its way through this host.
 #[inline(always)]
 pub(crate) fn step<F: Frame + ?Sized, T: Tables>(
@@ -73,6 +65,14 @@ pub(crate) fn edit<T: Tables>(
         return Err(Reason::Leak);
     };
     Ok(Edit::from(packet, service.address, service.port))
+}
+
+/// Tells the agent that a client sees an endpoint's own address, for want of its service's.
+#[inline(always)]
+pub(crate) fn leak<T: Tables>(id: u16, tables: &T) {
+    let service = tables.endpoint(id).map_or(0, |endpoint| endpoint.service);
+    let group = tables.service(service).map_or(0, |service| service.group);
+    tables.notice(notice_kind::LEAK, group, id, u32::from(id) + 1);
 }
 
 /// The service or preview whose address a reply gets, or why it stays as it is.

@@ -29,7 +29,7 @@ const FRAMES: u32 = 1500;
 const SHORTEST: usize = 14;
 /// The shortest that it takes as an outgoing packet: with an IPv6 header behind it, if it says so.
 const SHORTEST_OUT: usize = 54;
-/// How often a case goes again at most. It takes milliseconds, and a tick a second.
+/// How often a case is tried at most. It takes milliseconds, and a tick a second.
 const ATTEMPTS: u32 = 5;
 const XDP_DROP: u32 = 1;
 const XDP_PASS: u32 = 2;
@@ -133,14 +133,14 @@ fn run(
     case: &Case,
     entry: Entry,
 ) -> anyhow::Result<Verdict> {
-    let mut found = once(kernel, servers, case, entry);
-    for _ in 0..ATTEMPTS {
-        if kernel.is_as_filled()? {
-            break;
+    let mut attempts = 0;
+    loop {
+        let found = once(kernel, servers, case, entry);
+        attempts += 1;
+        if attempts == ATTEMPTS || kernel.is_as_filled()? {
+            return found.map_err(|it| it.context(format!("{} ({entry:?})", case.sentence)));
         }
-        found = once(kernel, servers, case, entry);
     }
-    found.map_err(|error| error.context(format!("{} ({entry:?})", case.sentence)))
 }
 
 fn once(

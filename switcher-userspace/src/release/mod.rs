@@ -65,12 +65,14 @@
 //! ([`Effect::Prepare`], [`Effect::CheckHealth`], [`Effect::CallHooks`], [`Effect::Settle`],
 //! [`Effect::CountFlows`], [`Effect::Observe`], [`Effect::WakeAt`]) with an event.
 
+mod adopt;
 mod asked;
 mod automatic;
 mod baking;
 mod confirming;
 mod event;
 mod foresee;
+mod found;
 mod gates;
 mod hooks;
 mod left;
@@ -242,7 +244,7 @@ pub fn step(state: &mut GroupState, event: Event, now: Millis) -> Vec<Effect> {
             window::counted(state, window, &count, now)
         }
 
-        (stage, Event::Found { id, word }) => resume::found(state, stage, id, word, now),
+        (stage, Event::Found { id, word }) => found::found(state, stage, id, word, now),
 
         // The window was opened for something that has been aborted meanwhile.
         (Stage::Idle, Event::Prepared { .. }) => vec![Effect::CloseWindow],

@@ -1,13 +1,15 @@
-//! Taking over what is there: after a restart, and after somebody else has changed the word.
+//! Taking over what is there after a restart.
 
 use std::collections::BTreeMap;
 
 use switcher_common::abi::Times;
-use switcher_common::word::{Phase, Word, flags};
+use switcher_common::word::{Word, flags};
 
+use super::adopt::{
+    adopt, as_rollback, emergency, found_record, in_use, settled, undone, watch_on,
+};
 use super::baking::{self, Baking};
-use super::confirming;
-use super::event::{Effect, Outcome, Record};
+use super::event::{Effect, Record};
 use super::gates::Gates;
 use super::hooks::{self, Moment};
 use super::left::{self, Left};
@@ -211,29 +213,6 @@ pub fn resume(
     (state, effects)
 }
 
-/// The watch over a cut-over goes on with its window.
-fn watch_on(state: &mut GroupState, bake: Option<(String, Baking)>, now: Millis) -> Option<Effect> {
-    let (id, bake) = bake?;
-    match &mut state.stage {
-        Stage::Confirming(window) if window.cutover.id == id => {
-            window.bake = Some(bake);
-            Some(Effect::WakeAt(now))
-        }
-        Stage::Draining(window) if window.cutover.id == id => {
-            window.bake = Some(bake);
-            let window = window.clone();
-            state.stage = Stage::Baking(window);
-            Some(Effect::WakeAt(now))
-        }
-        Stage::Idle
-        | Stage::Preparing(_)
-        | Stage::Switching(_)
-        | Stage::Confirming(_)
-        | Stage::Baking(_)
-        | Stage::Draining(_) => None,
-    }
-}
-
 /// Hooks that may not have ended decide again on the switch that they were about.
 fn call_again(state: &mut GroupState, undecided: Option<&String>) -> Option<Effect> {
     let mut stage = std::mem::replace(&mut state.stage, Stage::Idle);
@@ -332,224 +311,6 @@ fn over(state: &mut GroupState, last: Option<Window>, now: Millis) -> Vec<Effect
     let window = settled(cutover, left, &state.timing, now);
     effects.extend(adopt(state, Some(window), now));
     effects
-}
-
-/// Somebody else has stored another word.
-pub(super) fn found(
-    state: &mut GroupState,
-    stage: Stage,
-    id: String,
-    word: Word,
-    now: Millis,
-) -> Vec<Effect> {
-    if word == state.word {
-        state.stage = stage;
-        return Vec::new();
-    }
-    let held = state.canary().cloned();
-    let served = left::served(state);
-    state.word = word;
-    let live = state
-        .colour_of(word.current() as Slot)
-        .unwrap_or(&state.live)
-        .to_owned();
-    let mut effects = Vec::new();
-    let (mut last, mut bake): (Option<Window>, _) = (None, None);
-    match stage {
-        Stage::Idle => {}
-        Stage::Preparing(Preparing {
-            cutover,
-            before,
-            stopping,
-            hooks,
-            ..
-        }) => {
-            if hooks == Called::Waiting {
-                let id = cutover.id.clone();
-                effects.push(Effect::StopHooks { id });
-            }
-            if let Some(order) = stopping.and_then(|stopping| stopping.order) {
-                let cutover = cutover.id.clone();
-                effects.push(Effect::Reply {
-                    id: order.id,
-                    outcome: Outcome::Stopped { cutover },
-                });
-            }
-            let ended = Record::Ended {
-                id: cutover.id.clone(),
-                end: End::Aborted,
-                leftovers: 0,
-            };
-            effects.push(Effect::Record(ended));
-            effects.push(Effect::Reply {
-                id: cutover.id,
-                outcome: Outcome::Aborted,
-            });
-            if let Some(window) = before {
-                effects.extend(answer(&window));
-                bake = window.bake.map(|it| (window.cutover.id.clone(), it));
-                last = Some(settled(window.cutover, window.left, &state.timing, now));
-            }
-        }
-        Stage::Switching(window)
-        | Stage::Confirming(window)
-        | Stage::Baking(window)
-        | Stage::Draining(window) => {
-            let Cutover { from, kind, .. } = &window.cutover;
-            // Whoever waits for it hears below that it was undone.
-            match live != state.live && live == *from && *kind != Kind::Update {
-                true => effects.extend(hooks::give_up(&window)),
-                false => effects.extend(answer(&window)),
-            }
-            bake = window.bake.map(|it| (window.cutover.id.clone(), it));
-            last = Some(settled(window.cutover, window.left, &state.timing, now));
-        }
-    }
-    let ended = held.filter(|_| state.canary().is_none());
-    if live != state.live || ended.is_some() {
-        let mut cutover = emergency(state, &live, id);
-        if let (Some(share), true) = (ended, live == state.live) {
-            cutover.from = share.colour;
-        }
-        let before = last.take();
-        let left = before.as_ref().map(|window| window.left.clone());
-        let left = left::after(left.unwrap_or_default(), served, state, &cutover);
-        state.make_live(&live, now);
-        effects.insert(0, found_record(&cutover, &left));
-        if let Some(before) = before {
-            effects.extend(superseded(before, &as_rollback(&cutover)));
-        }
-        last = Some(settled(cutover, left, &state.timing, now));
-    }
-    effects.extend(adopt(state, last, now));
-    effects.extend(watch_on(state, bake, now));
-    effects
-}
-
-/// Whoever waits for the switch hears of it now: what comes next isn't part of it.
-fn answer(window: &Window) -> Vec<Effect> {
-    if window.settled && !window.hooks {
-        return Vec::new();
-    }
-    let id = window.cutover.id.clone();
-    let outcome = Outcome::Switched;
-    let settled = (!window.settled).then(|| Record::Switched { id: id.clone() });
-    let given_up = hooks::give_up(window).into_iter();
-    let settled = settled.map(Effect::Record);
-    given_up
-        .chain(settled)
-        .chain([Effect::Reply { id, outcome }])
-        .collect()
-}
-
-/// Goes on where the word is: its phase survives, durations begin anew.
-fn adopt(state: &mut GroupState, last: Option<Window>, now: Millis) -> Vec<Effect> {
-    match state.word.phase() {
-        Phase::Steady => {
-            // Whoever stored this word may have left the flow map, and flows that it had given up.
-            let epoch = state.word.epoch();
-            let close = [Effect::Abandon(epoch), Effect::CloseWindow];
-            let close = last.is_some().then_some(close).into_iter().flatten();
-            let over = last.into_iter().flat_map(|window| {
-                let ended = Effect::Record(Record::Ended {
-                    id: window.cutover.id,
-                    end: End::Succeeded,
-                    leftovers: 0,
-                });
-                let drained = left::end(state, window.left, None);
-                drained.into_iter().chain([ended])
-            });
-            close.chain(over).collect()
-        }
-        // Armed from steady, for a switch that didn't come.
-        Phase::Arming if state.word.in_use().count_ones() <= 1 => {
-            state.word = state.word.settle();
-            vec![Effect::Store(state.word), Effect::CloseWindow]
-        }
-        // Armed in a window: it goes on without the switch.
-        Phase::Arming => {
-            state.word = state.word.with_phase(Phase::Open);
-            let mut effects = vec![Effect::Store(state.word)];
-            effects.extend(watch(state, last, now));
-            effects
-        }
-        Phase::Open | Phase::Draining => watch(state, last, now),
-    }
-}
-
-fn watch(state: &mut GroupState, last: Option<Window>, now: Millis) -> Vec<Effect> {
-    let window = last.unwrap_or_else(|| {
-        let cutover = Cutover {
-            from: state.previous.clone().unwrap_or_else(|| state.live.clone()),
-            hard: false,
-            ..emergency(state, &state.live, String::new())
-        };
-        let left = left::after(Left::new(), in_use(state), state, &cutover);
-        settled(cutover, left, &state.timing, now)
-    });
-    if state.word.has(flags::TIMED) {
-        let wake = confirming::next(state, &window, now);
-        state.stage = Stage::Confirming(window);
-        return vec![wake];
-    }
-    state.stage = Stage::Draining(window);
-    vec![Effect::WakeAt(now)]
-}
-
-/// Whoever stored the word has waited, or is dead.
-fn settled(cutover: Cutover, left: Left, timing: &Timing, now: Millis) -> Window {
-    Window {
-        settled: true,
-        left,
-        ..Window::new(cutover, timing, now)
-    }
-}
-
-fn found_record(cutover: &Cutover, left: &Left) -> Effect {
-    let (cutover, left) = (cutover.clone(), left.clone());
-    Effect::Record(Record::Found { cutover, left })
-}
-
-/// Colours that new flows have gone to, as far as the word and the record tell.
-fn in_use(state: &GroupState) -> Vec<String> {
-    let used = |slot: &&Slot| state.word.in_use() & 1 << **slot != 0;
-    let pure = state.slots.iter().filter(|(_, slot)| used(slot));
-    let shared = state.shares.iter().filter(|(slot, _)| used(slot));
-    let shared = shared.flat_map(|(_, share)| [&share.live, &share.colour]);
-    let all = pure.map(|(colour, _)| colour).chain(shared);
-    all.chain([&state.live]).cloned().collect()
-}
-
-fn emergency(state: &GroupState, live: &str, id: String) -> Cutover {
-    Cutover {
-        id,
-        kind: Kind::Emergency,
-        from: state.live.clone(),
-        to: live.to_owned(),
-        slot: state.word.current() as Slot,
-        forced: true,
-        hard: state.word.phase() == Phase::Steady,
-        terms: Terms::default(),
-        percent: None,
-    }
-}
-
-/// The way back that the program took.
-fn undone(state: &GroupState, live: &str, id: String) -> Cutover {
-    Cutover {
-        kind: Kind::Rollback,
-        forced: false,
-        hard: false,
-        ..emergency(state, live, id)
-    }
-}
-
-/// Whoever goes back by hand rolls back.
-fn as_rollback(cutover: &Cutover) -> Cutover {
-    Cutover {
-        kind: Kind::Rollback,
-        ..cutover.clone()
-    }
 }
 
 fn colour_at(have: &HaveGroup, slots: &BTreeMap<String, Slot>, word: Word) -> Option<String> {

@@ -9,8 +9,8 @@ use tokio::time::timeout;
 
 use super::super::limits::Limits;
 use super::super::model::{ChangeRequest, ConfigAnswer, ConfigRequest};
-use super::Server;
 use super::bounds::{ask, connect};
+use super::server::Server;
 use super::town::{ROLES, Town};
 
 /// An event that was told.

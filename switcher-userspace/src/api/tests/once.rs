@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::UnixStream;
 
-use super::{FLIP, Server};
+use super::server::{FLIP, Server};
 
 #[tokio::test]
 async fn a_key_is_good_for_one_change() {
