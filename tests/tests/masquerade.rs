@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, anyhow, ensure};
 use switcher_harness::agent::{Output, binary};
 use switcher_harness::config::{GROUP, Settings};
-use switcher_harness::load::{Kind, Report};
+use switcher_harness::load::{self, Kind, Report};
 use switcher_harness::privilege::alone;
 use switcher_harness::stats::Counters;
 use switcher_harness::topology::COLOURS;
@@ -54,6 +54,7 @@ tests! {
     thousands_of_connections_meet_no_remains: super::thousands_of_connections_meet_no_remains();
     a_link_that_was_down_is_used_again_at_once: super::a_link_that_was_down_is_used_again_at_once();
     a_flow_is_forgotten_after_its_own_silence: super::a_flow_is_forgotten_after_its_own_silence();
+    one_port_of_a_client_leads_by_two_faces_without_offloads: super::one_port_of_a_client_leads_by_two_faces(false);
     drained_when_the_last_connection_has_ended: super::drained_when_the_last_connection_has_ended();
 }
 
@@ -389,6 +390,36 @@ fn drained_when_the_last_connection_has_ended() -> Result<()> {
     Ok(())
 }
 
+/// A client's kernel gives one port to a connection to the service and to one to its preview, which may lead to the same
+/// endpoint: there they are two, and stay so whoever forwards them.
+fn one_port_of_a_client_leads_by_two_faces(offloads: bool) -> Result<()> {
+    let settings = Settings {
+        web: "preview = \"10.77.1.1:8080\"",
+        ..settings("native", PORTS)
+    };
+    let stand = Stand::new(Mode::Masquerade, offloads, settings, &binary()?)?;
+    let web = stand.topology.web();
+    let preview = SocketAddr::new(web.ip(), 8080);
+    let mut tried = connect_from(&stand, 45_000, preview)?;
+    ask(&mut tried, "green")?;
+    stand.agent.cli(&["flip", GROUP])?.expect(0)?;
+    let mut used = connect_from(&stand, 45_000, web)?;
+    for _ in 0..3 {
+        ask(&mut used, "green").context("by the service")?;
+        ask(&mut tried, "green").context("by its preview")?;
+    }
+    // The other way round, and what has ended meanwhile takes nothing with it.
+    let mut later = connect_from(&stand, 45_001, web)?;
+    ask(&mut later, "green")?;
+    stand.agent.cli(&["rollback", GROUP])?.expect(0)?;
+    for _ in 0..3 {
+        let mut again = connect_from(&stand, 45_001, preview)?;
+        ask(&mut again, "green").context("by the preview of what was live")?;
+        ask(&mut later, "green").context("by the service before the rollback")?;
+    }
+    ask(&mut later, "green").context("when the other has ended")
+}
+
 /// A connection from the client's host.
 fn connect(stand: &Stand, to: SocketAddr) -> Result<TcpStream> {
     let patience = Duration::from_millis(700);
@@ -400,23 +431,9 @@ fn connect(stand: &Stand, to: SocketAddr) -> Result<TcpStream> {
 
 /// The same from this port, which may have had another connection just now.
 fn connect_from(stand: &Stand, port: u16, to: SocketAddr) -> Result<TcpStream> {
-    use nix::sys::socket::{
-        AddressFamily, SockFlag, SockType, SockaddrStorage, bind, connect, setsockopt, socket,
-        sockopt,
-    };
-    use nix::sys::time::{TimeVal, TimeValLike as _};
-    use std::os::fd::AsRawFd as _;
-    let patience = TimeVal::milliseconds(700);
-    let connection = stand.topology.client.inside(|| -> Result<TcpStream> {
-        let flags = SockFlag::SOCK_CLOEXEC;
-        let made = socket(AddressFamily::Inet, SockType::Stream, flags, None)?;
-        setsockopt(&made, sockopt::ReuseAddr, &true)?;
-        setsockopt(&made, sockopt::SendTimeout, &patience)?;
-        let any = SocketAddr::from(([0, 0, 0, 0], port));
-        bind(made.as_raw_fd(), &SockaddrStorage::from(any))?;
-        connect(made.as_raw_fd(), &SockaddrStorage::from(to)).context("connecting again")?;
-        Ok(TcpStream::from(made))
-    })??;
+    let patience = Duration::from_millis(700);
+    let client = &stand.topology.client;
+    let connection = client.inside(|| load::connect_from(port, to, patience))??;
     connection.set_read_timeout(Some(Duration::from_secs(5)))?;
     Ok(connection)
 }

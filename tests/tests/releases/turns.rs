@@ -1,6 +1,7 @@
 //! Four colours that take turns, while connections of each stay where they began until they end, and a preview
 //! that leads to what comes next.
 
+use std::cell::Cell;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -19,6 +20,10 @@ use super::alone;
 const PREVIEW: u16 = 8080;
 /// Colours that no topology has, beside green; how far their ports are from its.
 const MORE: [(&str, u16); 2] = [("red", 5), ("gold", 7)];
+
+/// Ports from here on are no client's of the load, so that none has a connection to the service from where another tries the
+/// preview: to an endpoint whose address alone is new they would be one.
+const OWN: u16 = 20_000;
 
 #[test]
 fn four_colours_take_turns_local() {
@@ -79,6 +84,8 @@ fn turns(mode: Mode) -> Result<()> {
 
 struct Site {
     stand: Stand,
+    /// Where the next connection comes from.
+    port: Cell<u16>,
     /// The servers of colours that the topology has not.
     _more: Vec<(HttpServer, EchoServer)>,
 }
@@ -127,7 +134,11 @@ impl Site {
         for colour in ["blue", "green", "red", "gold"] {
             stand.until(|it| it["colours"][colour]["healthy"] == true)?;
         }
-        Ok(Self { stand, _more: more })
+        Ok(Self {
+            stand,
+            port: Cell::new(OWN),
+            _more: more,
+        })
     }
 
     fn cli(&self, words: &[&str]) -> Result<switcher_harness::agent::Output> {
@@ -169,7 +180,8 @@ impl Site {
     }
 
     fn connect_to(&self, address: SocketAddr, colour: &str) -> Result<Kept> {
-        let open = || Connection::open(address);
+        let port = self.port.replace(self.port.get() + 1);
+        let open = || Connection::open_from(port, address);
         let connection = self.stand.topology.client.inside(open)??;
         let mut kept = Kept {
             colour: colour.to_owned(),
@@ -221,7 +233,8 @@ struct Kept {
 
 impl Kept {
     fn still_there(&mut self) -> Result<()> {
-        let answered = self.connection.colour()?;
+        let answered = self.connection.colour();
+        let answered = answered.with_context(|| format!("a connection of {}", self.colour))?;
         ensure!(
             answered == self.colour,
             "{} answers a connection of {}",

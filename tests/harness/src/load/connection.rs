@@ -2,9 +2,14 @@
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
+use std::os::fd::AsRawFd as _;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
+use nix::sys::socket::{
+    AddressFamily, SockFlag, SockType, SockaddrStorage, bind, connect, setsockopt, socket, sockopt,
+};
+use nix::sys::time::{TimeVal, TimeValLike as _};
 
 use super::PATIENCE;
 use crate::{pattern, servers};
@@ -34,6 +39,19 @@ impl Connection {
     /// When it is refused, reset or not answered.
     pub fn open_within(address: SocketAddr, patience: Duration) -> Result<Self> {
         let stream = TcpStream::connect_timeout(&address, patience).context("connecting")?;
+        Self::over(stream, patience)
+    }
+
+    /// The same from this port, which no other client may choose by itself: to a service and to its preview the kernel makes
+    /// two connections from one port.
+    ///
+    /// # Errors
+    /// When it is refused, reset or not answered, or the port is taken.
+    pub fn open_from(port: u16, address: SocketAddr) -> Result<Self> {
+        Self::over(connect_from(port, address, PATIENCE)?, PATIENCE)
+    }
+
+    fn over(stream: TcpStream, patience: Duration) -> Result<Self> {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(patience))?;
         stream.set_write_timeout(Some(patience))?;
@@ -230,4 +248,20 @@ impl Connection {
             .map(str::to_owned)
             .with_context(|| format!("{server:?} names no colour"))
     }
+}
+
+/// Connects to an IPv4 address from this port, which may have had another connection just now.
+///
+/// # Errors
+/// When it is refused, reset or not answered, or the port is taken.
+pub fn connect_from(port: u16, to: SocketAddr, patience: Duration) -> Result<TcpStream> {
+    let flags = SockFlag::SOCK_CLOEXEC;
+    let made = socket(AddressFamily::Inet, SockType::Stream, flags, None)?;
+    setsockopt(&made, sockopt::ReuseAddr, &true)?;
+    let millis = i64::try_from(patience.as_millis())?;
+    setsockopt(&made, sockopt::SendTimeout, &TimeVal::milliseconds(millis))?;
+    let any = SocketAddr::from(([0, 0, 0, 0], port));
+    bind(made.as_raw_fd(), &SockaddrStorage::from(any))?;
+    connect(made.as_raw_fd(), &SockaddrStorage::from(to)).context("connecting")?;
+    Ok(TcpStream::from(made))
 }

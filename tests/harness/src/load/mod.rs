@@ -14,7 +14,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 
 use crate::{Namespace, Topology};
-pub use connection::Connection;
+pub use connection::{Connection, connect_from};
 pub use record::{Answer, Kind, Recorder};
 pub use report::{Report, Second};
 pub use udp::fresh as fresh_socket;
