@@ -6,14 +6,15 @@
 
 use core::mem::MaybeUninit;
 
+use crate::abi::nat::NatPort;
 use crate::abi::trace::how;
-use crate::abi::{Address, Endpoint, endpoint_flags, service_flags};
+use crate::abi::{Endpoint, endpoint_flags, service_flags};
 use crate::classify::{self, Class};
 use crate::dsr;
 use crate::forward::{Onward, out};
 use crate::frame::{Frame, Kept};
 use crate::icmp::{self, IcmpError, Turn};
-use crate::nat::{self, NatTables};
+use crate::nat::{self, Left, NatTables};
 use crate::quiet::{Asked, Quiet};
 use crate::reply;
 use crate::request;
@@ -72,6 +73,20 @@ impl Matter {
             source: [0; 6],
         },
     };
+
+    /// As packets do that the stack forwards ([`Edit::leave_source`](crate::rewrite::Edit::leave_source)).
+    #[inline(always)]
+    fn leave_source(&mut self) {
+        let IcmpError { outer, packet } = &self.error;
+        if self.turn.end == End::Source {
+            let port = packet.destination_port;
+            self.turn = Turn { port, ..self.other };
+            self.both = false;
+        } else {
+            self.other.address = packet.source;
+            self.other.outer = outer.source;
+        }
+    }
 }
 
 /// An error comes in.
@@ -103,6 +118,9 @@ pub(crate) fn ingress<F: Frame + ?Sized, T: NatTables, S: Stack>(
             tables.count_reason(Reason::IcmpError);
             return Ok(Verdict::Continue(Stage::Wrap));
         }
+    }
+    if matter.both && matter.interface == 0 {
+        matter.leave_source();
     }
     emit(frame, matter, tables)?;
     Ok(match matter.interface {
@@ -279,7 +297,14 @@ fn decide_egress<T: NatTables, S: Stack>(
         return leaves_for_masqueraded(matter, tables, stack);
     };
     let service = if endpoint.has(endpoint_flags::MASQUERADE) {
-        nat::leaves_as(packet, id, endpoint, tables, stack)?
+        let (client, port) = (packet.destination, packet.destination_port);
+        let mut left = Left::of(client, port, id);
+        if !left.find(how::REPLY, tables, stack) {
+            return Err(Reason::NotOurs);
+        }
+        matter.other = matter.error.to(client, left.holder.port);
+        matter.both = true;
+        left.holder.service
     } else {
         stack.met(endpoint.service, id, how::REPLY);
         reply::answers_as(packet, id, endpoint, tables)?
@@ -297,20 +322,19 @@ fn leaves_for_masqueraded<T: NatTables, S: Stack>(
     stack: &S,
 ) -> Result<(), Reason> {
     let packet = &matter.error.packet;
-    let (id, endpoint) = classify::receiver(packet, tables)
+    let (id, _) = classify::receiver(packet, tables)
         .filter(|(_, endpoint)| endpoint.has(endpoint_flags::MASQUERADE))
         .ok_or(Reason::NotOurs)?;
-    let flow = nat::request_left(packet, id, endpoint, tables, stack);
-    if !flow.exists {
+    let mut left = Left::of(packet.source, packet.source_port, id);
+    if !left.find(How::Tag as u32, tables, stack) {
         return Err(Reason::NotOurs);
     }
-    let source: Address = flow.entry.source;
-    matter.turn = Turn::new(End::Source, source, flow.entry.port, source);
+    let NatPort { source, port, .. } = left.back;
+    matter.turn = Turn::new(End::Source, source, port, source);
     Ok(())
 }
 
-/// Carries a translation out. What the stack forwards keeps its source, as packets do; the egress hook then
-/// replaces it.
+/// Carries a translation out.
 #[inline(always)]
 fn emit<F: Frame + ?Sized, T: Tables>(
     frame: &mut F,
@@ -328,11 +352,10 @@ fn emit<F: Frame + ?Sized, T: Tables>(
     } = matter;
     let forwarded = *interface != 0;
     let hop = forwarded.then_some(hop);
-    let is_due = |end| !*both || forwarded || end == End::Destination;
-    if is_due(turn.end) && !icmp::translate(frame, error, turn, hop) {
+    if !icmp::translate(frame, error, turn, hop) {
         return Err(Reason::Malformed);
     }
-    if *both && is_due(other.end) && !icmp::translate(frame, error, other, None) {
+    if *both && !icmp::translate(frame, error, other, None) {
         return Err(Reason::Malformed);
     }
     tables.count_reason(Reason::IcmpError);

@@ -68,7 +68,7 @@ pub(crate) fn send<F: Frame + ?Sized, T: Tables, S: Stack>(
         },
     };
     let forth = onward.find(frame, packet, tables, stack)?;
-    Ok(forth.act(edit, stack))
+    Ok(forth.act(packet, edit, stack))
 }
 
 /// A packet that the program forwards, if it can. Nothing in it is an enum with a payload: the compiler may
@@ -179,11 +179,11 @@ impl Onward {
 impl Forth {
     /// The edit with what is to be done on the way, and the verdict.
     #[inline(always)]
-    pub(crate) fn act<S: Stack>(self, mut edit: Edit, stack: &S) -> (Edit, Verdict) {
+    fn act<S: Stack>(self, packet: &Packet, mut edit: Edit, stack: &S) -> (Edit, Verdict) {
         if self.interface == 0 {
             edit.unfinished = self.unfinished;
             if edit.both {
-                edit.leave_source();
+                edit.leave_source(packet);
             }
             return (edit, Verdict::Deliver);
         }

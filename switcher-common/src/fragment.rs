@@ -20,11 +20,12 @@ use crate::dsr;
 use crate::forward::{Onward, out};
 use crate::frame::{Frame, Kept};
 use crate::layers::Layers;
-use crate::nat::{self, NatTables};
+use crate::nat::{Left, NatTables};
 use crate::parse::{self, Packet};
 use crate::reply;
 use crate::request;
 use crate::rewrite::{self, Edit, End, Hop};
+use crate::steer::How;
 use crate::tables::{Count, Stack, Tables};
 use crate::tunnel::Parcel;
 use crate::verdict::{Reason, Stage, Verdict};
@@ -166,7 +167,7 @@ fn carry_out<F: Frame + ?Sized, T: Tables>(
     };
     let forwarded = fragment.interface != 0;
     if edit.both && !forwarded {
-        edit.leave_source();
+        edit.leave_source(packet);
     }
     fragment.emit(frame, &edit).ok_or(Reason::Malformed)?;
     // Apart from the edit, in which it would be an option: the compiler may move one that was never set.
@@ -201,6 +202,9 @@ pub(crate) fn egress<F: Frame + ?Sized, T: NatTables, S: Stack>(
     }
     let (packet, said) = (&fragment.packet, &fragment.said);
     let edit = match said.kind {
+        fragmented::REPLY if said.other != NOWHERE => {
+            reply(packet, said.service, tables)?.and(said.other, said.port)
+        }
         fragmented::REPLY => reply(packet, said.service, tables)?,
         // Else it came in as it leaves, to an endpoint that has the VIP.
         fragmented::REQUEST if said.other != NOWHERE => Edit::from(packet, said.other, said.port),
@@ -371,12 +375,18 @@ fn meet<F: Frame + ?Sized, T: Tables, S: Stack>(
 fn leaves<T: NatTables, S: Stack>(fragment: &mut Fragment, tables: &T, stack: &S) {
     let Fragment { packet, said, .. } = fragment;
     if let Some((id, endpoint)) = classify::sender(packet, tables) {
-        let service = if endpoint.has(endpoint_flags::MASQUERADE) {
-            nat::leaves_as(packet, id, endpoint, tables, stack)
-        } else {
-            stack.met(endpoint.service, id, how::REPLY);
-            reply::answers_as(packet, id, endpoint, tables)
-        };
+        if endpoint.has(endpoint_flags::MASQUERADE) {
+            let (client, port) = (packet.destination, packet.destination_port);
+            let mut left = Left::of(client, port, id);
+            if left.find(how::REPLY, tables, stack) {
+                answer(said, id, Ok(left.holder.service));
+                said.port = left.holder.port;
+                said.other = client;
+            }
+            return;
+        }
+        stack.met(endpoint.service, id, how::REPLY);
+        let service = reply::answers_as(packet, id, endpoint, tables);
         answer(said, id, service);
         return;
     }
@@ -386,12 +396,12 @@ fn leaves<T: NatTables, S: Stack>(fragment: &mut Fragment, tables: &T, stack: &S
     if !endpoint.has(endpoint_flags::MASQUERADE) {
         return;
     }
-    let flow = nat::request_left(packet, id, endpoint, tables, stack);
-    if flow.exists {
+    let mut left = Left::of(packet.source, packet.source_port, id);
+    if left.find(How::Tag as u32, tables, stack) {
         said.kind = fragmented::REQUEST;
         said.id = id;
-        said.port = flow.entry.port;
-        said.other = flow.entry.source;
+        said.port = packet.source_port;
+        said.other = left.back.source;
     }
 }
 

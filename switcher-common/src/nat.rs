@@ -7,19 +7,17 @@
 
 mod begin;
 mod inherit;
+mod left;
 mod life;
 mod place;
 mod sight;
 
 use crate::abi::nat::{Activity, NatClient, NatFlow, NatPort, NatSource};
-use crate::abi::trace::how;
-use crate::abi::{
-    Address, Endpoint, FlowKey, Note, Port, Service, endpoint_flags, note_kind, service_flags,
-};
+use crate::abi::{Endpoint, FlowKey, Service, endpoint_flags, service_flags};
 use crate::forward::{Step, Via};
 use crate::frame::Frame;
 use crate::parse::Packet;
-use crate::reply::{self, count_flags};
+use crate::reply::count_flags;
 use crate::rewrite::Edit;
 use crate::steer::How;
 use crate::tables::{Count, Stack, Tables};
@@ -30,6 +28,7 @@ use sight::{Sight, goes_on};
 
 pub use begin::TRIES;
 pub use inherit::HEIRLOOMS;
+pub(crate) use left::{Left, reply_leaves, request_leaves};
 pub use life::{Idle, has_ended, is_closing, is_older, may_have_ended};
 pub use place::{Place, place};
 
@@ -120,9 +119,6 @@ pub(crate) fn request<F: Frame + ?Sized, T: NatTables, S: Stack>(
     if !begins && sight.flags.closes() {
         tables.tell_nat_client(&flow.back(), sight.after(flow.client));
     }
-    if begins {
-        note_face(packet, index, service, flow.endpoint, endpoint, tables);
-    }
     let bytes = frame.length();
     tables.count(endpoint.counter, Count::Packet { bytes, begins });
     let edit = Edit::to(packet, endpoint.address, endpoint.port);
@@ -182,71 +178,6 @@ pub(crate) fn reply_quoted<T: NatTables>(packet: &Packet, id: u16, tables: &T) -
     tables.nat_client(&port_of(packet, id), |client| client.server)
 }
 
-/// A request that the stack forwards, on its way out: it gets this host's address.
-#[inline(always)]
-pub(crate) fn request_leaves<T: NatTables, S: Stack>(
-    packet: &Packet,
-    id: u16,
-    endpoint: &Endpoint,
-    tables: &T,
-    stack: &S,
-) -> Result<Edit, Reason> {
-    let flow = request_left(packet, id, endpoint, tables, stack);
-    if !flow.exists {
-        return Err(Reason::NotOurs);
-    }
-    Ok(Edit::from(packet, flow.entry.source, flow.entry.port))
-}
-
-/// The flow of a request that the stack forwards.
-#[inline(always)]
-pub(crate) fn request_left<T: NatTables, S: Stack>(
-    packet: &Packet,
-    id: u16,
-    endpoint: &Endpoint,
-    tables: &T,
-    stack: &S,
-) -> Found<NatFlow> {
-    let key = face(packet.source, packet.source_port, id, endpoint, tables);
-    let flow = flow_at(&key, id, tables);
-    if flow.exists {
-        stack.met(key.id, id, How::Tag as u32);
-    }
-    flow
-}
-
-/// A reply that the stack forwards, on its way out: it gets the service's address.
-#[inline(always)]
-pub(crate) fn reply_leaves<T: NatTables, S: Stack>(
-    packet: &Packet,
-    id: u16,
-    endpoint: &Endpoint,
-    tables: &T,
-    stack: &S,
-) -> Result<Edit, Reason> {
-    let service = reply::face(leaves_as(packet, id, endpoint, tables, stack)?, tables)?;
-    Ok(Edit::from(packet, service.address, service.port))
-}
-
-/// The service or preview whose address a reply gets that the stack forwards.
-#[inline(always)]
-pub(crate) fn leaves_as<T: NatTables, S: Stack>(
-    packet: &Packet,
-    id: u16,
-    endpoint: &Endpoint,
-    tables: &T,
-    stack: &S,
-) -> Result<u16, Reason> {
-    let (client, port) = (packet.destination, packet.destination_port);
-    let key = face(client, port, id, endpoint, tables);
-    if flow_at(&key, id, tables).exists {
-        stack.met(key.id, id, how::REPLY);
-        Ok(key.id)
-    } else {
-        Err(Reason::NotOurs)
-    }
-}
-
 /// The port of this host that an endpoint's packet goes to.
 #[inline(always)]
 const fn port_of(packet: &Packet, endpoint: u16) -> NatPort {
@@ -255,53 +186,6 @@ const fn port_of(packet: &Packet, endpoint: u16) -> NatPort {
         port: packet.destination_port,
         endpoint,
         reserved: 0,
-    }
-}
-
-/// Where the egress hook finds out by which face of its service a flow came: by a preview it is noted.
-#[inline(always)]
-fn note_face<T: Tables>(
-    packet: &Packet,
-    index: u16,
-    service: &Service,
-    id: u16,
-    endpoint: &Endpoint,
-    tables: &T,
-) {
-    let key = FlowKey::reply(packet.source, packet.source_port, id);
-    if service.has(service_flags::PREVIEW) {
-        let kind = note_kind::PREVIEW;
-        tables.set_note(&key, Note { kind, id: index });
-        tables.mark_noted(id);
-    } else if endpoint.noted != 0 {
-        tables.remove_note(&key);
-    }
-}
-
-#[inline(always)]
-fn face<T: Tables>(
-    client: Address,
-    port: Port,
-    id: u16,
-    endpoint: &Endpoint,
-    tables: &T,
-) -> FlowKey {
-    let mut service = endpoint.service;
-    if endpoint.noted != 0
-        && let Some(note) = tables.note(&FlowKey::reply(client, port, id))
-        && note.kind == note_kind::PREVIEW
-    {
-        service = note.id;
-    }
-    FlowKey::nat(client, port, service)
-}
-
-#[inline(always)]
-fn flow_at<T: NatTables>(key: &FlowKey, id: u16, tables: &T) -> Found<NatFlow> {
-    let flow = tables.nat_flow(key, |flow| flow.client);
-    Found {
-        exists: flow.exists && flow.entry.endpoint == id,
-        ..flow
     }
 }
 

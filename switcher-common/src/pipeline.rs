@@ -230,7 +230,7 @@ pub fn egress<F: Frame + ?Sized, T: NatTables, S: Stack>(
     };
     let edit = match classify::sender(&packet, tables) {
         Some((id, endpoint)) if endpoint.has(endpoint_flags::MASQUERADE) => {
-            nat::reply_leaves(&packet, id, endpoint, tables, stack)
+            nat::reply_leaves(&packet, id, tables, stack)
         }
         Some((id, endpoint)) => {
             if !endpoint.has(endpoint_flags::ROUTED) {
@@ -241,7 +241,7 @@ pub fn egress<F: Frame + ?Sized, T: NatTables, S: Stack>(
         }
         None => match classify::receiver(&packet, tables) {
             Some((id, endpoint)) if endpoint.has(endpoint_flags::MASQUERADE) => {
-                nat::request_leaves(&packet, id, endpoint, tables, stack)
+                nat::request_leaves(&packet, id, tables, stack)
             }
             Some(_) | None => Err(Reason::NotOurs),
         },

@@ -163,15 +163,18 @@ impl Edit {
         }
     }
 
-    /// Of two ends keeps only the destination; the egress hook puts the new source in.
+    /// Of what is masqueraded leaves this host's side to the egress hook, but for its port, by which that finds the flow: a
+    /// client's port may be in use for two at one endpoint, by the service and by a preview.
     #[inline(always)]
-    pub const fn leave_source(&mut self) {
+    pub const fn leave_source(&mut self, packet: &Packet) {
         if matches!(self.end, End::Source) {
             self.end = End::Destination;
             self.address = self.other_address;
-            self.port = self.other_port;
+            self.port = packet.destination_port;
+            self.both = false;
+        } else {
+            self.other_address = packet.source;
         }
-        self.both = false;
     }
 
     /// Where it changes something.

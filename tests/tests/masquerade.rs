@@ -54,6 +54,7 @@ tests! {
     thousands_of_connections_meet_no_remains: super::thousands_of_connections_meet_no_remains();
     a_link_that_was_down_is_used_again_at_once: super::a_link_that_was_down_is_used_again_at_once();
     a_flow_is_forgotten_after_its_own_silence: super::a_flow_is_forgotten_after_its_own_silence();
+    one_port_of_a_client_leads_by_two_faces_with_offloads: super::one_port_of_a_client_leads_by_two_faces(true);
     one_port_of_a_client_leads_by_two_faces_without_offloads: super::one_port_of_a_client_leads_by_two_faces(false);
     drained_when_the_last_connection_has_ended: super::drained_when_the_last_connection_has_ended();
 }

@@ -46,7 +46,7 @@ pub struct Fragmented {
     pub id: u16,
     /// For a reply the index of the service whose address it gets.
     pub service: u16,
-    /// For a masqueraded request that the stack forwards, the port that it gets.
+    /// Of what is masqueraded and forwarded by the stack, the port that it leaves with: a request's source, a reply's destination.
     pub port: Port,
     /// Tick of the first fragment.
     pub seen: u32,

@@ -4,11 +4,11 @@ use super::inherit::{inherit, keep};
 use super::sight::Sight;
 use super::{Found, NatTables, Taken, present};
 use crate::abi::nat::{Activity, NatClient, NatFlow, NatPort, NatSource};
-use crate::abi::{FlowKey, Port, Service, endpoint_flags};
+use crate::abi::{Address, FlowKey, Port, Service, endpoint_flags};
 use crate::parse::Packet;
 use crate::select;
 use crate::steer;
-use crate::tables::{Count, Stack};
+use crate::tables::{Count, Stack, Tables};
 use crate::verdict::Reason;
 
 /// Ports that are tried for a flow before it is refused.
@@ -115,18 +115,13 @@ fn take_port<T: NatTables>(
     tables: &T,
 ) -> Result<NatPort, Reason> {
     let source = tables.nat_source(id).ok_or(Reason::NatSource)?;
-    let count = source.count;
-    if count == 0 || source.ports == 0 {
+    if source.count == 0 || source.ports == 0 {
         return Err(Reason::NatSource);
     }
     // Always the same for a client's address and port: what its server remembers there is its own.
-    let seed = tables.settings().seed ^ u64::from(id);
-    let hash = steer::hash(seed, client.address, client.port.0);
-    let address = source
-        .addresses
-        .get((hash >> 8 & 0xff) as usize % count as usize);
+    let hash = steer::hash(seed(id, tables), client.address, client.port.0);
     let mut taken = NatPort {
-        source: *address.ok_or(Reason::NatSource)?,
+        source: Address([0; 2]),
         port: Port(0),
         endpoint: id,
         reserved: 0,
@@ -138,6 +133,9 @@ fn take_port<T: NatTables>(
     let mut refused = Reason::NatExhausted;
     for turn in 0..TRIES {
         taken.port = places.port(turn);
+        if !choose_source(&mut taken, source, &client.address, 0, tables) {
+            return Err(Reason::NatSource);
+        }
         // To a service's port of this very address no reply could be told from a request.
         if !tables.known(taken.port) {
             match tables.take_nat_port(&taken, client) {
@@ -155,6 +153,41 @@ fn take_port<T: NatTables>(
     } else {
         Err(refused)
     }
+}
+
+/// What flows to an endpoint are hashed with.
+#[inline(always)]
+fn seed<T: Tables>(endpoint: u16, tables: &T) -> u64 {
+    tables.settings().seed ^ u64::from(endpoint)
+}
+
+/// Puts in the address that a client's flow with this port of this host has; in further turns, those that it may have had
+/// before addresses changed. The client's address and the port alone decide it, so that whoever sees these two can tell. False
+/// if there is none.
+///
+/// A function of its own also in the programs, for its stack.
+#[inline(never)]
+pub(super) fn choose_source<T: Tables>(
+    port: &mut NatPort,
+    source: &NatSource,
+    client: &Address,
+    turn: u32,
+    tables: &T,
+) -> bool {
+    let count = source.count;
+    if turn >= count {
+        return false;
+    }
+    let hash = match count {
+        1 => 0,
+        _ => steer::hash(seed(port.endpoint, tables), *client, port.port.0),
+    };
+    let place = hash.wrapping_add(turn).checked_rem(count);
+    match source.addresses.get(place.unwrap_or_default() as usize) {
+        Some(address) => port.source = *address,
+        None => return false,
+    }
+    true
 }
 
 /// Ports in the order in which a flow tries them.

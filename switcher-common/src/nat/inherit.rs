@@ -6,7 +6,7 @@
 //! (`nf_nat_used_tuple_harder`): a server that still remembers the connection before tells it from a new one by sequence
 //! number or timestamp, and where it can't, the client's next SYN finds nothing left of the old one (RFC 9293, 3.6.1).
 
-use super::begin::Places;
+use super::begin::{Places, choose_source};
 use super::life::{is_closing, is_open, silent_for};
 use super::{NatTables, Taken};
 use crate::abi::nat::{NatClient, NatPort};
@@ -28,23 +28,34 @@ pub const HEIRLOOMS: u32 = 8;
 pub(super) fn keep<T: NatTables>(taken: &mut NatPort, client: &NatClient, tables: &T) -> bool {
     let before = tables.nat_flow(&client.flow(), |flow| flow.client).entry;
     let back = before.back();
-    if (back.endpoint, back.source) != (taken.endpoint, taken.source)
-        || !is_closing(before.client, before.server)
-    {
+    if back.endpoint != taken.endpoint || !is_closing(before.client, before.server) {
         return false;
     }
     taken.port = back.port;
-    !tables.known(taken.port) && tables.keep_nat_port(taken, client)
+    let Some(source) = tables.nat_source(taken.endpoint) else {
+        return false;
+    };
+    choose_source(taken, source, &client.address, 0, tables)
+        && taken.source == back.source
+        && !tables.known(taken.port)
+        && tables.keep_nat_port(taken, client)
 }
 
 /// Takes the first port that may be inherited; false if there is none, or somebody else has just taken it.
-#[inline(never)]
+#[inline(always)]
 pub(super) fn inherit<T: NatTables>(
     taken: &mut NatPort,
     client: &NatClient,
     hash: u32,
     tables: &T,
 ) -> bool {
+    // Not one in the other: their stacks would not go together.
+    find(taken, client, hash, tables) && succeed(taken, client, tables)
+}
+
+/// The first port that may be inherited; false if there is none.
+#[inline(never)]
+fn find<T: NatTables>(taken: &mut NatPort, client: &NatClient, hash: u32, tables: &T) -> bool {
     let Some(source) = tables.nat_source(taken.endpoint) else {
         return false;
     };
@@ -53,12 +64,13 @@ pub(super) fn inherit<T: NatTables>(
     let mut found = false;
     for turn in 0..HEIRLOOMS {
         taken.port = places.port(turn);
-        found = is_left(taken, now, tables);
+        found =
+            choose_source(taken, source, &client.address, 0, tables) && is_left(taken, now, tables);
         if found {
             break;
         }
     }
-    found && clear(taken, now, tables) && matches!(tables.take_nat_port(taken, client), Taken::Yes)
+    found
 }
 
 /// Whether nothing but stragglers can come of the flow that has a port, which is no service's by now. The verifier walks what
@@ -72,9 +84,10 @@ fn is_left<T: NatTables>(port: &NatPort, now: u32, tables: &T) -> bool {
     holder.exists && is_over(port, &holder.entry, now, tables)
 }
 
-/// Forgets the flow that has a port. False if that goes on after all, or another CPU was faster.
+/// Forgets the flow that has a port, and takes that. False if the flow goes on after all, or another CPU was faster.
 #[inline(never)]
-fn clear<T: NatTables>(port: &NatPort, now: u32, tables: &T) -> bool {
+fn succeed<T: NatTables>(port: &NatPort, client: &NatClient, tables: &T) -> bool {
+    let now = client.server.seen();
     let mut key = FlowKey::default();
     let claimed = tables.claim_nat_port(port, now, |holder| {
         key = holder.flow();
@@ -88,7 +101,7 @@ fn clear<T: NatTables>(port: &NatPort, now: u32, tables: &T) -> bool {
         }
         tables.release_nat_port(port);
     }
-    claimed
+    claimed && matches!(tables.take_nat_port(port, client), Taken::Yes)
 }
 
 #[inline(always)]

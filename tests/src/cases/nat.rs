@@ -6,16 +6,14 @@ mod ports;
 
 use std::net::SocketAddrV4;
 
-use switcher_common::abi::Note;
 use switcher_common::abi::nat::activity::{FIN, RESET, SPEAKS, TALKS};
-use switcher_common::abi::note_kind;
 use switcher_common::verdict::{Reason, Verdict};
 
 use super::{Case, open, steady};
 use crate::frame::{Build, SEQUENCE, Transport, flag};
 use crate::town::{
     AWAY, AWAY_PREVIEW, CLIENT, EPOCH, GATEWAY, INSIDE, MASK, Masked, OUTSIDE, RADIO, State,
-    UDP_IDLE, WEB, endpoint, id, link_of, service,
+    UDP_IDLE, WEB, endpoint, id, link_of,
 };
 
 /// A client that has a flow already, where it matters.
@@ -315,7 +313,17 @@ fn left_to_stack() -> Vec<Case> {
         )
     };
     let ack = Build::tcp(CLIENT, AWAY, flag::ACK);
-    let half = ack.clone().to(endpoint(AWAY, 2));
+    let other = SocketAddrV4::new(*CLIENT.ip(), MASK.port() + 1);
+    let preview = ack.clone().from(other).to(endpoint(AWAY, 0));
+    let answered = Build::tcp(endpoint(AWAY, 0), other, flag::ACK);
+    let both = || {
+        let second = Masked::at(id(AWAY, 0), MASK.port() + 1);
+        blue()
+            .masks(MASK.port(), 2)
+            .masked(CLIENT, AWAY_PREVIEW, second)
+    };
+    let left = SocketAddrV4::new(*CLIENT.ip(), MASK.port());
+    let half = ack.clone().from(left).to(endpoint(AWAY, 2));
     let reply = Build {
         payload: vec![7; 1500],
         ..Build::tcp(endpoint(AWAY, 0), MASK, flag::ACK)
@@ -324,20 +332,16 @@ fn left_to_stack() -> Vec<Case> {
         ttl: 1,
         ..ack.clone()
     };
-    let preview = Note {
-        kind: note_kind::PREVIEW,
-        id: service(AWAY_PREVIEW),
-    };
     let leaves = |sentence, state, frame: &Build, out: &Build| {
         Case::incoming(sentence, state, frame, Verdict::Deliver, out).outgoing()
     };
     let stays = |sentence, state, frame: &Build| {
         Case::untouched(sentence, state, frame, Verdict::Pass(Reason::NotOurs)).outgoing()
     };
-    let answer = reply.clone().to(CLIENT);
+    let answer = reply.clone().to(left);
     vec![
         Case::incoming(
-            "no neighbour yet: the endpoint's address alone, or it were a martian",
+            "no neighbour yet: all but this host's address, or it were a martian",
             red(AWAY),
             &ack,
             Verdict::Deliver,
@@ -348,7 +352,7 @@ fn left_to_stack() -> Vec<Case> {
             blue(),
             &at_the_end,
             Verdict::Deliver,
-            &at_the_end.clone().to(endpoint(AWAY, 0)),
+            &at_the_end.clone().from(left).to(endpoint(AWAY, 0)),
         ),
         Case::bytes(
             "put together by GRO: likewise, its checksum still to be completed",
@@ -361,12 +365,12 @@ fn left_to_stack() -> Vec<Case> {
             Verdict::Deliver,
             Build {
                 payload: vec![7; 1600],
-                ..ack.clone().to(endpoint(AWAY, 0))
+                ..ack.clone().from(left).to(endpoint(AWAY, 0))
             }
             .unfinished(),
         ),
         Case::incoming(
-            "a reply larger than the route's MTU: the client's address alone",
+            "a reply larger than the route's MTU: all but the VIP's address, and the port that says whose it is",
             blue(),
             &reply,
             Verdict::Deliver,
@@ -380,15 +384,33 @@ fn left_to_stack() -> Vec<Case> {
         ),
         leaves(
             "so does a preview's",
-            red(AWAY_PREVIEW).note(CLIENT, id(AWAY, 2), preview),
+            red(AWAY_PREVIEW),
             &half,
             &half.clone().from(MASK),
         ),
         leaves(
-            "and the reply gets the VIP's",
+            "and the reply gets the VIP's, and its client's port",
             blue(),
             &answer,
-            &answer.clone().from(AWAY),
+            &answer.clone().from(AWAY).to(CLIENT),
+        ),
+        leaves(
+            "of two flows of one client's port, each goes on as its own: a preview's",
+            both(),
+            &preview,
+            &preview.clone().from(at_port(MASK.port() + 1)),
+        ),
+        leaves(
+            "of two flows of one client's port, each goes on as its own: the service's",
+            both(),
+            &ack.clone().from(left).to(endpoint(AWAY, 0)),
+            &ack.clone().from(MASK).to(endpoint(AWAY, 0)),
+        ),
+        leaves(
+            "of two flows of one client's port, each is answered as its own",
+            both(),
+            &answered,
+            &answered.clone().from(AWAY_PREVIEW).to(CLIENT),
         ),
         stays(
             "this host's own packet to an endpoint leaves as it is",

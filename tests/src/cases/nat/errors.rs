@@ -2,7 +2,6 @@
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 
-use switcher_common::abi::{Note, note_kind};
 use switcher_common::rewrite::Hop;
 use switcher_common::verdict::{Reason, Verdict};
 
@@ -12,7 +11,7 @@ use crate::frame::{Build, flag};
 use crate::pieces::{Family, forwarded};
 use crate::town::{
     AWAY, AWAY_PREVIEW, CLIENT, GATEWAY, INSIDE, Interface, MASK, Masked, OUTSIDE, RADIO, State,
-    endpoint, id, link_of, service,
+    endpoint, id, link_of,
 };
 
 /// The least that is quoted of a transport header.
@@ -70,9 +69,14 @@ fn about_reply(
         |source, destination, from| family.too_big(&packet(source, destination, vip), from, bytes);
     [
         about(vip, client, ROUTER),
-        about(server, client, ROUTER),
+        about(server, left(client), ROUTER),
         about(server, MASK, *MASK.ip()),
     ]
+}
+
+/// A client's side of a flow that the stack forwards.
+const fn left(client: SocketAddrV4) -> SocketAddrV4 {
+    SocketAddrV4::new(*client.ip(), MASK.port())
 }
 
 /// An error about a request, as it comes to this host, as the stack would forward it, and as the client gets it.
@@ -94,7 +98,7 @@ fn about_request(
     };
     [
         about(MASK, server, from),
-        about(client, server, from),
+        about(left(client), server, from),
         about(client, vip, seems),
     ]
 }
@@ -175,10 +179,6 @@ fn left_to_stack(family: Family) -> Vec<Case> {
     let [_, half_server, from_vip] = about_request(family, CLIENT, AWAY, 0, server, LEAST);
     let [_, half_preview, from_preview] =
         about_request(family, CLIENT, AWAY_PREVIEW, 1, *MASK.ip(), 100);
-    let preview = Note {
-        kind: note_kind::PREVIEW,
-        id: service(AWAY_PREVIEW),
-    };
     let [_, half_call, whole_call] = about_reply(family, CLIENT, RADIO, 0, 200);
     let comes =
         |sentence, state, frame, out| case(family, sentence, state, frame, Verdict::Deliver, out);
@@ -219,7 +219,7 @@ fn left_to_stack(family: Family) -> Vec<Case> {
         ),
         leaves(
             "this host tells a preview's client that its request is too big",
-            known(CLIENT, AWAY_PREVIEW, 1).note(CLIENT, id(AWAY, 1), preview),
+            known(CLIENT, AWAY_PREVIEW, 1),
             half_preview,
             from_preview,
         ),

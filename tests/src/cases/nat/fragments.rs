@@ -111,11 +111,12 @@ impl Pieces {
         ]
     }
 
-    /// Whose neighbour is unknown, or client far away: only the destination changes, and the source at egress.
+    /// Whose neighbour is unknown, or client far away: this host's address follows at egress.
     fn left_to_stack(&self) -> Vec<Case> {
         let red = endpoint(AWAY, 2);
         let [first, second, _] = self.away(CLIENT, AWAY);
-        let [half, then_half, _] = self.away(CLIENT, red);
+        let left = SocketAddrV4::new(*CLIENT.ip(), MASK.port());
+        let [half, then_half, _] = self.away(left, red);
         let [whole, then_whole, _] = self.away(MASK, red);
         let flow = Masked::at(id(AWAY, 2), MASK.port());
         let known = || {
@@ -123,11 +124,11 @@ impl Pieces {
                 .masks(MASK.port(), 1)
                 .masked(CLIENT, AWAY, flow)
         };
-        let [answer, then_answer, _] = self.away(red, CLIENT);
+        let [answer, then_answer, _] = self.away(red, left);
         let [from_vip, then_vip, _] = self.away(AWAY, CLIENT);
         let said = |port| request(id(AWAY, 2), port, MASK);
         let answered = Fragmented {
-            other: Address::default(),
+            port: Port::new(CLIENT.port()),
             ..reply(id(AWAY, 2), AWAY, CLIENT)
         };
         let comes =
@@ -138,13 +139,13 @@ impl Pieces {
         };
         vec![
             comes(
-                "a masqueraded first fragment without a neighbour: the endpoint's address alone",
+                "a masqueraded first fragment without a neighbour: this host's address is still to come",
                 known(),
                 first,
                 half.clone(),
             ),
             comes(
-                "a masqueraded later fragment without a neighbour: the endpoint's address alone",
+                "a masqueraded later fragment without a neighbour: this host's address is still to come",
                 self.following(CLIENT, AWAY, said(Port(0))),
                 second,
                 then_half.clone(),

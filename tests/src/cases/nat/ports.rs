@@ -209,7 +209,7 @@ fn reset_by_somebody(state: State) -> State {
 fn addresses() -> Vec<Case> {
     let both = || State::new(steady()).masks(MASK.port(), 1).and_masks(OTHER);
     let from = |address: Ipv4Addr| {
-        let mut clients = (0..64).map(client);
+        let mut clients = (0..64).map(host);
         clients.find(|client| taken_next(&both(), *client).is_some_and(|it| *it.ip() == address))
     };
     let goes_on = |sentence, address| {
@@ -219,6 +219,15 @@ fn addresses() -> Vec<Case> {
         let verdict = Verdict::Redirect(INSIDE.index);
         Case::incoming(sentence, both(), &syn, verdict, &masked(&syn, 0, mask))
     };
+    let blue = || Masked::at(id(AWAY, 0), MASK.port());
+    let second = |client| elsewhere(both().masked(client, AWAY, blue()), OTHER);
+    let leaves = |sentence, state: State, client: SocketAddrV4, address| {
+        let left = SocketAddrV4::new(*client.ip(), MASK.port());
+        let frame = Build::tcp(left, endpoint(AWAY, 0), flag::ACK);
+        let out = frame.clone().from(SocketAddrV4::new(address, MASK.port()));
+        Case::incoming(sentence, state, &frame, Verdict::Deliver, &out).outgoing()
+    };
+    let shared = || second(host(1)).masked(CLIENT, AWAY, blue());
     let mut replied = both().masked(CLIENT, AWAY, Masked::at(id(AWAY, 0), MASK.port()));
     replied = elsewhere(replied, OTHER);
     let reply = Build::tcp(
@@ -236,6 +245,30 @@ fn addresses() -> Vec<Case> {
             &reply,
             Verdict::Transmit,
             &back.hop(OUTSIDE.link, link_of(GATEWAY)),
+        ),
+        leaves(
+            "on its way out it gets the first of two addresses if that is its flow's",
+            both().masked(CLIENT, AWAY, blue()),
+            CLIENT,
+            *MASK.ip(),
+        ),
+        leaves(
+            "on its way out it gets the second of two addresses if that is its flow's",
+            second(CLIENT),
+            CLIENT,
+            OTHER,
+        ),
+        leaves(
+            "of two clients with one port at two addresses the first",
+            shared(),
+            CLIENT,
+            *MASK.ip(),
+        ),
+        leaves(
+            "of two clients with one port at two addresses the second",
+            shared(),
+            host(1),
+            OTHER,
         ),
         Case::untouched(
             "a reply to the same port of the first address is not",
@@ -280,4 +313,10 @@ fn elsewhere(state: State, address: Ipv4Addr) -> State {
 
 fn client(number: u16) -> SocketAddrV4 {
     SocketAddrV4::new(*CLIENT.ip(), CLIENT.port() + number)
+}
+
+/// A client of its own address.
+fn host(number: u16) -> SocketAddrV4 {
+    let [a, b, c, d] = CLIENT.ip().octets();
+    SocketAddrV4::new(Ipv4Addr::new(a, b, c, d + number as u8), CLIENT.port())
 }
