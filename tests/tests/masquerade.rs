@@ -401,24 +401,25 @@ fn one_port_of_a_client_leads_by_two_faces(offloads: bool) -> Result<()> {
     let stand = Stand::new(Mode::Masquerade, offloads, settings, &binary()?)?;
     let web = stand.topology.web();
     let preview = SocketAddr::new(web.ip(), 8080);
-    let mut tried = connect_from(&stand, 45_000, preview)?;
+    let mut tried = connect_from(&stand, 15_000, preview)?;
     ask(&mut tried, "green")?;
     stand.agent.cli(&["flip", GROUP])?.expect(0)?;
-    let mut used = connect_from(&stand, 45_000, web)?;
+    let mut used = connect_from(&stand, 15_000, web)?;
     for _ in 0..3 {
         ask(&mut used, "green").context("by the service")?;
         ask(&mut tried, "green").context("by its preview")?;
     }
-    // The other way round, and what has ended meanwhile takes nothing with it.
-    let mut later = connect_from(&stand, 45_001, web)?;
-    ask(&mut later, "green")?;
+    // The other way round, and what has ended takes nothing with it.
+    let mut used = connect_from(&stand, 15_001, web)?;
+    ask(&mut used, "green")?;
     stand.agent.cli(&["rollback", GROUP])?.expect(0)?;
+    let mut tried = connect_from(&stand, 15_001, preview)?;
     for _ in 0..3 {
-        let mut again = connect_from(&stand, 45_001, preview)?;
-        ask(&mut again, "green").context("by the preview of what was live")?;
-        ask(&mut later, "green").context("by the service before the rollback")?;
+        ask(&mut tried, "green").context("by the preview of what was live")?;
+        ask(&mut used, "green").context("by the service before the rollback")?;
     }
-    ask(&mut later, "green").context("when the other has ended")
+    drop(tried);
+    ask(&mut used, "green").context("when the other has ended")
 }
 
 /// A connection from the client's host.

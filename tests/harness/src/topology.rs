@@ -406,6 +406,9 @@ impl Topology {
             // A busy run makes more connections than the default range has ports in a minute.
             namespace.sysctl("ipv4/ip_local_port_range", "20000 65535")?;
         }
+        // Apart from the ports of masqueraded flows.
+        let switch = &self.switch;
+        switch.sysctl("ipv4/ip_local_port_range", "32768 65535")?;
         self.poll_at_peers()
     }
 
