@@ -299,9 +299,7 @@ fn decide_egress<T: NatTables, S: Stack>(
     let service = if endpoint.has(endpoint_flags::MASQUERADE) {
         let (client, port) = (packet.destination, packet.destination_port);
         let mut left = Left::of(client, port, id);
-        if !left.find(how::REPLY, tables, stack) {
-            return Err(Reason::NotOurs);
-        }
+        left.find(how::REPLY, tables, stack)?;
         matter.other = matter.error.to(client, left.holder.port);
         matter.both = true;
         left.holder.service
@@ -326,9 +324,7 @@ fn leaves_for_masqueraded<T: NatTables, S: Stack>(
         .filter(|(_, endpoint)| endpoint.has(endpoint_flags::MASQUERADE))
         .ok_or(Reason::NotOurs)?;
     let mut left = Left::of(packet.source, packet.source_port, id);
-    if !left.find(How::Tag as u32, tables, stack) {
-        return Err(Reason::NotOurs);
-    }
+    left.find(How::Tag as u32, tables, stack)?;
     let NatPort { source, port, .. } = left.back;
     matter.turn = Turn::new(End::Source, source, port, source);
     Ok(())

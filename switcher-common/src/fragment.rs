@@ -378,7 +378,7 @@ fn leaves<T: NatTables, S: Stack>(fragment: &mut Fragment, tables: &T, stack: &S
         if endpoint.has(endpoint_flags::MASQUERADE) {
             let (client, port) = (packet.destination, packet.destination_port);
             let mut left = Left::of(client, port, id);
-            if left.find(how::REPLY, tables, stack) {
+            if left.find(how::REPLY, tables, stack).is_ok() {
                 answer(said, id, Ok(left.holder.service));
                 said.port = left.holder.port;
                 said.other = client;
@@ -397,7 +397,7 @@ fn leaves<T: NatTables, S: Stack>(fragment: &mut Fragment, tables: &T, stack: &S
         return;
     }
     let mut left = Left::of(packet.source, packet.source_port, id);
-    if left.find(How::Tag as u32, tables, stack) {
+    if left.find(How::Tag as u32, tables, stack).is_ok() {
         said.kind = fragmented::REQUEST;
         said.id = id;
         said.port = packet.source_port;

@@ -46,14 +46,22 @@ impl Left {
         }
     }
 
-    /// Finds it, and says so in a trace. False if there is none: then it is none of ours.
+    /// Finds it, and says so in a trace.
+    ///
+    /// # Errors
+    /// When there is none: the packet is not ours.
     #[inline(always)]
-    pub(crate) fn find<T: NatTables, S: Stack>(&mut self, how: u32, tables: &T, stack: &S) -> bool {
-        let found = self.look_up(tables);
-        if found {
-            stack.met(self.holder.service, self.back.endpoint, how);
+    pub(crate) fn find<T: NatTables, S: Stack>(
+        &mut self,
+        how: u32,
+        tables: &T,
+        stack: &S,
+    ) -> Result<(), Reason> {
+        if !self.look_up(tables) {
+            return Err(Reason::NotOurs);
         }
-        found
+        stack.met(self.holder.service, self.back.endpoint, how);
+        Ok(())
     }
 
     /// A client's flows with one port have one address; another one only if what leads to the endpoint was changed meanwhile.
@@ -87,9 +95,7 @@ pub(crate) fn request_leaves<T: NatTables, S: Stack>(
     stack: &S,
 ) -> Result<Edit, Reason> {
     let mut left = Left::of(packet.source, packet.source_port, id);
-    if !left.find(How::Tag as u32, tables, stack) {
-        return Err(Reason::NotOurs);
-    }
+    left.find(How::Tag as u32, tables, stack)?;
     Ok(Edit::from(packet, left.back.source, left.back.port))
 }
 
@@ -102,9 +108,7 @@ pub(crate) fn reply_leaves<T: NatTables, S: Stack>(
     stack: &S,
 ) -> Result<Edit, Reason> {
     let mut left = Left::of(packet.destination, packet.destination_port, id);
-    if !left.find(how::REPLY, tables, stack) {
-        return Err(Reason::NotOurs);
-    }
+    left.find(how::REPLY, tables, stack)?;
     let service = reply::face(left.holder.service, tables)?;
     let edit = Edit::from(packet, service.address, service.port);
     Ok(edit.and(packet.destination, left.holder.port))
